@@ -1,0 +1,160 @@
+"""The nouns of the core, as plain values. No behaviour lives here beyond naming and looking up.
+
+Times are epoch seconds, spans are seconds, money is US dollars; a model is named by its canonical name
+unless a field says that it is the agent's own.
+"""
+
+from __future__ import annotations
+
+from datetime import tzinfo  # noqa: TC003  (msgspec resolves annotations at run time)
+from typing import Literal
+
+from msgspec import Struct, field
+
+HOUR = 3600.0
+DAY = 86400.0
+
+Kind = Literal[
+    "ok",
+    "throttle",
+    "quota",
+    "credits",
+    "overloaded",
+    "transient",
+    "auth",
+    "model_missing",
+    "context",
+    "client",
+    "cancelled",
+]
+"""What an outcome means: see docs/architecture.md, "What a failure means"."""
+
+Scope = Literal["account", "model", "server", "none"]
+Quantity = Literal["requests", "tokens", "input_tokens", "output_tokens", "cost"]
+WindowKind = Literal["calendar", "rolling", "first_use"]
+Purpose = Literal["turn", "step", "aux"]
+Outcome = Literal["accepted", "ok", "error", "cancelled"]
+State = Literal["closed", "open", "half_open", "exhausted", "disabled"]
+Reason = Literal[
+    "probe",
+    "fallback_model",
+    "pinned",
+    "cooldown",
+    "limit",
+    "disabled",
+    "sticky",
+    "preferred",
+]
+
+
+class Limit(Struct, frozen=True):
+    """A maximum of one quantity in one kind of window, as the person configured it."""
+
+    of: Quantity
+    max: float
+    per: str
+    """Normalised span: a whole number and one of s, m, h, d, w (`"1h"`, `"90s"`), or `"month"`."""
+    window: WindowKind
+    zone: tzinfo
+    model: str | None = None
+    """Only this canonical model; None counts all models of the provider."""
+    warn_at: tuple[float, ...] = (0.8, 0.95)
+
+    @property
+    def key(self) -> str:
+        """Identity of the counter behind the limit: a changed `max` or `warn_at` keeps what was counted."""
+        return f"{self.of}/{self.per}/{self.window}/{self.model or '*'}/{self.zone}"
+
+
+class ProviderModel(Struct, frozen=True):
+    """How one provider offers a canonical model."""
+
+    name: str
+    """The agent's own name of the model at this provider."""
+    context: int | None = None
+    """The largest request in tokens that it takes; None is unknown."""
+
+
+class Provider(Struct, frozen=True):
+    """One entry of the agent's provider list that the person put under our care."""
+
+    id: str
+    priority: int
+    models: dict[str, ProviderModel]
+    account: str
+    """Providers of one account share its breaker and its limits; the id where the person says nothing."""
+    enabled: bool = True
+    limits: tuple[Limit, ...] = ()
+
+
+class Pattern(Struct, frozen=True):
+    """A person's own reading of an error, tried before the built-in rules."""
+
+    match: str
+    """Regular expression, searched case-insensitively in the error's message and body."""
+    kind: Literal["throttle", "quota", "credits", "overloaded", "auth", "ignore"]
+    provider: str | None = None
+    lasts: float | None = None
+    """Seconds, where the error itself does not say."""
+
+
+class Cooldown(Struct, frozen=True):
+    """How long to rest where the provider does not say, in seconds. Defaults: the contract's."""
+
+    default: float = HOUR
+    throttle: float = 30.0
+    throttle_max: float = 1800.0
+    overloaded: float = 10.0
+    longest: float = 8 * DAY
+    patterns: tuple[Pattern, ...] = ()
+
+
+class Policy(Struct, frozen=True):
+    """Everything a decision depends on that a person wrote down."""
+
+    providers: tuple[Provider, ...] = ()
+    fallback: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Canonical model to the models that may stand in for it, best first."""
+    prefer: Literal["priority", "agent"] = "priority"
+    strategy: Literal["priority", "headroom"] = "priority"
+    failback: Literal["turn", "idle", "session"] = "turn"
+    patience: float = 3.0
+    cooldown: Cooldown = Cooldown()
+    zone: tzinfo | None = None
+    """The zone in which times are told to the person; None is UTC."""
+
+
+class Verdict(Struct, frozen=True):
+    """What one outcome meant, for whom, and what the provider said about the wait."""
+
+    kind: Kind
+    scope: Scope = "none"
+    hint: float | None = None
+    """Seconds from the report that the provider asked for; None where it did not say."""
+    until: float | None = None
+    """Epoch seconds until which the ledger blocks the scope because of this; None where it does not."""
+
+
+class Usage(Struct, frozen=True):
+    """Tokens and money that one request took."""
+
+    input: int = 0
+    output: int = 0
+    reasoning: int = 0
+    cache_read: int = 0
+    cache_write: int = 0
+    cost: float = 0.0
+
+    def amount(self, of: Quantity) -> float:
+        """How much of a limited quantity this is. Cached input counts as input: providers bill and meter it."""
+        match of:
+            case "input_tokens":
+                return self.input + self.cache_read + self.cache_write
+            case "output_tokens":
+                return self.output + self.reasoning
+            case "tokens":
+                return self.amount("input_tokens") + self.amount("output_tokens")
+            case "cost":
+                return self.cost
+            case "requests":
+                return 0
