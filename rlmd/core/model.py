@@ -6,7 +6,7 @@ unless a field says that it is the agent's own.
 
 from __future__ import annotations
 
-from datetime import tzinfo  # noqa: TC003  (msgspec resolves annotations at run time)
+from datetime import tzinfo
 from typing import Literal
 
 from msgspec import Struct, field
@@ -146,7 +146,7 @@ class Usage(Struct, frozen=True):
     cost: float = 0.0
 
     def amount(self, of: Quantity) -> float:
-        """How much of a limited quantity this is. Cached input counts as input: providers bill and meter it."""
+        """How much of a limited quantity this is. Cached input counts as input: providers meter it too."""
         match of:
             case "input_tokens":
                 return self.input + self.cache_read + self.cache_write
@@ -158,3 +158,97 @@ class Usage(Struct, frozen=True):
                 return self.cost
             case "requests":
                 return 0
+
+
+class Use(Struct, frozen=True):
+    """Send the request here."""
+
+    provider: str
+    model: str
+    """The agent's own name of the model at that provider."""
+    switched: bool
+    """Not what the agent asked for."""
+    reason: Reason
+    message: str
+    lease: str | None = None
+
+
+class Refusal(Struct, frozen=True):
+    """Why one place was passed over, and from when it may serve."""
+
+    provider: str
+    model: str
+    state: State
+    until: float | None
+    """None where time cannot help, or where it could serve and another one came first."""
+    cause: Literal["cooldown", "limit", "disabled", "context", "failed"]
+    reason: str
+    """One word: what it rests for (a kind of verdict, or what a person gave), or the cause."""
+    why: str
+    """A sentence for a person."""
+
+
+class Wait(Struct, frozen=True):
+    """Nobody can serve the request now."""
+
+    retry_at: float | None
+    """None where time cannot help."""
+    message: str
+    refusals: tuple[Refusal, ...]
+
+
+class Pass(Struct, frozen=True):
+    """The provider and model are not ours to manage."""
+
+    message: str
+
+
+Decision = Use | Wait | Pass
+
+
+class Receipt(Struct, omit_defaults=True):
+    """What is to be remembered of a lease, so that whatever is said of it counts once."""
+
+    stage: Literal["reserved", "accepted", "lapsed", "final"]
+    at: float
+    verdict: Verdict | None = None
+    metered: bool = False
+    """Its tokens and cost have been counted."""
+    counted: list[tuple[str, float]] = []
+    """Counter and slot in which the request was counted: what a late refusal gives back."""
+
+
+FactKind = Literal["window", "breaker", "tally", "snapshot", "setting", "receipt"]
+
+EventKind = Literal["switched", "exhausted", "recovered", "warning", "all_limited", "reset", "auth", "config", "state"]
+
+
+class Notice(Struct, frozen=True):
+    """Something worth telling a person or an agent."""
+
+    event: EventKind
+    at: float
+    message: str
+    provider: str | None = None
+    model: str | None = None
+    session: str | None = None
+    to: str | None = None
+    reason: str | None = None
+    until: float | None = None
+
+
+class Recorded(Struct, frozen=True):
+    """A report was taken."""
+
+    verdict: Verdict
+    next: Use | Wait | None = None
+    duplicate: bool = False
+
+
+class Step(Struct):
+    """What one call of the ledger leads to: an answer, facts to keep, things to tell, in this order."""
+
+    reply: Decision | Recorded | None = None
+    changes: dict[tuple[FactKind, str], object] = {}
+    """The durable facts that are new, by kind and key; None where a fact is gone."""
+    notices: list[Notice] = []

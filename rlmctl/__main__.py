@@ -1,0 +1,77 @@
+"""The entry point: finds the command, imports it, turns what went wrong into one message and an exit code.
+
+`status --plain` feeds status lines and prompts, many times a minute: it passes by all that is slow.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from rlmctl.client import DaemonRefusedError, DaemonUnreachableError
+from rlmctl.commands import FAILED, FINE, UNREACHABLE, WRONG, CommandError, ask, say
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+INTERRUPTED = 130
+
+
+def main() -> int:
+    """Run the command line of this process and return its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal that has no ✓ gets a question mark, not a traceback.
+        stream.reconfigure(errors="replace")  # type: ignore[union-attr]
+    try:
+        code = run(sys.argv[1:])
+        sys.stdout.flush()
+    except DaemonUnreachableError as error:
+        code = _complain(str(error), error.mend, UNREACHABLE)
+    except DaemonRefusedError as error:
+        code = _complain(str(error), "", FAILED)
+    except CommandError as error:
+        code = _complain(str(error), error.mend, error.code)
+    except BrokenPipeError:
+        # The reader has seen enough (`rlmctl log | head`). What is still buffered must not fail at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = FINE
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    return code
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command and return its exit code."""
+    if list(arguments) == ["status", "--plain"]:
+        from rlmctl.commands.look import print_text
+
+        print_text(ask("status"))
+        return FINE
+    from rlmctl.commands.catalogue import find, help_text
+
+    if not arguments:
+        say(help_text())
+        return WRONG
+    name, *rest = arguments
+    if name in {"-h", "--help", "help"}:
+        print(help_text())
+        return FINE
+    if name in {"-V", "--version"}:
+        from importlib.metadata import version
+
+        print(f"rlmctl {version('rlmd')}")
+        return FINE
+    parser, command = find(name)
+    return command(parser.parse_args(rest))
+
+
+def _complain(message: str, mend: str, code: int) -> int:
+    say(f"rlmctl: {message}")
+    if mend:
+        say(f"  mend: {mend}")
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

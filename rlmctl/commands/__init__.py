@@ -1,0 +1,70 @@
+"""The commands, one file a group, and what they share: asking the daemon, printing, failing.
+
+A command `x` is a pair of functions: `add_x(parser)` declares its arguments, `x(args)` does it and returns
+the exit code. Results go to stdout, messages for people to stderr. What is slow is imported where it is used.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+from rlmctl.client import Client
+
+if TYPE_CHECKING:
+    from argparse import _ActionsContainer
+
+    from rlmd.paths import Paths
+
+FINE, FAILED, WRONG, UNREACHABLE = 0, 1, 2, 3
+"""Exit codes: fine; an error or a failed check; wrong usage or configuration; no daemon can be reached."""
+
+
+class CommandError(Exception):
+    """The command cannot be done. `mend` is what the person can type to change that."""
+
+    def __init__(self, message: str, mend: str = "", code: int = FAILED) -> None:
+        super().__init__(message)
+        self.mend = mend
+        self.code = code
+
+
+def places() -> Paths:
+    """Return where everything is."""
+    from rlmd.paths import resolve
+
+    return resolve()
+
+
+def connect(paths: Paths | None = None, *, deadline: float | None = None) -> Client:
+    """Connect to the daemon. Raises `CommandError` where no socket can have the path."""
+    from rlmd.paths import PathTooLongError, check_socket
+
+    path = (paths or places()).socket
+    try:
+        check_socket(path)
+    except PathTooLongError as error:
+        raise CommandError(str(error), code=WRONG) from None
+    return Client(path) if deadline is None else Client(path, deadline)
+
+
+def ask(op: str, **fields: Any) -> dict[str, Any]:
+    """Ask the daemon one thing."""
+    with connect() as daemon:
+        return daemon.request(op, **fields)
+
+
+def add_json(parser: _ActionsContainer, what: str = "print the daemon's reply as JSON") -> None:
+    """Declare `--json`."""
+    parser.add_argument("--json", action="store_true", help=what)
+
+
+def print_json(value: Any) -> None:
+    """Print one JSON document to stdout, laid out for people."""
+    print(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def say(message: str) -> None:
+    """Tell the person something that is no result."""
+    print(message, file=sys.stderr)

@@ -1,0 +1,67 @@
+"""Commands that put rlmd's shim into an agent and take it out again: install, uninstall."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rlmctl.commands import FINE, CommandError, add_json, places, print_json
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+
+WHAT = ("opencode", "systemd", "launchd")
+SERVICES = {"systemd", "launchd"}
+
+
+def add_install(parser: ArgumentParser) -> None:
+    """Declare the arguments of `install`."""
+    _add_arguments(parser)
+    parser.epilog = "Running it again brings the shim up to date."
+
+
+def install(args: Namespace) -> int:
+    """Install the shim of an agent."""
+    _refuse_services(args)
+    from rlmctl.agents import opencode
+
+    return _report(args, opencode.install(places(), project=_project(args), dry_run=args.dry_run))
+
+
+def add_uninstall(parser: ArgumentParser) -> None:
+    """Declare the arguments of `uninstall`."""
+    _add_arguments(parser)
+    parser.epilog = "Only what `rlmctl install` wrote is removed; the daemon and its state stay."
+
+
+def uninstall(args: Namespace) -> int:
+    """Remove the shim of an agent."""
+    _refuse_services(args)
+    from rlmctl.agents import opencode
+
+    return _report(args, opencode.uninstall(places(), project=_project(args), dry_run=args.dry_run))
+
+
+def _add_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("what", choices=WHAT)
+    parser.add_argument("--project", action="store_true", help="in this directory's .opencode/, not for all of yours")
+    parser.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
+    add_json(parser, "print what was done as a JSON list")
+
+
+def _project(args: Namespace) -> Path | None:
+    return Path.cwd() if args.project else None
+
+
+def _refuse_services(args: Namespace) -> None:
+    if args.what in SERVICES:
+        message = f"rlmctl cannot set up {args.what} yet; it runs the daemon without a service manager."
+        raise CommandError(message, "rlmctl start")
+
+
+def _report(args: Namespace, lines: list[str]) -> int:
+    if args.json:
+        print_json(lines)
+    else:
+        print("\n".join(lines))
+    return FINE

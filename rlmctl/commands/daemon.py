@@ -1,0 +1,205 @@
+"""Commands for the daemon's life where no service manager cares for it: start, stop, restart.
+
+A daemon started here belongs to no terminal: it has a session of its own and the log of `rlmctl paths`.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rlmctl.client import Client, DaemonHangsError, DaemonNotRunningError
+from rlmctl.commands import FINE, UNREACHABLE, WRONG, CommandError, add_json, connect, places, print_json
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+    from psutil import Process
+
+    from rlmd.paths import Paths
+
+PATIENCE = 10.0
+"""Seconds that the daemon may take to come up, or to finish what it has begun and go."""
+GLANCE = 0.05
+"""Seconds between two looks. Half the daemon's own start-up would be lost by looking less often."""
+HUNG_AFTER = 2.0
+"""Seconds without an answer to `shutdown` after which the process itself is told to end."""
+LAST_LINES = 15
+
+
+def add_start(parser: ArgumentParser) -> None:
+    """Declare the arguments of `start`."""
+    add_json(parser, "print what was done as JSON")
+    parser.epilog = "A daemon that runs already is fine: the exit code is 0."
+
+
+def start(args: Namespace) -> int:
+    """Start the daemon unless one runs, and wait until it answers."""
+    pid, already = launch(places())
+    return _report(args, "running already" if already else "started", pid)
+
+
+def add_stop(parser: ArgumentParser) -> None:
+    """Declare the arguments of `stop`."""
+    add_json(parser, "print what was done as JSON")
+    parser.epilog = "Agents go on as if there were no rlmd. Without a daemon there is nothing to do: exit code 0."
+
+
+def stop(args: Namespace) -> int:
+    """Stop the daemon and wait until it is gone."""
+    pid = end(places())
+    return _report(args, "not running" if pid is None else "stopped", pid)
+
+
+def add_restart(parser: ArgumentParser) -> None:
+    """Declare the arguments of `restart`."""
+    add_json(parser, "print what was done as JSON")
+    parser.epilog = "Nothing that was recorded is lost; agents connect again by themselves."
+
+
+def restart(args: Namespace) -> int:
+    """Stop the daemon if one runs, wait until it is gone, start it."""
+    paths = places()
+    end(paths)
+    pid, _ = launch(paths)
+    return _report(args, "restarted", pid)
+
+
+def launch(paths: Paths) -> tuple[int, bool]:
+    """Start a daemon unless one answers. Return its process id and whether it ran before.
+
+    Raises `CommandError`, with the last lines of its log, if none answers in the end.
+    """
+    try:
+        return _pid(paths), True
+    except DaemonNotRunningError:
+        pass
+    log = _open_log(paths)
+    try:
+        begin = os.lseek(log, 0, os.SEEK_END)
+        child = subprocess.Popen(
+            [sys.executable, "-P", "-m", "rlmd"],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            cwd=paths.state_dir,
+            env={**os.environ, **environment(paths)},
+            start_new_session=True,
+        )
+    finally:
+        os.close(log)
+    until = time.monotonic() + PATIENCE
+    while time.monotonic() < until:
+        ended = child.poll() is not None
+        try:
+            pid = _pid(paths)
+        except DaemonNotRunningError:
+            if ended:
+                break
+            time.sleep(GLANCE)
+        else:
+            # Another start at the same moment may have won: then our child has stepped back.
+            return pid, pid != child.pid
+    happened = f"ended at once (exit code {child.returncode})" if child.returncode is not None else "does not answer"
+    said = "".join(f"\n  | {line}" for line in _lines_since(paths.log, begin))
+    raise CommandError(f"The daemon {happened}. Its log says:{said}", "rlmctl doctor", UNREACHABLE)
+
+
+def end(paths: Paths) -> int | None:
+    """Stop the daemon and wait until its process is gone. Return its id, or None if none ran."""
+    from psutil import NoSuchProcess, Process
+
+    try:
+        with connect(paths, deadline=HUNG_AFTER) as daemon:
+            try:
+                pid = int(daemon.request("status")["daemon"]["pid"])
+                process = Process(pid)
+                daemon.request("shutdown")
+            except DaemonHangsError:
+                process = _behind(daemon)
+                process.terminate()
+    except (DaemonNotRunningError, NoSuchProcess):
+        return None
+    until = time.monotonic() + PATIENCE
+    while _lives(process):
+        if time.monotonic() > until:
+            # What it has recorded is on the disk: nothing is lost by this.
+            process.kill()
+        time.sleep(GLANCE)
+    return process.pid
+
+
+def environment(paths: Paths) -> dict[str, str]:
+    """Return the variables that give a process these very paths, wherever it is started."""
+    return {
+        "RLMD_CONFIG": str(paths.config),
+        "RLMD_STATE_DIR": str(paths.state_dir),
+        "RLMD_SOCKET": str(paths.socket),
+    }
+
+
+def _pid(paths: Paths) -> int:
+    with connect(paths, deadline=PATIENCE) as daemon:
+        return int(daemon.request("status")["daemon"]["pid"])
+
+
+def _behind(daemon: Client) -> Process:
+    """Return the process that listens at a socket, also when it hangs: the system knows it."""
+    import socket
+    import struct
+
+    from psutil import Process
+
+    with socket.socket(socket.AF_UNIX) as line:
+        line.connect(daemon.path)
+        if sys.platform == "darwin":
+            local, peer_pid = 0, 2
+            process = Process(line.getsockopt(local, peer_pid))
+        else:
+            pid, _, _ = struct.unpack("3i", line.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+            process = Process(pid)
+    if all(Path(word).name != "rlmd" for word in process.cmdline()):
+        raise CommandError(
+            f"Process {process.pid} ({process.name()}) holds the socket {daemon.path}, and it is no rlmd.",
+            "rlmctl paths",
+            UNREACHABLE,
+        )
+    return process
+
+
+def _lives(process: Process) -> bool:
+    from psutil import STATUS_ZOMBIE, NoSuchProcess
+
+    try:
+        return process.is_running() and process.status() != STATUS_ZOMBIE
+    except NoSuchProcess:
+        return False
+
+
+def _open_log(paths: Paths) -> int:
+    try:
+        paths.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return os.open(paths.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise CommandError(
+            f"The state directory cannot be used: {error.strerror}: {error.filename}.",
+            f"chmod 700 {paths.state_dir}, or set RLMD_STATE_DIR to a directory of your own",
+            WRONG,
+        ) from None
+
+
+def _lines_since(log: Path, begin: int) -> list[str]:
+    with log.open("rb") as file:
+        file.seek(begin)
+        return file.read().decode(errors="replace").splitlines()[-LAST_LINES:]
+
+
+def _report(args: Namespace, state: str, pid: int | None) -> int:
+    if args.json:
+        print_json({"state": state, "pid": pid})
+    else:
+        print(f"The daemon is {state}." if pid is None else f"The daemon is {state} (process {pid}).")
+    return FINE

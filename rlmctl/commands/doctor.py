@@ -1,0 +1,163 @@
+"""The command that checks everything a person would have to: one line each, and the command that mends it."""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from rlmctl.client import DaemonUnreachableError
+from rlmctl.commands import FAILED, FINE, CommandError, add_json, connect, places, print_json
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from rlmd.paths import Paths
+
+DIRECTORY, FILE = 0o700, 0o600
+
+
+class Check(NamedTuple):
+    """One line: what was looked at, `ok`, `warning` or `wrong`, what that means, what mends it."""
+
+    name: str
+    state: str
+    meaning: str
+    mend: str = ""
+
+
+def add_doctor(parser: ArgumentParser) -> None:
+    """Declare the arguments of `doctor`."""
+    add_json(parser, "print the checks as JSON")
+    parser.epilog = "The exit code is 1 if anything is wrong; a warning (!) is not."
+
+
+def doctor(args: Namespace) -> int:
+    """Check everything."""
+    paths = places()
+    checks = [*_configuration(paths), *_directory(paths), *_socket(paths), *_daemon(paths), *_agent(), *_zone()]
+    fine = all(check.state != "wrong" for check in checks)
+    if args.json:
+        print_json({"ok": fine, "checks": [check._asdict() for check in checks]})
+    else:
+        from rlmctl.render import show_checks
+
+        show_checks(checks)
+    return FINE if fine else FAILED
+
+
+def _configuration(paths: Paths) -> Iterator[Check]:
+    from rlmd.config import ConfigError, MissingConfigError, load
+
+    name = "configuration"
+    try:
+        config = load(paths.config)
+    except MissingConfigError:
+        yield Check(name, "wrong", f"there is none at {paths.config}: nothing is routed", "rlmctl setup")
+    except ConfigError as error:
+        yield Check(name, "wrong", str(error), f"edit {paths.config}, then: rlmctl reload")
+    else:
+        providers = ", ".join(provider.id for provider in config.policy.providers)
+        yield Check(name, "ok", f"{paths.config}: {providers or 'no providers'}")
+        for warning in config.warnings:
+            yield Check(name, "warning", warning)
+
+
+def _directory(paths: Paths) -> Iterator[Check]:
+    name = "state directory"
+    try:
+        found = paths.state_dir.stat()
+    except FileNotFoundError:
+        yield Check(name, "warning", f"{paths.state_dir} is not there: no daemon ran yet", "rlmctl start")
+        return
+    except OSError as error:
+        yield Check(name, "wrong", f"{paths.state_dir}: {error.strerror}", _elsewhere("RLMD_STATE_DIR"))
+        return
+    if not stat.S_ISDIR(found.st_mode):
+        yield Check(name, "wrong", f"{paths.state_dir} is no directory", _elsewhere("RLMD_STATE_DIR"))
+    elif found.st_uid != os.geteuid():
+        yield Check(name, "wrong", f"{paths.state_dir} belongs to another user", _elsewhere("RLMD_STATE_DIR"))
+    elif stat.S_IMODE(found.st_mode) != DIRECTORY:
+        yield _open_to_others(name, paths.state_dir, found.st_mode, DIRECTORY)
+    else:
+        yield Check(name, "ok", f"{paths.state_dir} is open to you alone")
+
+
+def _socket(paths: Paths) -> Iterator[Check]:
+    name = "socket"
+    directory = paths.socket.parent
+    try:
+        above, found = directory.stat(), paths.socket.lstat()
+    except FileNotFoundError:
+        return  # without a daemon there is none, and the next check says so
+    except OSError as error:
+        yield Check(name, "wrong", f"{paths.socket}: {error.strerror}", _elsewhere("RLMD_SOCKET"))
+        return
+    if not stat.S_ISSOCK(found.st_mode):
+        yield Check(name, "wrong", f"{paths.socket} is no socket", _elsewhere("RLMD_SOCKET"))
+    elif stat.S_IMODE(found.st_mode) != FILE:
+        yield _open_to_others(name, paths.socket, found.st_mode, FILE)
+    elif stat.S_IMODE(above.st_mode) != DIRECTORY:
+        yield _open_to_others(name, directory, above.st_mode, DIRECTORY)
+    else:
+        yield Check(name, "ok", f"{paths.socket} is open to you alone")
+
+
+def _daemon(paths: Paths) -> Iterator[Check]:
+    from importlib.metadata import version
+
+    name = "daemon"
+    try:
+        with connect(paths) as client:
+            daemon: dict[str, Any] = client.request("status")["daemon"]
+    except (DaemonUnreachableError, CommandError) as error:
+        yield Check(name, "wrong", str(error), error.mend)
+        return
+    yield Check(name, "ok", f"process {daemon['pid']} answers, agents connected: {daemon['agents']}")
+    ours, theirs = version("rlmd"), daemon["version"]
+    if ours == theirs:
+        yield Check("version", "ok", f"{ours}, daemon and rlmctl alike")
+    else:
+        yield Check("version", "wrong", f"the daemon still runs {theirs}, installed is {ours}", "rlmctl restart")
+    if daemon["config"] != str(paths.config):
+        meaning = f"the daemon reads {daemon['config']}, this shell means {paths.config}"
+        yield Check("daemon's file", "warning", meaning, "set RLMD_CONFIG alike for both, then: rlmctl restart")
+    if daemon["config_error"]:
+        yield Check("daemon's file", "wrong", f"the daemon refused it: {daemon['config_error']}", "rlmctl reload")
+    if daemon["durable"]:
+        yield Check("database", "ok", f"{paths.database} is written at every report")
+    else:
+        meaning = f"{paths.database} cannot be written: a restart would forget what was counted"
+        yield Check("database", "wrong", meaning, f"free space on the disk of {paths.state_dir}, then: rlmctl restart")
+
+
+def _agent() -> Iterator[Check]:
+    from rlmctl.discovery import opencode_is_here
+
+    name = "OpenCode"
+    if not opencode_is_here(os.environ):
+        yield Check(name, "warning", "is not here, so nobody asks the daemon", "npm install -g opencode-ai")
+
+
+def _zone() -> Iterator[Check]:
+    from rlmd import zones
+
+    name = "time zone"
+    written = os.environ.get("TZ", "").removeprefix(":")
+    try:
+        if written:
+            zones.named(written)
+    except ValueError as error:
+        yield Check(name, "wrong", f"TZ: {error}", "export TZ=Europe/Berlin, or unset TZ")
+        return
+    yield Check(name, "ok", f"{zones.local(os.environ)}: calendar windows begin and end by it")
+
+
+def _open_to_others(name: str, path: Path, mode: int, wanted: int) -> Check:
+    return Check(name, "wrong", f"{path} has mode {stat.S_IMODE(mode):04o}", f"chmod {wanted:o} {path}")
+
+
+def _elsewhere(variable: str) -> str:
+    return f"set {variable} to a place of your own, for the daemon and the agent alike"

@@ -1,0 +1,98 @@
+"""Commands that show what the daemon knows and change nothing: status, why, state."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from rlmctl.commands import FINE, add_json, ask, print_json
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+
+
+def add_status(parser: ArgumentParser) -> None:
+    """Declare the arguments of `status`."""
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--plain", action="store_true", help="what /rate_limit_status shows in the agent")
+    add_json(form)
+
+
+def status(args: Namespace) -> int:
+    """Show every provider, its limits, and who serves now."""
+    reply = ask("status")
+    if args.json:
+        print_json(reply)
+    elif args.plain:
+        print_text(reply)
+    else:
+        from rlmctl.render import show_status
+
+        show_status(reply)
+    return FINE
+
+
+def print_text(reply: dict[str, Any]) -> None:
+    """Print the daemon's own text of a status, exactly."""
+    print(reply["text"].rstrip("\n"))
+
+
+def add_why(parser: ArgumentParser) -> None:
+    """Declare the arguments of `why`."""
+    parser.add_argument("model", metavar="MODEL", help="a model by the name that the configuration gives it")
+    parser.add_argument("--session", metavar="ID", help="as this session of the agent would be answered")
+    add_json(parser)
+
+
+def why(args: Namespace) -> int:
+    """Explain where the requests of a model go: every candidate in order, with its reason."""
+    reply = ask("explain", model=args.model, session=args.session)
+    if args.json:
+        print_json(reply)
+        return FINE
+    print(f"{reply['model']}: {reply['message']}")
+    for place, candidate in enumerate(reply["candidates"], 1):
+        mark = "→" if candidate["taken"] else " "
+        print(f"{mark} {place}. {candidate['provider']} ({candidate['model']}): {candidate['why']}")
+    return FINE
+
+
+def add_state(parser: ArgumentParser) -> None:
+    """Declare the arguments of `state`."""
+    add_json(parser, "the only form there is, and the default")
+    parser.epilog = "For scripts written for that plugin. All there is to know: rlmctl status --json"
+
+
+def state(args: Namespace) -> int:
+    """Print the state in the shape of the plugin that this project replaces."""
+    del args
+    print_json(plugin_state(ask("status")))
+    return FINE
+
+
+def plugin_state(status: dict[str, Any]) -> dict[str, Any]:
+    """Turn a status reply into that plugin's shape."""
+    return {
+        "providers": {provider["id"]: _plugin_provider(provider) for provider in status["providers"]},
+        "currentProvider": status["current_provider"],
+        "modelMapping": status["model_mapping"],
+    }
+
+
+def _plugin_provider(provider: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "requestCount": provider["request_count"],
+        "hourlyLimit": _limit(provider, "1h"),
+        "dailyLimit": _limit(provider, "1d"),
+        "cooldownUntil": provider["until"],
+        "isAvailable": provider["available"],
+        "errorCount": provider["error_count"],
+    }
+
+
+def _limit(provider: dict[str, Any], per: str) -> float | None:
+    wanted = {"of": "requests", "per": per, "source": "config"}
+    for limit in provider["limits"]:
+        if "model" not in limit and wanted.items() <= limit.items():
+            maximum: float = limit["max"]
+            return maximum
+    return None

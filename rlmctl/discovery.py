@@ -1,0 +1,162 @@
+"""What OpenCode is configured with: its providers and models, by name.
+
+Reads opencode.json(c), global and of the project. Takes ids and names out of it and nothing else: no key, no
+address. Groups the names under which providers offer the same model.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+NAMES = ("config.json", "opencode.json", "opencode.jsonc")
+"""The files of one directory in the order in which OpenCode merges them."""
+
+_COMMENT = r"//[^\n]*+ | /\*(?:[^*]|\*(?!/))*+\*/"
+_JSONC = re.compile(
+    rf"""
+    "(?:\\.|[^"\\])*+"                      # a string, which stays as it is
+    | {_COMMENT}
+    | ,(?=(?:\s | {_COMMENT})*+[}}\]])       # a comma before a closing bracket
+    """,
+    re.VERBOSE,
+)
+_DATE = re.compile(r"[-@]\d{8}(-v\d+(:\d+)?)?$")
+
+
+class Found(NamedTuple):
+    """What was found, and the files it was found in."""
+
+    files: list[Path]
+    providers: dict[str, list[str]]
+    """OpenCode's id of a provider → OpenCode's names of its models; that of the default model comes first."""
+    problems: list[str]
+    """Files that could not be read, in a sentence each."""
+
+
+def opencode_directory(environ: Mapping[str, str]) -> Path:
+    """Return OpenCode's global configuration directory. It need not exist."""
+    base = environ.get("XDG_CONFIG_HOME")
+    return (Path(base) if base else Path.home() / ".config") / "opencode"
+
+
+def opencode_is_here(environ: Mapping[str, str]) -> bool:
+    """Return whether this person uses OpenCode, as far as one can see."""
+    program = environ.get("OPENCODE_BIN") or shutil.which("opencode", path=environ.get("PATH"))
+    return bool(program) or opencode_directory(environ).is_dir()
+
+
+def look(directory: Path, environ: Mapping[str, str]) -> Found:
+    """Return what OpenCode would find if it was started in `directory`."""
+    found = Found([], {}, [])
+    default = ""
+    off: set[str] = set()
+    for file in _candidates(directory, environ):
+        try:
+            settings = parse_jsonc(file.read_text("utf-8-sig"))
+        except FileNotFoundError:
+            continue
+        except (OSError, ValueError) as error:
+            found.problems.append(f"{file} was left out: {error}")
+            continue
+        found.files.append(file)
+        default = _word(settings.get("model")) or default
+        off |= set(_words(settings.get("disabled_providers")))
+        for provider, model in _named(settings):
+            models = found.providers.setdefault(provider, [])
+            if model and model not in models:
+                models.append(model)
+    for provider in off & found.providers.keys():
+        del found.providers[provider]
+    first = default.partition("/")[0]
+    ordered = sorted(found.providers.items(), key=lambda item: item[0] != first)
+    return found._replace(providers=dict(ordered))
+
+
+def parse_jsonc(text: str) -> dict[str, Any]:
+    """Return the object in `text`: JSON with comments and trailing commas. Raises ValueError."""
+    value = json.loads(_JSONC.sub(lambda found: found[0] if found[0].startswith('"') else " ", text))
+    if not isinstance(value, dict):
+        raise ValueError("it holds no JSON object")  # noqa: TRY004  (a file's content, not a caller's mistake)
+    return value
+
+
+def group(providers: Mapping[str, list[str]]) -> dict[str, dict[str, str]]:
+    """Return provider → canonical name → its own name, one canonical name for what is the same model.
+
+    `claude-sonnet-4-5`, `anthropic/claude-sonnet-4.5` and `claude-sonnet-4-5-20250929` are; a variant such as
+    `…:free` is not.
+    """
+    same: dict[str, list[str]] = {}
+    for names in providers.values():
+        for name in names:
+            same.setdefault(_essence(name), []).append(name)
+    # The plainest of the names in use stands for all: without its maker, without a date.
+    canonical = {essence: min(names, key=lambda name: (len(name), name)) for essence, names in same.items()}
+    grouped: dict[str, dict[str, str]] = {}
+    for provider, names in providers.items():
+        own: dict[str, str] = {}
+        # A provider may offer one model under two names: the canonical one itself goes first.
+        for name in sorted(names, key=lambda name: name != canonical[_essence(name)]):
+            own.setdefault(name if canonical[_essence(name)] in own else canonical[_essence(name)], name)
+        grouped[provider] = dict(sorted(own.items(), key=lambda item: names.index(item[1])))
+    return grouped
+
+
+def _essence(name: str) -> str:
+    """Return what is left of a model's name without maker, date and spelling."""
+    last = name.rpartition("/")[2].lower().replace(".", "-").replace("_", "-")
+    return _DATE.sub("", last)
+
+
+def _candidates(directory: Path, environ: Mapping[str, str]) -> Iterator[Path]:
+    """Yield where OpenCode looks, the least specific first."""
+    for name in NAMES:
+        yield opencode_directory(environ) / name
+    if environ.get("OPENCODE_CONFIG"):
+        yield Path(environ["OPENCODE_CONFIG"])
+    within = [directory]
+    while not (within[-1] / ".git").exists() and within[-1].parent != within[-1]:
+        within.append(within[-1].parent)
+    if not (within[-1] / ".git").exists():
+        within = [directory]  # no project: OpenCode does not climb either
+    for place in reversed(within):
+        for name in NAMES[1:]:
+            yield place / name
+            yield place / ".opencode" / name
+
+
+def _named(settings: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield (provider, model) for all that a configuration names; the model is empty where it names none."""
+    for provider, entry in _table(settings.get("provider")).items():
+        yield provider, ""
+        for model in _table(_table(entry).get("models")):
+            yield provider, model
+    agents = [*_table(settings.get("agent")).values(), *_table(settings.get("mode")).values()]
+    chosen = [
+        settings.get("model"),
+        settings.get("small_model"),
+        *(_table(agent).get("model") for agent in agents),
+    ]
+    for choice in chosen:
+        provider, slash, model = _word(choice).partition("/")
+        if slash:
+            yield provider, model
+
+
+def _table(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _word(value: Any) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _words(value: Any) -> list[str]:
+    return [item for item in value if isinstance(item, str)] if isinstance(value, list) else []

@@ -1,0 +1,40 @@
+"""The command `rlmd`: the daemon, in the foreground."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+
+from rlmd import __version__
+
+LEVELS = ("debug", "info", "warning", "error")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Parse the command line and serve. Returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="rlmd",
+        description="Owns what is known about every provider's rate limits and tells coding agents which one to use. "
+        "Runs in the foreground; `rlmctl start` runs it in the background.",
+        epilog="RLMD_CONFIG, RLMD_STATE_DIR and RLMD_SOCKET move its files; `rlmctl paths` shows where they are.",
+    )
+    parser.add_argument("--log-level", choices=LEVELS, default="info", help="what goes to stderr (default: info)")
+    parser.add_argument("--version", action="version", version=f"rlmd {__version__}")
+    options = parser.parse_args(arguments)
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=options.log_level.upper(),
+        format="%(asctime)s %(levelname)s %(message)s",
+    )
+    if sys.platform == "win32":
+        logging.getLogger(__name__).error("rlmd needs Linux or macOS. On Windows run it inside WSL, beside the agent.")
+        return 2
+    from rlmd.daemon import run  # noqa: PLC0415  (trio and the rest are not needed to say --version)
+    from rlmd.paths import resolve  # noqa: PLC0415
+
+    return run(resolve())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

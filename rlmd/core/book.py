@@ -1,0 +1,223 @@
+"""What is configured and what is known, by name. Configuring and restoring live here; deciding does not."""
+
+from __future__ import annotations
+
+import heapq
+from typing import TYPE_CHECKING
+
+import msgspec
+from msgspec import Struct
+
+from rlmd.core.breaker import Breaker
+from rlmd.core.model import Limit, Policy, Step
+from rlmd.core.route import Counter, Tally, Target
+from rlmd.core.snapshot import Snapshot
+from rlmd.core.window import Window
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+
+class TallyRow(Struct):
+    """The durable part of a provider's own numbers."""
+
+    requests: int = 0
+    errors: int = 0
+    override: bool | None = None
+
+
+class BreakerRow(Struct):
+    """The durable part of a breaker."""
+
+    opened: bool
+    until: float
+    level: int
+    changed: float
+    reason: str = ""
+    early_at: float | None = None
+
+
+class WindowRow(Struct):
+    """The durable part of a counter."""
+
+    window: dict[str, object]
+    told: tuple[float, float] = (0.0, 0.0)
+
+
+class Book:
+    """All that is known, reachable by the names that requests and stored facts use.
+
+    Facts of providers that the configuration does not name just now are kept aside: a person who comments a
+    provider out for an hour loses no cooldown and no count.
+    """
+
+    def __init__(self) -> None:
+        self.policy = Policy()
+        self.tallies: dict[str, Tally] = {}
+        self.breakers: dict[str, Breaker] = {}
+        self.counters: dict[str, Counter] = {}
+        self.pins: dict[str, str] = {}
+        """Canonical model, or `*` for all, to the provider that the person put first."""
+        self.current: str | None = None
+        """Where the last good answer came from, or where the person pointed since."""
+        self.targets: dict[str, dict[str, Target]] = {}
+        """By provider, then by canonical model."""
+        self.chains: dict[str, tuple[Target, ...]] = {}
+        """All who may serve a canonical model, its fallbacks included, in the order of the fallbacks."""
+        self._names: dict[tuple[str, str], Target] = {}
+        self._windows: dict[str, WindowRow] = {}
+        self._snapshots: dict[str, dict[str, Snapshot]] = {}
+        self._agenda: list[tuple[float, str]] = []
+
+    def find(self, provider: str, name: str) -> Target | None:
+        """Find the target that the agent calls so; its canonical name will do as well."""
+        return self._names.get((provider, name)) or self.targets.get(provider, {}).get(name)
+
+    def configure(self, policy: Policy) -> None:
+        """Put a policy into force. What was counted for a limit that is still there stays counted."""
+        for key, counter in self.counters.items():
+            self._windows[key] = WindowRow(counter.window.row(), counter.told)
+        for by_model in self.targets.values():
+            for target in by_model.values():
+                self._snapshots[target.key] = dict(target.snapshots)
+        kept, self.counters = self.counters, {}
+        self.policy, self.targets, self._names = policy, {}, {}
+        of_account: dict[str, list[Counter]] = {}
+        for account, limits in _limits_by_account(policy).items():
+            own = of_account[account] = []
+            for limit in limits:
+                key = f"{account}|{limit.key}"
+                row = self._windows.pop(key, None)
+                counter = kept.get(key) or _counter(key, limit, row)
+                counter.limit = limit
+                self.counters[key] = counter
+                own.append(counter)
+        for provider in policy.providers:
+            tally = self.tallies.setdefault(provider.id, Tally())
+            self.targets[provider.id] = {}
+            for model, offer in provider.models.items():
+                keys = (
+                    f"server:{provider.id}",
+                    f"account:{provider.account}",
+                    f"model:{provider.id}/{model}",
+                )
+                target = Target(
+                    provider,
+                    model,
+                    tally,
+                    tuple((key, self.breakers.setdefault(key, Breaker())) for key in keys),
+                    tuple(c for c in of_account[provider.account] if c.limit.model in {None, model}),
+                )
+                target.snapshots = self._snapshots.pop(target.key, {})
+                self.targets[provider.id][model] = target
+                self._names[provider.id, offer.name] = target
+        serving: dict[str, list[Target]] = {}
+        for by_model in self.targets.values():
+            for model, target in by_model.items():
+                serving.setdefault(model, []).append(target)
+        self.chains = {
+            model: tuple(t for other in _stand_ins(model, policy.fallback) for t in serving.get(other, ()))
+            for model in serving
+        }
+
+    def restore(self, facts: Iterable[tuple[str, str, bytes]], now: float) -> None:
+        """Take in stored facts (kind, key, JSON) before the first `configure`. Times in the past are dropped.
+
+        Raises `msgspec.DecodeError` for a fact that cannot be read.
+        """
+        for kind, key, row in facts:
+            match kind:
+                case "window":
+                    self._windows[key] = msgspec.json.decode(row, type=WindowRow)
+                case "breaker":
+                    self.breakers[key] = _restored(msgspec.json.decode(row, type=BreakerRow), now)
+                case "tally":
+                    stored = msgspec.json.decode(row, type=TallyRow)
+                    tally = self.tallies.setdefault(key, Tally())
+                    tally.requests, tally.errors = stored.requests, stored.errors
+                    tally.override = stored.override
+                case "snapshot":
+                    snapshots = msgspec.json.decode(row, type=dict[str, Snapshot])
+                    self._snapshots[key] = {name: s for name, s in snapshots.items() if now < s.resets_at}
+                case "setting" if key == "current":
+                    self.current = msgspec.json.decode(row, type=str | None)
+                case "setting" if key == "pins":
+                    self.pins = msgspec.json.decode(row, type=dict[str, str])
+
+    def keep_counter(self, counter: Counter, step: Step) -> None:
+        """Put what is durable of a counter into a step."""
+        step.changes["window", counter.key] = WindowRow(counter.window.row(), counter.told)
+
+    def keep_breaker(self, key: str, step: Step) -> None:
+        """Put what is durable of a breaker into a step."""
+        step.changes["breaker", key] = self.breakers[key].row()
+
+    def keep_tally(self, provider: str, step: Step) -> None:
+        """Put what is durable of a provider's own numbers into a step."""
+        tally = self.tallies[provider]
+        step.changes["tally", provider] = TallyRow(tally.requests, tally.errors, tally.override)
+
+    def keep_snapshots(self, target: Target, step: Step) -> None:
+        """Put what is durable of a provider's own word into a step."""
+        step.changes["snapshot", target.key] = dict(target.snapshots) or None
+
+    def keep_current(self, provider: str, step: Step) -> None:
+        """Note where answers come from now."""
+        if self.current != provider:
+            self.current = provider
+            step.changes["setting", "current"] = provider
+
+    def plan(self, at: float, key: str) -> None:
+        """Remember that something about this breaker or counter is to be announced then."""
+        heapq.heappush(self._agenda, (at, key))
+
+    def planned(self) -> float | None:
+        """Tell when the next announcement is due."""
+        return self._agenda[0][0] if self._agenda else None
+
+    def due(self, now: float) -> Iterator[tuple[float, str]]:
+        """Take the announcements that are due off the agenda; some may no longer be true."""
+        while self._agenda and self._agenda[0][0] <= now:
+            yield heapq.heappop(self._agenda)
+
+
+def _counter(key: str, limit: Limit, row: WindowRow | None) -> Counter:
+    counter = Counter(key, limit, Window.from_row(limit, row.window) if row else Window.for_limit(limit))
+    counter.told = row.told if row else (0.0, 0.0)
+    return counter
+
+
+def _restored(row: BreakerRow, now: float) -> Breaker:
+    live = row.opened and now < row.until
+    return Breaker(
+        opened=live,
+        until=row.until if live else 0.0,
+        level=row.level,
+        changed=row.changed,
+        reason=row.reason if live else "",
+        early_at=row.early_at if live else None,
+    )
+
+
+def _limits_by_account(policy: Policy) -> dict[str, list[Limit]]:
+    """Gather the limits of each account; where two of its providers state the same one, the smaller holds."""
+    gathered: dict[str, dict[str, Limit]] = {}
+    for provider in policy.providers:
+        limits = gathered.setdefault(provider.account, {})
+        for limit in provider.limits:
+            known = limits.get(limit.key)
+            if known is None or limit.max < known.max:
+                limits[limit.key] = limit
+    return {account: list(limits.values()) for account, limits in gathered.items()}
+
+
+def _stand_ins(model: str, fallback: dict[str, tuple[str, ...]]) -> list[str]:
+    """List a model and what may stand in for it, best first, each once."""
+    found: list[str] = []
+    queue = [model]
+    while queue:
+        candidate = queue.pop(0)
+        if candidate not in found:
+            found.append(candidate)
+            queue = [*fallback.get(candidate, ()), *queue]
+    return found

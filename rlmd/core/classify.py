@@ -1,0 +1,164 @@
+"""What a failed request means: status, headers, body and message in, a verdict out. Pure, and it never raises.
+
+A person's patterns come first, then the rows for one provider, then those for everybody, then what the status
+says by itself. The rows are in `rules.py`, the reading of the answer in `fault.py`, the wait in `hints.py`.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from itertools import chain
+from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
+
+from rlmd.core import rules
+from rlmd.core.fault import Fault, read
+from rlmd.core.hints import asked, policy_window
+from rlmd.core.model import DAY, HOUR, Kind, Pattern, Scope, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from rlmd.core.rules import Rule
+
+_PACIFIC = ZoneInfo("America/Los_Angeles")
+"""Google's days end here (ai.google.dev/gemini-api/docs/rate-limits)."""
+_DAILY = re.compile(r"per.?day|daily")
+_GOOGLE = re.compile(r"^resource_exhausted$", re.MULTILINE)
+
+_WINDOW = re.compile(
+    # By length: the first that the error mentions is the one it is about; what follows is an offer or an explanation.
+    r"(?P<short>per[ _-]?(?:sec|min(?!us))|/ ?(?:sec|min|s\b|m\b)|\b(?:rps|rpm|tpm|itpm|otpm|qps|qpm)\b|\bminute limit"
+    r"|concurren|in.flight|parallel|\bburst|short (?:time|period)|too (?:quickly|fast)|faster than|frequency"
+    r"|每分钟|每秒|并发)"
+    r"|(?P<long>per[ _-]?(?:\d+[ -]?)?(?:hour|hr\b|day|week|month)|/ ?(?:hour|hr\b|h\b|day|d\b|week|month|mo\b)"
+    r"|\b(?:rph|tph|rpd|tpd|tpw)\b|hourly|\bdaily|weekly|monthly|\b(?:\d+|five|seven)[ _-]?(?:hour|day|week|month)"
+    r"|\b(?:hour|day|week|month)\w* (?:limit|quota|allocated|cap|usage)|billing (?:cycle|period)|for the (?:hour|day|month)"
+    r"|\btoday\b|monthly_|每小时|每日|每天|今日|每周|每月)",
+)
+_A_MODEL = re.compile(
+    r"\b(?:the|this|that|selected|requested|current|for|on|and|your) (?:[\w-]+ )?model\b(?! requests)|\bmodel [`'\"]"
+    r"|permodel|per_base_model|(?:reached|limit) for \S+ (?:in organi[sz]ation|on (?:tokens|requests|input|output))"
+    r"|upstream|error from provider|\bengine\b",
+)
+_MODEL_CODE = re.compile(r"model|engine")
+_AN_ACCOUNT = re.compile(
+    r"\b(?:your|per|this) (?:account|team|workspace|plan|subscription|(?:api )?key|user|ip)\b|account'?s\b"
+)
+_QUOTED = re.compile(r"""(?<!\w)(?:'(?:[^']|(?<=\w)'(?=\w))*'|"[^"]*"|`[^`]*`)(?!\w)""")
+
+_COOLING = frozenset({"throttle", "quota", "credits", "overloaded", "transient"})
+"""Kinds for which the provider's wait means something."""
+_SPOKEN_STATUS = frozenset({0, 402, 403, 429})
+"""Other refusals of a request quote it; what is in quotes there is the person's text, not the provider's."""
+_PER_MODEL_STATUS = frozenset({429, 498})
+
+_PERSONAL: dict[str, tuple[Kind, Scope]] = {
+    "throttle": ("throttle", "model"),
+    "quota": ("quota", "account"),
+    "credits": ("credits", "account"),
+    "overloaded": ("overloaded", "server"),
+    "auth": ("auth", "account"),
+    "ignore": ("client", "none"),
+}
+_REQUEST_CODE = re.compile(
+    r"^(?:invalid_\w+|bad_request|badrequest\S*|invalid_?parameter\S*|validationexception)$", re.MULTILINE
+)
+
+
+def classify(
+    provider: str,
+    status: int | None,
+    headers: Mapping[str, str],
+    body: str,
+    message: str,
+    now: float,
+    *,
+    patterns: Sequence[Pattern] = (),
+    longest: float = 8 * DAY,
+) -> Verdict:
+    """Say what the answer of `provider` (the person's own id for it) at `now` (epoch seconds) means.
+
+    `status` is None where no answer came. `hint` is what the provider asked for, in seconds from `now`, never more
+    than `longest`; jitter and blocks are the caller's.
+    """
+    fault = read(status, headers, body, message)
+    if fault is None:
+        return Verdict("ok")
+    wait = asked(fault, now)
+    for pattern in patterns:
+        if pattern.provider in {None, provider} and _compiled(pattern.match).search(fault.raw):
+            kind, scope = _PERSONAL[pattern.kind]
+            return Verdict(kind, scope, hint=_cut(wait or pattern.lasts, longest) if kind != "client" else None)
+    kind, scope = _judge(provider.lower(), fault, wait)
+    if kind == "quota" and (wait or 0) < HOUR and _GOOGLE.search(fault.codes) and _DAILY.search(fault.text):
+        # RetryInfo speaks of the minute, whatever the quota (gemini-rpd-429-short-delay).
+        wait = _pacific_midnight(now) - now
+    return Verdict(kind, scope, hint=_cut(wait, longest) if kind in _COOLING else None)
+
+
+def _cut(wait: float | None, longest: float) -> float | None:
+    return None if wait is None or wait <= 0 else min(wait, longest)
+
+
+@lru_cache(maxsize=64)
+def _compiled(match: str) -> re.Pattern[str]:
+    return re.compile(match, re.IGNORECASE)
+
+
+def _pacific_midnight(now: float) -> float:
+    tomorrow = (datetime.fromtimestamp(now, UTC).astimezone(_PACIFIC) + timedelta(days=1)).date()
+    return datetime(tomorrow.year, tomorrow.month, tomorrow.day, tzinfo=_PACIFIC).timestamp()
+
+
+def _judge(provider: str, fault: Fault, wait: float | None) -> tuple[Kind, Scope]:
+    text = fault.text if fault.status in _SPOKEN_STATUS else _QUOTED.sub(" ", fault.text)
+    window = _window(text, fault)
+    for rule in chain(rules.PROVIDER_RULES, rules.GENERAL_RULES):
+        if _holds(rule, provider, fault, text, window, wait):
+            return rule.kind, rule.scope or _scope(rule.kind, provider, fault, text)
+    if fault.status >= 500 or (fault.status == 0 and not _REQUEST_CODE.search(fault.codes)):  # noqa: PLR2004
+        return "transient", "server"
+    return "client", "none"
+
+
+def _window(text: str, fault: Fault) -> str | None:
+    """The unit of the limit that was hit, up to minutes (`short`) or an hour and more (`long`), where anything tells."""
+    if named := _WINDOW.search(text) or _WINDOW.search(fault.codes):
+        return named.lastgroup
+    span = policy_window(fault.headers)
+    return None if span is None else "long" if span >= HOUR else "short"
+
+
+def _holds(rule: Rule, provider: str, fault: Fault, text: str, window: str | None, wait: float | None) -> bool:
+    return (
+        (rule.status is None or fault.status in rule.status)
+        and (rule.window is None or rule.window == window)
+        and (rule.wait is None or (wait is not None and wait >= rule.wait))
+        and (rule.who is None or rule.who.search(provider) is not None)
+        and (rule.code is None or rule.code.search(fault.codes) is not None)
+        and (rule.says is None or rule.says.search(text) is not None)
+    )
+
+
+def _scope(kind: Kind, provider: str, fault: Fault, text: str) -> Scope:
+    """Who is affected, where the row leaves it to the error: what it names, else what the provider counts."""
+    if _A_MODEL.search(text) or any(key == "model" for key, _ in fault.facts):
+        return "model"
+    match kind:
+        case "overloaded":
+            named = fault.status in _PER_MODEL_STATUS or _MODEL_CODE.search(fault.codes)
+            return "model" if named else "server"
+        case "quota":
+            return "model" if rules.DAY_PER_MODEL.search(provider) else "account"
+        case "throttle":
+            if rules.ACCOUNT_WIDE.search(provider):
+                return "account"
+            if rules.PER_MODEL.search(provider):
+                return "model"
+            # A bare page or an empty body comes from something in front that knows no models.
+            return "model" if fault.structured and not _AN_ACCOUNT.search(text) else "account"
+        case _:
+            return "account"

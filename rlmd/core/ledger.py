@@ -1,0 +1,460 @@
+"""The aggregate: what an acquire, a report or the passing of time does to everything that is known.
+
+Every method takes `now` and returns a `Step`; nothing has an effect outside until the outbox makes it happen.
+Everything is synchronous and there are no locks: nobody can come between reading and changing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
+
+from rlmd.core import counting, resting
+from rlmd.core.book import Book
+from rlmd.core.classify import classify
+from rlmd.core.counting import LEASE, Lease
+from rlmd.core.hints import observe
+from rlmd.core.model import (
+    Notice,
+    Outcome,
+    Pass,
+    Policy,
+    Purpose,
+    Receipt,
+    Recorded,
+    Step,
+    Usage,
+    Use,
+    Verdict,
+    Wait,
+)
+from rlmd.core.resting import ROUTES_AWAY
+from rlmd.core.route import Ask, Choice, Target, as_use, as_wait, choose, in_order
+from rlmd.core.session import Session, Sessions
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+
+
+class Answer(Struct, frozen=True):
+    """What the agent saw of an answer: enough to tell what it means, never a prompt or a key."""
+
+    status: int | None = None
+    headers: dict[str, str] = {}
+    body: str = ""
+    message: str = ""
+
+
+NOTHING_SEEN = Answer()
+
+
+class Ledger:
+    """All decisions go through here, and all they depend on is kept here.
+
+    `boot` is any string that no other run of the daemon has used: it makes leases unique across restarts.
+    """
+
+    def __init__(self, boot: str) -> None:
+        self.book = Book()
+        self.leases: dict[str, Lease] = {}
+        """In the order in which they end by themselves."""
+        self.sessions = Sessions()
+        self._boot = boot
+        self._issued = 0
+        self._all_limited: dict[str, float] = {}
+        """Models that nobody serves, and until when that has been told."""
+
+    def configure(self, policy: Policy) -> None:
+        """Put a policy into force; leases and counts of what is still there go on."""
+        self.book.configure(policy)
+
+    def restore(self, facts: Iterable[tuple[str, str, bytes]], policy: Policy, now: float) -> None:
+        """Take in what the store kept, and the policy. Raises `msgspec.DecodeError` if it is unreadable."""
+        self.book.restore(facts, now)
+        self.book.configure(policy)
+        for key, breaker in self.book.breakers.items():
+            if breaker.opened:
+                self.book.plan(breaker.until, key)
+        for counter in self.book.counters.values():
+            counting.plan_end(counter, self.book, now)
+
+    def acquire(
+        self,
+        provider: str,
+        model: str,
+        now: float,
+        *,
+        session: str | None = None,
+        purpose: Purpose = "step",
+        dry_run: bool = False,
+        estimate: int | None = None,
+    ) -> Step:
+        """Decide where a request goes; unless this only asks (`turn`, `dry_run`), reserve it under a lease.
+
+        `provider` and `model` are the agent's own names of what it would use; `estimate` is in tokens.
+        """
+        self._lapse(now, step := Step())
+        asked = self.book.find(provider, model)
+        if asked is None:
+            step.reply = Pass(f"{provider}/{model} is not in the configuration")
+            return step
+        known = self.sessions.get(session)
+        new_turn = purpose == "turn" or (purpose == "step" and not (known and known.turn_open(now)))
+        early = purpose == "aux" or known is None or not known.leased
+        ask = self._ask(asked, known, now, new_turn=new_turn, early=early, estimate=estimate)
+        chain = self.book.chains[asked.model]
+        choice = choose(chain, self.book.policy, ask, now)
+        if choice.target is None:
+            step.reply = wait = as_wait(choice, ask, now, self.book.policy.zone)
+            if not dry_run:
+                self._tell_all_limited(wait, asked, session, now, step)
+            return step
+        leased = not dry_run and purpose != "turn"
+        lease = self._lease(choice.target, session, estimate, now) if leased else None
+        held_back = choice.target.provider.id == ask.sticky and self._is_held_back(choice, chain, ask, now)
+        step.reply = use = as_use(choice, ask, lease, held_back=held_back)
+        if not dry_run:
+            self._all_limited.pop(asked.model, None)
+            if session is not None:
+                self._move(session, asked, use, purpose, now, step, new_turn=new_turn)
+        return step
+
+    def report(
+        self,
+        provider: str,
+        model: str,
+        outcome: Outcome,
+        now: float,
+        *,
+        rand: float,
+        answer: Answer = NOTHING_SEEN,
+        lease: str | None = None,
+        session: str | None = None,
+        started_at: float | None = None,
+        usage: Usage | None = None,
+        retry: bool = True,
+        receipt: Receipt | None = None,
+    ) -> Step:
+        """Take in how a request went, once for each lease, and say where a failed one goes on.
+
+        `receipt` is what the store remembers of a lease that is not under way here; `rand` is in [0, 1).
+        """
+        self._lapse(now, step := Step())
+        held = self.leases.get(lease) if lease is not None else None
+        target = held.target if held else self.book.find(provider, model)
+        receipt = held.receipt if held else receipt or Receipt("reserved", now)
+        session = session or (held.session if held else None)
+        if receipt.stage == "final" or receipt.stage == outcome == "accepted":
+            verdict = receipt.verdict or Verdict("ok")
+            place = self._next(target, session, verdict, now) if retry else None
+            step.reply = Recorded(verdict, place, duplicate=True)
+            return step
+        verdict = self._verdict(provider, outcome, answer, now)
+        if target is None:
+            step.reply = Recorded(Verdict(verdict.kind, "none", verdict.hint))
+            return step
+        started = min(now, started_at or (held.at if held else now))
+        self._count(target, held, receipt, outcome, now, step)
+        said = observe(answer.headers, now) if answer.headers else ()
+        counting.observe(said, target, self.leases.values(), started=started, now=now, book=self.book, step=step)
+        if outcome == "error":
+            verdict = resting.failed(
+                target,
+                verdict,
+                lease=lease,
+                started=started,
+                now=now,
+                rand=rand,
+                book=self.book,
+                step=step,
+            )
+            self._note_failure(target, session, verdict, now)
+        elif outcome != "cancelled":
+            resting.passed(target, lease, started, now, self.book, step)
+            self.book.keep_current(target.provider.id, step)
+        self._settle(target, held, receipt, outcome, usage, now, step)
+        receipt.at, receipt.verdict = now, verdict
+        if lease is not None:
+            step.changes["receipt", lease] = receipt
+        place = self._next(target, session, verdict, now) if retry else None
+        step.reply = Recorded(verdict, place)
+        return step
+
+    def meter(
+        self,
+        usage: Usage,
+        now: float,
+        *,
+        lease: str | None = None,
+        provider: str = "",
+        model: str = "",
+        receipt: Receipt | None = None,
+    ) -> Step:
+        """Take in tokens and money that became known apart from the report; once for each lease."""
+        self._lapse(now, step := Step())
+        held = self.leases.get(lease) if lease is not None else None
+        target = held.target if held else self.book.find(provider, model)
+        receipt = held.receipt if held else receipt or Receipt("reserved", now)
+        verdict = receipt.verdict or Verdict("ok")
+        step.reply = Recorded(verdict, duplicate=receipt.metered)
+        if receipt.metered or target is None:
+            return step
+        counting.meter(target, held, usage, self.book, now, step)
+        receipt.metered = True
+        if held and not held.in_flight:
+            del self.leases[held.id]
+        if lease is not None:
+            step.changes["receipt", lease] = receipt
+        return step
+
+    def release(self, leases: Iterable[str], now: float) -> Step:
+        """Let go of leases whose connection has closed: their outcome stays unknown, which counts as used."""
+        step = Step()
+        for name in leases:
+            if name in self.leases:
+                self._let_go(self.leases[name], now, step)
+        return step
+
+    def next_deadline(self) -> float | None:
+        """Tell when `roll` will have something to do; None: nothing is pending."""
+        first = next(iter(self.leases.values()), None)
+        planned = self.book.planned()
+        lapse = first.at + LEASE if first else None
+        return min((at for at in (lapse, planned) if at is not None), default=None)
+
+    def roll(self, now: float) -> Step:
+        """Announce what has ended: cooldowns, windows, leases. It decides nothing; reading the time does."""
+        self._lapse(now, step := Step())
+        for at, key in self.book.due(now):
+            if key in self.book.breakers:
+                resting.announce_end(key, at, self.book, now, step)
+            elif key in self.book.counters:
+                counting.announce_end(self.book.counters[key], self.book, now, step)
+        return step
+
+    def explain(self, model: str, session: str | None, now: float) -> tuple[Ask, list[Target], Choice] | None:
+        """Show how the next request for a canonical model is decided: all candidates in order, the choice.
+
+        None where nobody serves the model.
+        """
+        chain = self.book.chains.get(model)
+        if not chain:
+            return None
+        known = self.sessions.get(session)
+        new_turn = not (known and known.turn_open(now))
+        first = in_order(chain, self.book.policy, Ask("", model, pin=self.pin_for(model)), now)[0]
+        early = known is None or not known.leased
+        ask = self._ask(first, known, now, new_turn=new_turn, early=early, estimate=None)
+        return ask, in_order(chain, self.book.policy, ask, now), choose(chain, self.book.policy, ask, now)
+
+    def pin_for(self, model: str) -> str | None:
+        """Name the provider that the person put first for a canonical model."""
+        return self.book.pins.get(model) or self.book.pins.get("*")
+
+    def _ask(
+        self,
+        asked: Target,
+        known: Session | None,
+        now: float,
+        *,
+        new_turn: bool,
+        early: bool = False,
+        estimate: int | None = None,
+        beyond: int | None = None,
+        failed: Collection[str] = (),
+    ) -> Ask:
+        if known is None:
+            return Ask(
+                asked.provider.id,
+                asked.model,
+                pin=self.pin_for(asked.model),
+                failed=failed,
+                estimate=estimate,
+                early=early,
+                beyond=beyond,
+            )
+        return Ask(
+            asked.provider.id,
+            asked.model,
+            pin=self.pin_for(asked.model),
+            sticky=known.sticky(self.book.policy.failback, now, new_turn=new_turn),
+            failed=() if new_turn else known.failed,
+            estimate=estimate,
+            early=early,
+            beyond=beyond,
+        )
+
+    def _is_held_back(self, choice: Choice, chain: tuple[Target, ...], ask: Ask, now: float) -> bool:
+        """Whether another one would have won if the session had no provider of its own."""
+        if len(chain) == 1:
+            return False
+        free = Ask(ask.provider, ask.model, pin=ask.pin, failed=ask.failed, estimate=ask.estimate)
+        return choose(chain, self.book.policy, free, now).target is not choice.target
+
+    def _lease(self, target: Target, session: str | None, estimate: int | None, now: float) -> str:
+        self._issued += 1
+        lease = Lease(f"{self._boot}-{self._issued}", target, session, now, estimate, Receipt("reserved", now))
+        counting.reserve(lease, now)
+        for _, breaker in target.breakers:
+            breaker.admit(lease.id, now + LEASE)
+        target.tally.in_flight += 1
+        self.leases[lease.id] = lease
+        return lease.id
+
+    def _move(
+        self, name: str, asked: Target, use: Use, purpose: Purpose, now: float, step: Step, *, new_turn: bool
+    ) -> None:
+        """Remember where a session goes, and tell when that is news."""
+        session = self.sessions.touch(name)
+        if new_turn:
+            session.open_turn()
+        session.last = now
+        session.leased = session.leased or purpose != "turn"
+        if purpose == "aux":
+            return
+        before = session.provider or asked.provider.id
+        session.provider = use.provider
+        if use.provider != before:
+            notice = Notice(
+                "switched",
+                now,
+                use.message,
+                provider=before,
+                to=use.provider,
+                model=asked.model,
+                session=name,
+                reason=use.reason,
+            )
+            step.notices.append(notice)
+
+    def _tell_all_limited(self, wait: Wait, asked: Target, session: str | None, now: float, step: Step) -> None:
+        if self._all_limited.get(asked.model, 0.0) <= now:
+            self._all_limited[asked.model] = wait.retry_at or float("inf")
+            step.notices.append(
+                Notice(
+                    "all_limited",
+                    now,
+                    wait.message,
+                    model=asked.model,
+                    session=session,
+                    until=wait.retry_at,
+                )
+            )
+
+    def _verdict(self, provider: str, outcome: Outcome, answer: Answer, now: float) -> Verdict:
+        if outcome == "error":
+            cooldown = self.book.policy.cooldown
+            return classify(
+                provider,
+                answer.status,
+                answer.headers,
+                answer.body,
+                answer.message,
+                now,
+                patterns=cooldown.patterns,
+                longest=cooldown.longest,
+            )
+        return Verdict("cancelled" if outcome == "cancelled" else "ok")
+
+    def _count(
+        self,
+        target: Target,
+        held: Lease | None,
+        receipt: Receipt,
+        outcome: Outcome,
+        now: float,
+        step: Step,
+    ) -> None:
+        """Settle whether the request counts: it does once it was accepted, or may have been."""
+        refused = outcome == "error"
+        target.tally.errors += refused
+        match receipt.stage:
+            case "reserved" if held:
+                counting.settle_request(held, self.book, now, step, counts=not refused)
+                target.tally.requests += not refused
+            case "reserved" if not refused:
+                counting.count_request(target, self.book, now, step)
+                target.tally.requests += 1
+            case "lapsed" if refused:
+                counting.give_back(receipt, target, self.book, now, step)
+                target.tally.requests -= 1
+        self.book.keep_tally(target.provider.id, step)
+
+    def _settle(
+        self,
+        target: Target,
+        held: Lease | None,
+        receipt: Receipt,
+        outcome: Outcome,
+        usage: Usage | None,
+        now: float,
+        step: Step,
+    ) -> None:
+        """Move a lease on; a final report ends it, unless the tokens it reserved are still to be metered."""
+        was = receipt.stage
+        receipt.stage = "accepted" if outcome == "accepted" else "final"
+        if usage is not None and not receipt.metered:
+            counting.meter(target, held, usage, self.book, now, step)
+            receipt.metered = True
+        if held is None or outcome == "accepted":
+            return
+        self._end_flight(held)
+        if outcome == "error" and was == "reserved":
+            counting.settle_tokens(held, self.book, now, step, keep=False)
+        if not held.slots:
+            del self.leases[held.id]
+
+    def _note_failure(self, target: Target, name: str | None, verdict: Verdict, now: float) -> None:
+        """Keep the session from coming back to it in this turn, unless it is worth one short wait."""
+        if name is None or verdict.kind not in ROUTES_AWAY:
+            return
+        session = self.sessions.touch(name)
+        provider = target.provider.id
+        soon = verdict.until is not None and verdict.until - now <= self.book.policy.patience
+        if soon and provider not in session.waited:
+            session.waited.add(provider)
+        else:
+            session.failed.add(provider)
+
+    def _next(self, target: Target | None, session: str | None, verdict: Verdict, now: float) -> Use | Wait | None:
+        """Decide where a failed request goes on; None where moving it would not help."""
+        if target is None or verdict.kind not in ROUTES_AWAY:
+            return None
+        beyond = target.offer.context if verdict.kind == "context" else None
+        if verdict.kind == "context" and beyond is None:
+            return None
+        known = self.sessions.get(session)
+        chain = self.book.chains.get(target.model, ())
+        failed = () if verdict.until is not None else {target.provider.id}
+        ask = self._ask(target, known, now, new_turn=False, beyond=beyond, failed=failed)
+        choice = choose(chain, self.book.policy, ask, now)
+        if choice.target is None:
+            return as_wait(choice, ask, now, self.book.policy.zone)
+        return None if choice.target is target else as_use(choice, ask, None, held_back=False)
+
+    def _end_flight(self, held: Lease) -> None:
+        held.target.tally.in_flight -= 1
+        for _, breaker in held.target.breakers:
+            breaker.release(held.id)
+
+    def _lapse(self, now: float, step: Step) -> None:
+        """Let go of leases whose time is up."""
+        while self.leases:
+            first = next(iter(self.leases.values()))
+            if first.at + LEASE > now:
+                return
+            self._let_go(first, now, step)
+
+    def _let_go(self, held: Lease, now: float, step: Step) -> None:
+        """Count what stays unknown as used: a provider that took the request has counted it, too."""
+        del self.leases[held.id]
+        if held.in_flight:
+            self._end_flight(held)
+        if held.receipt.stage == "reserved":
+            counting.settle_request(held, self.book, now, step, counts=True)
+            held.target.tally.requests += 1
+            held.receipt.stage = "lapsed"
+            self.book.keep_tally(held.target.provider.id, step)
+            step.changes["receipt", held.id] = held.receipt
+        counting.settle_tokens(held, self.book, now, step, keep=True)

@@ -1,0 +1,110 @@
+"""What outcomes do to the breakers of a target, and what is told about it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rlmd.core.model import EventKind, Kind, Notice, Step, Verdict
+from rlmd.core.route import Target, clock
+
+if TYPE_CHECKING:
+    from rlmd.core.book import Book
+
+BLOCKS: frozenset[Kind] = frozenset({"throttle", "quota", "credits", "overloaded", "transient"})
+"""Kinds after which a scope may have to rest."""
+
+ROUTES_AWAY: frozenset[Kind] = BLOCKS | {"model_missing", "context"}
+"""Kinds after which another provider may do better with the same request."""
+
+
+def passed(target: Target, lease: str | None, started: float, now: float, book: Book, step: Step) -> None:
+    """Take in a good answer: a probe that passed closes what it tried."""
+    closed = False
+    for key, breaker in target.breakers:
+        if breaker.passed(lease, started, now):
+            book.keep_breaker(key, step)
+            closed = True
+    if closed:
+        name = target.provider.id
+        text = f"{name} answers again"
+        step.notices.append(Notice("state", now, text, provider=name, model=target.model, reason="closed"))
+
+
+def failed(
+    target: Target,
+    verdict: Verdict,
+    *,
+    lease: str | None,
+    started: float,
+    now: float,
+    rand: float,
+    book: Book,
+    step: Step,
+) -> Verdict:
+    """Rest what the verdict speaks of, and return it with the end of that rest.
+
+    A probe that failed for another reason than its breaker rests for says nothing: the next one tries.
+    """
+    if verdict.kind in {"auth", "model_missing"}:
+        step.notices.append(_unusable(target, verdict, now))
+    until: float | None = None
+    for key, breaker in target.breakers:
+        if verdict.kind not in BLOCKS or key.partition(":")[0] != verdict.scope:
+            if lease is not None:
+                breaker.release(lease)
+            continue
+        was_open = breaker.state(now) == "open"
+        window_end = _used_up_until(target, now) if verdict.kind == "quota" else None
+        if breaker.failed(
+            verdict,
+            lease=lease,
+            started=started,
+            now=now,
+            cooldown=book.policy.cooldown,
+            rand=rand,
+            window_end=window_end,
+        ):
+            book.keep_breaker(key, step)
+            book.plan(breaker.until, key)
+        if breaker.state(now) == "open":
+            until = breaker.until
+            if not was_open:
+                step.notices.append(_resting(target, verdict, until, now, book))
+    return Verdict(verdict.kind, verdict.scope, verdict.hint, until)
+
+
+def announce_end(key: str, at: float, book: Book, now: float, step: Step) -> None:
+    """Tell that a rest is over, if it is the one that was planned to end then."""
+    breaker = book.breakers[key]
+    if breaker.until == at and breaker.state(now) == "half_open":
+        name = key.partition(":")[2]
+        text = f"{name} may be used again: its cooldown is over"
+        step.notices.append(Notice("recovered", now, text, provider=name.partition("/")[0]))
+
+
+def _used_up_until(target: Target, now: float) -> float | None:
+    """Tell when the last of the target's own windows that are used up ends."""
+    used_up = [c.window for c in target.counters if c.window.load(now) >= c.limit.max]
+    ends = [window.resets_at(now) for window in used_up]
+    return max((end for end in ends if end is not None), default=None)
+
+
+def _resting(target: Target, verdict: Verdict, until: float, now: float, book: Book) -> Notice:
+    name = target.provider.id
+    what = f"{name}/{target.model}" if verdict.scope == "model" else name
+    event: EventKind = "exhausted" if verdict.kind in {"quota", "credits"} else "state"
+    money = ": its credits are used up" if verdict.kind == "credits" else ""
+    text = f"{what} is cooling down until {clock(until, now, book.policy.zone)} ({verdict.kind}){money}"
+    return Notice(event, now, text, provider=name, model=target.model, reason=verdict.kind, until=until)
+
+
+def _unusable(target: Target, verdict: Verdict, now: float) -> Notice:
+    name = target.provider.id
+    if verdict.kind == "auth":
+        text = f"{name} refuses the key: waiting will not mend that; log in to {name} again in your agent"
+        return Notice("auth", now, text, provider=name, reason="auth")
+    text = (
+        f"{name} does not know the model {target.offer.name!r}: "
+        f"mend its name under the models of {name} in the configuration (rlmctl config path)"
+    )
+    return Notice("warning", now, text, provider=name, model=target.model, reason="model_missing")

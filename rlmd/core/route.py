@@ -1,0 +1,304 @@
+"""Who is next: candidates in order, and for each one that is passed over, why and until when.
+
+The cost of a decision depends on the candidates of one model, on nothing else. Nothing here changes what it
+reads: the ledger acts on what is decided.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Literal
+
+from msgspec import Struct
+
+from rlmd.core.model import Limit, Policy, Provider, ProviderModel, Quantity, Reason, Refusal, Use, Wait
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import tzinfo
+
+    from rlmd.core.breaker import Breaker
+    from rlmd.core.snapshot import Snapshot
+    from rlmd.core.window import Window
+
+
+class Counter:
+    """What has been used of one limit, shared by the providers of an account."""
+
+    def __init__(self, key: str, limit: Limit, window: Window) -> None:
+        self.key = key
+        self.limit = limit
+        self.window = window
+        self.told: tuple[float, float] = (0.0, 0.0)
+        """The window's start and the largest share of it that a warning has named."""
+        self.planned: float | None = None
+        """When the window's end is to be announced."""
+
+    def amount(self, estimate: int | None) -> float:
+        """How much of this limit a request takes as far as it is known beforehand."""
+        return foreseen(self.limit.of, estimate)
+
+    def fits(self, amount: float, now: float) -> bool:
+        """Whether this much more goes in now."""
+        load = self.window.load(now)
+        return load + amount <= self.limit.max and (amount > 0 or load < self.limit.max)
+
+
+def foreseen(of: Quantity, estimate: int | None) -> float:
+    """How much of a quantity a request will take at the least, as far as an agent can say before it."""
+    match of:
+        case "requests":
+            return 1.0
+        case "tokens" | "input_tokens":
+            return float(estimate or 0)
+        case "output_tokens" | "cost":
+            return 0.0
+
+
+class Tally:
+    """A provider's own numbers. `override` is what the person said by hand about its being enabled."""
+
+    def __init__(self) -> None:
+        self.requests = 0
+        self.errors = 0
+        self.in_flight = 0
+        self.override: bool | None = None
+
+
+class Target:
+    """One canonical model at one provider, with everything that may keep a request from it."""
+
+    def __init__(
+        self,
+        provider: Provider,
+        model: str,
+        tally: Tally,
+        breakers: tuple[tuple[str, Breaker], ...],
+        counters: tuple[Counter, ...],
+    ) -> None:
+        self.provider = provider
+        self.model = model
+        self.offer: ProviderModel = provider.models[model]
+        self.tally = tally
+        self.breakers = breakers
+        """Keys and breakers of the server, the account and the model, in this order."""
+        self.counters = counters
+        self.snapshots: dict[str, Snapshot] = {}
+        """What the provider itself last said is left, by its own name of the window."""
+
+    @property
+    def key(self) -> str:
+        """Name of the target in stored facts."""
+        return f"{self.provider.id}/{self.model}"
+
+    @property
+    def enabled(self) -> bool:
+        """Whether the person lets it serve."""
+        return self.provider.enabled if self.tally.override is None else self.tally.override
+
+    def headroom(self, now: float) -> float:
+        """Free share of the tightest limit, 1 where there is none."""
+        shares = [1 - c.window.load(now) / c.limit.max for c in self.counters if c.limit.max > 0]
+        return min(shares, default=1.0)
+
+
+class Ask(Struct, frozen=True):
+    """What a decision depends on beside the state of the candidates."""
+
+    provider: str
+    """What the agent asked for; it need not be a candidate."""
+    model: str
+    """Canonical."""
+    pin: str | None = None
+    sticky: str | None = None
+    """The session's own provider, while it is to stay there."""
+    failed: Collection[str] = ()
+    """Providers that failed in this turn."""
+    estimate: int | None = None
+    early: bool = False
+    """May try a long block before its end."""
+    beyond: int | None = None
+    """Only places that take more tokens than this: the request was too long for one that takes so many."""
+
+
+class Choice(Struct, frozen=True):
+    """The target that serves, or None; and those passed over, in order."""
+
+    target: Target | None
+    refusals: tuple[Refusal, ...] = ()
+    retry_at: float | None = None
+    probes: bool = False
+
+
+def clock(at: float, now: float, zone: tzinfo | None) -> str:
+    """Tell a time to a person: `17:30` today, `Mon 12 Jan 17:30` on another day."""
+    local, today = (datetime.fromtimestamp(t, zone or UTC) for t in (at, now))
+    return f"{local:%H:%M:%S}" if local.date() == today.date() else f"{local:%a} {local.day} {local:%b %H:%M}"
+
+
+def refuse(target: Target, ask: Ask, now: float, zone: tzinfo | None) -> Refusal | None:
+    """Say why a request cannot go there now and from when it may; None: it can."""
+    context = target.offer.context
+    if ask.beyond is not None and (context is None or context <= ask.beyond):
+        return _refusal(target, "closed", None, "context", "takes no longer requests either")
+    if context is not None and ask.estimate is not None and ask.estimate > context:
+        return _refusal(target, "closed", None, "context", f"takes at most {context:,} tokens a request")
+    if not target.enabled:
+        why = f"is disabled (rlmctl enable {target.provider.id})"
+        return _refusal(target, "disabled", None, "disabled", why)
+    resting: Breaker | None = None
+    until = now
+    for _, breaker in target.breakers:
+        if breaker.opened and (at := breaker.free_at(now, early=ask.early)) > until:
+            resting, until = breaker, at
+    full = _full(target, ask.estimate, now)
+    if full is not None:
+        room_at, why = full
+        if room_at is None:
+            return _refusal(target, "exhausted", None, "limit", why)
+        until = max(until, room_at)
+        if resting is None:
+            return _refusal(target, "exhausted", until, "limit", f"{why} until {clock(room_at, now, zone)}")
+    if resting is None:
+        return None
+    if resting.state(now) == "half_open":
+        why = "is being tried by another request"
+        return _refusal(target, "half_open", until, "cooldown", why, resting.reason)
+    why = f"is cooling down until {clock(resting.until, now, zone)} ({resting.reason})"
+    return _refusal(target, "open", until, "cooldown", why, resting.reason)
+
+
+def _full(target: Target, estimate: int | None, now: float) -> tuple[float | None, str] | None:
+    """When every limit has room again (None: never) and what says so longest; None if all have room now."""
+    longest: tuple[float, str] | None = None
+    for counter in target.counters:
+        amount = counter.amount(estimate)
+        if counter.fits(amount, now):
+            continue
+        limit = counter.limit
+        limited = f"{limit.max:,.6g} {limit.of.replace('_', ' ')} per {limit.per}"
+        at = counter.window.free_at(amount, limit.max, now)
+        if at is None:
+            return None, f"never takes {amount:,.6g} at once: its limit is {limited}"
+        if longest is None or at > longest[0]:
+            longest = at, f"has used {counter.window.load(now):,.6g} of {limited}"
+    for snapshot in target.snapshots.values():
+        at = snapshot.free_at(foreseen(snapshot.of, estimate), now)
+        if at is not None and (longest is None or at > longest[0]):
+            longest = at, f"says that no {snapshot.of.replace('_', ' ')} are left"
+    return longest
+
+
+def _refusal(
+    target: Target,
+    state: Literal["closed", "open", "half_open", "exhausted", "disabled"],
+    until: float | None,
+    cause: Literal["cooldown", "limit", "disabled", "context", "failed"],
+    why: str,
+    reason: str | None = None,
+) -> Refusal:
+    provider = target.provider.id
+    return Refusal(provider, target.offer.name, state, until, cause, reason or cause, f"{provider} {why}")
+
+
+def in_order(chain: Sequence[Target], policy: Policy, ask: Ask, now: float) -> list[Target]:
+    """Sort the candidates of a model and of its fallbacks: who is tried first."""
+    place = {model: n for n, model in reversed(list(enumerate(t.model for t in chain)))}
+    by_headroom = policy.strategy == "headroom"
+    by_agent = policy.prefer == "agent"
+    return sorted(
+        chain,
+        key=lambda t: (
+            place[t.model],
+            t.provider.id != ask.pin,
+            t.provider.id != ask.sticky,
+            by_agent and t.provider.id != ask.provider,
+            -t.headroom(now) if by_headroom else t.provider.priority,
+            t.tally.in_flight,
+            t.provider.id,
+        ),
+    )
+
+
+def choose(chain: Sequence[Target], policy: Policy, ask: Ask, now: float) -> Choice:
+    """Pick the first candidate in order that may serve now.
+
+    A provider that failed in this turn is taken only as the last one. Where the one that would be first is
+    back within `patience`, nobody is taken: waiting a moment is cheaper than moving a conversation.
+    """
+    refusals: list[Refusal] = []
+    spare: Target | None = None
+    own_back: float | None = None
+    own_seen = False
+    for target in in_order(chain, policy, ask, now):
+        refusal = refuse(target, ask, now, policy.zone)
+        has_failed = target.provider.id in ask.failed
+        if refusal is None and not has_failed:
+            return _take(target, refusals)
+        if refusal is None:
+            spare = spare or target
+            refusal = _refusal(target, "closed", now, "failed", "failed in this turn")
+        refusals.append(refusal)
+        if own_seen or refusal.cause in {"disabled", "context"}:
+            continue
+        own_seen = True
+        own_back = None if has_failed else refusal.until
+        if own_back is not None and own_back <= now + policy.patience:
+            return Choice(None, tuple(refusals), own_back)
+    if spare is not None:
+        return _take(spare, [r for r in refusals if r.cause != "failed"])
+    retry_at = min((r.until for r in refusals if r.until is not None), default=None)
+    if retry_at is not None and own_back is not None and own_back <= retry_at + policy.patience:
+        # Earlier than this, patience would say again that its own provider is nearly back.
+        retry_at = own_back
+    return Choice(None, tuple(refusals), retry_at)
+
+
+def _take(target: Target, refusals: list[Refusal]) -> Choice:
+    return Choice(target, tuple(refusals), probes=any(b.opened for _, b in target.breakers))
+
+
+def as_use(choice: Choice, ask: Ask, lease: str | None, *, held_back: bool) -> Use:
+    """Say who won and why. `held_back`: another one would have won without the session's own provider."""
+    target = choice.target
+    if target is None:
+        raise ValueError("nobody was chosen")
+    provider = target.provider.id
+    switched = provider != ask.provider or target.model != ask.model
+    lost = next((r for r in choice.refusals if r.provider == ask.provider), None)
+    reason: Reason
+    if choice.probes:
+        reason = "probe"
+    elif target.model != ask.model:
+        reason = "fallback_model"
+    elif provider == ask.pin:
+        reason = "pinned"
+    elif lost is not None:
+        reason = _LOST_BY[lost.cause]
+    elif held_back:
+        reason = "sticky"
+    else:
+        reason = "preferred"
+    because = lost or (choice.refusals[0] if choice.refusals else None)
+    message = f"{because.why}; using {provider}" if switched and because else f"using {provider}"
+    return Use(provider, target.offer.name, switched, reason, message, lease)
+
+
+_LOST_BY: dict[str, Reason] = {
+    "cooldown": "cooldown",
+    "failed": "cooldown",
+    "limit": "limit",
+    "context": "limit",
+    "disabled": "disabled",
+}
+
+
+def as_wait(choice: Choice, ask: Ask, now: float, zone: tzinfo | None) -> Wait:
+    """Say from when somebody may serve, and what keeps each candidate."""
+    reasons = "; ".join(r.why for r in choice.refusals)
+    if choice.retry_at is None:
+        message = f"no provider of {ask.model} can serve this request, and waiting will not help: {reasons}"
+    else:
+        message = f"no provider of {ask.model} until {clock(choice.retry_at, now, zone)}: {reasons}"
+    return Wait(choice.retry_at, message, choice.refusals)

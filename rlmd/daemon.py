@@ -1,0 +1,179 @@
+"""The composition root: builds everything once, runs it in one nursery, answers signals."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import signal
+import time
+from typing import TYPE_CHECKING
+
+import msgspec
+import trio
+
+from rlmd import __version__, config, listener, protocol, service
+from rlmd.core.ledger import Ledger
+from rlmd.outbox import Outbox
+from rlmd.server import Server
+from rlmd.store import Store, StoreError
+from rlmd.timers import Timers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from rlmd.paths import Paths
+
+log = logging.getLogger(__name__)
+
+DRAIN = 4.0
+"""Seconds that conversations get to end when the daemon stops; it exits within 5."""
+PRUNE_EVERY = 3600.0
+
+
+class Daemon:
+    """Everything that lives as long as the process. It is the server's host, too."""
+
+    def __init__(self, paths: Paths, environ: Mapping[str, str], clock: Callable[[], float] = time.time) -> None:
+        """Load the state and the configuration. Raises `StoreError`."""
+        self.paths = paths
+        self.socket = str(paths.socket)
+        self.config_path = str(paths.config)
+        self.config_error: str | None = None
+        self.started_at = clock()
+        self._environ = environ
+        self._clock = clock
+        self._store = Store(paths.database)
+        self.ledger = Ledger(f"{int(self.started_at):x}{secrets.token_hex(3)}")
+        self._config = self._first_config()
+        try:
+            self.ledger.restore(self._store.facts(), self._config.policy, self.started_at)
+        except msgspec.DecodeError as error:
+            raise StoreError(
+                f"The state in {paths.database} cannot be understood: {error}. "
+                "Move the file away; rlmd then starts with an empty one."
+            ) from error
+        self.outbox = Outbox(self._store)
+        self.timers = Timers(self.ledger, self.outbox, clock)
+        self.server = Server(self.ledger, self.outbox, self.timers, self, clock)
+        self.outbox.publish = self.server.publish
+        self._stopping = trio.Event()
+
+    def settings(self) -> protocol.Settings:
+        """Return the `[agent]` table for the agents."""
+        agent = self._config.agent
+        return protocol.Settings(
+            daemon_timeout_ms=round(agent.daemon_timeout * 1000),
+            first_byte_ms=round(agent.first_byte * 1000),
+            wait_ms=round(agent.wait * 1000),
+            stderr=agent.stderr,
+        )
+
+    def reload(self) -> str:
+        """Put the configuration file into force. Raises `ConfigError`; then nothing has changed."""
+        try:
+            fresh = self._read()
+        except config.ConfigError as error:
+            self.config_error = str(error)
+            raise
+        self._config, self.config_error = fresh, None
+        self.ledger.configure(fresh.policy)
+        return f"the configuration {self.config_path} is in force: {len(fresh.policy.providers)} providers"
+
+    def shutdown(self) -> None:
+        """Begin to drain and exit."""
+        self._stopping.set()
+
+    async def run(self, accepting: listener.Listener) -> None:
+        """Serve until told to stop, then answer what has arrived and return."""
+        listening = trio.SocketListener(trio.socket.from_stdlib_socket(accepting.socket))
+        async with trio.open_nursery() as conversations, trio.open_nursery() as nursery:
+            nursery.start_soon(self._heed_signals)
+            nursery.start_soon(self.timers.run)
+            nursery.start_soon(self._prune)
+            nursery.start_soon(self._sign_of_life)
+            nursery.start_soon(self._accept, listening, conversations)
+            service.notify(f"READY=1\nSTATUS={len(self._config.policy.providers)} providers")
+            log.info("serving %s with %s", self.socket, self.config_path)
+            await self._stopping.wait()
+            service.notify("STOPPING=1")
+            log.info("stopping")
+            nursery.cancel_scope.cancel()
+            accepting.close()
+            conversations.cancel_scope.deadline = trio.current_time() + DRAIN
+            self.server.drain()
+        self.outbox.settle([])
+        self._store.close()
+
+    async def _accept(self, listening: trio.SocketListener, conversations: trio.Nursery) -> None:
+        await trio.serve_listeners(self.server.serve, [listening], handler_nursery=conversations)
+
+    async def _heed_signals(self) -> None:
+        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+            async for number in signals:
+                if number != signal.SIGHUP:
+                    self.shutdown()
+                    return
+                try:
+                    log.info("%s", self.reload())
+                except config.ConfigError as error:
+                    log.error("%s The daemon keeps the configuration it has.", error)  # noqa: TRY400  (told, not traced)
+
+    async def _prune(self) -> None:
+        while True:
+            while self._store.prune(self._clock()):
+                await trio.sleep(1)
+            await trio.sleep(PRUNE_EVERY)
+
+    async def _sign_of_life(self) -> None:
+        period = service.watchdog_period()
+        if period is None:
+            return
+        while True:
+            service.notify("WATCHDOG=1")
+            await trio.sleep(period)
+
+    def _first_config(self) -> config.Config:
+        """Read the configuration; where it is missing or bad, use the last good one, else manage nothing."""
+        try:
+            return self._read()
+        except config.ConfigError as error:
+            self.config_error = str(error)
+            log.error("%s", error)  # noqa: TRY400  (told to a person, not traced)
+        kept = self._store.fact("setting", "config")
+        if kept is not None:
+            try:
+                last_good = config.parse(
+                    msgspec.json.decode(kept, type=str), self._environ, source="the last good configuration"
+                )
+            except config.ConfigError as error:
+                log.error("the last good configuration does not serve either: %s", error)  # noqa: TRY400
+            else:
+                log.warning("the last good configuration serves until the file is mended (then: rlmctl reload)")
+                return last_good
+        log.warning("no provider is managed until the file is mended (then: rlmctl reload)")
+        return config.parse("", {}, source="nothing")
+
+    def _read(self) -> config.Config:
+        fresh = config.load(self.paths.config, self._environ)
+        for warning in fresh.warnings:
+            log.warning("%s", warning)
+        text = self.paths.config.read_text(encoding="utf-8") if self.paths.config.exists() else ""
+        self._store.commit({("setting", "config"): text}, ())
+        return fresh
+
+
+def run(paths: Paths) -> int:
+    """Run the daemon in the foreground until it is told to stop. Returns the exit code."""
+    os.umask(0o077)
+    try:
+        listener.claim(paths)
+        daemon = Daemon(paths, os.environ)
+        handed = service.handed_over()
+        accepting = listener.Listener(handed, None, 0) if handed else listener.listen(paths.socket)
+    except (listener.AlreadyRunningError, listener.UnusablePlaceError, StoreError, ValueError) as error:
+        log.error("%s", error)  # noqa: TRY400  (told to a person, not traced)
+        return 1
+    log.info("rlmd %s, pid %d", __version__, os.getpid())
+    trio.run(daemon.run, accepting)
+    return 0

@@ -1,0 +1,124 @@
+"""One daemon at one place: the directory, the lock, the socket's name. Never a moment without a socket."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+import stat
+from contextlib import suppress
+from typing import TYPE_CHECKING, NamedTuple
+
+from rlmd.paths import check_socket
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from rlmd.paths import Paths
+
+BACKLOG = 128
+
+
+class AlreadyRunningError(Exception):
+    """Another daemon serves here; nothing is wrong."""
+
+
+class UnusablePlaceError(Exception):
+    """A directory or socket path cannot be used; the message says why and what mends it."""
+
+
+class Listener(NamedTuple):
+    """A listening socket and the file that names it; None where a service manager owns the name."""
+
+    socket: socket.socket
+    path: Path | None
+    inode: int
+
+    def close(self) -> None:
+        """Stop listening, and remove the name if it still is ours."""
+        if self.path is not None:
+            with suppress(OSError):
+                if self.path.lstat().st_ino == self.inode:
+                    self.path.unlink()
+        self.socket.close()
+
+
+def own_directory(path: Path, variable: str, *, private: bool) -> None:
+    """Make the directory if need be; it has to be ours, and no other user may write to it.
+
+    `private` also closes it to readers. `variable` is what names another one. Raises `UnusablePlaceError`.
+    """
+    elsewhere = f"or name a directory of your own in {variable}"
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError as error:
+        raise UnusablePlaceError(
+            f"The directory {path} cannot be used: {error.strerror}. Mend it (see ls -ld {path}), {elsewhere}."
+        ) from None
+    try:
+        found = os.fstat(descriptor)
+        if found.st_uid != os.geteuid():
+            raise UnusablePlaceError(
+                f"The directory {path} belongs to another user (uid {found.st_uid}). Take it with chown, {elsewhere}."
+            )
+        mode = stat.S_IMODE(found.st_mode)
+        if not private and mode & 0o022:
+            raise UnusablePlaceError(f"Others may write to {path}. Close it with: chmod go-w {path}; {elsewhere}.")
+        if private and mode & 0o077:
+            os.fchmod(descriptor, 0o700)
+        if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
+            raise UnusablePlaceError(f"The directory {path} cannot be written. Open it with: chmod 700 {path}")
+    finally:
+        os.close(descriptor)
+
+
+def lock(path: Path) -> int:
+    """Take the lock file at this path for as long as the process lives; the file is never removed.
+
+    Raises `AlreadyRunningError`, which names the process that holds it.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = os.read(descriptor, 32).decode(errors="replace").strip() or "unknown"
+        os.close(descriptor)
+        raise AlreadyRunningError(f"rlmd is already running (pid {holder}); `rlmctl status` shows it.") from None
+    os.ftruncate(descriptor, 0)
+    os.write(descriptor, f"{os.getpid()}\n".encode())
+    return descriptor
+
+
+def claim(paths: Paths) -> None:
+    """Become the one daemon of this state and this socket until the process ends.
+
+    Raises `AlreadyRunningError`, `UnusablePlaceError`, `PathTooLongError`.
+    """
+    check_socket(paths.socket)
+    own_directory(paths.state_dir, "RLMD_STATE_DIR", private=True)
+    lock(paths.state_dir / "rlmd.lock")
+    if paths.socket.parent != paths.state_dir:
+        own_directory(paths.socket.parent, "RLMD_SOCKET", private=False)
+        lock(paths.socket.with_name(f"{paths.socket.name}.lock"))
+
+
+def listen(path: Path) -> Listener:
+    """Bind beside the name and rename over it: whoever connects meets the old socket or the new one.
+
+    Call it under the lock of `claim`. Raises `UnusablePlaceError`.
+    """
+    beside = path.with_name(f".{os.getpid()}")
+    unix = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    mask = os.umask(0o177)
+    try:
+        beside.unlink(missing_ok=True)
+        unix.bind(str(beside))
+        unix.listen(BACKLOG)
+        beside.rename(path)
+        return Listener(unix, path, path.lstat().st_ino)
+    except OSError as error:
+        unix.close()
+        raise UnusablePlaceError(f"The socket {path} cannot be made: {error}. Name another in RLMD_SOCKET.") from error
+    finally:
+        os.umask(mask)

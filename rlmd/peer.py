@@ -1,0 +1,34 @@
+"""Who is at the other end of a Unix socket."""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import trio
+
+_LOCAL_PEERCRED = 1
+_SOL_LOCAL = 0
+_UCRED = struct.Struct("3i")
+_XUCRED_HEAD = struct.Struct("Ii")
+
+
+def uid(connection: trio.socket.SocketType) -> int:
+    """Return the user id of the process that connected. Raises OSError."""
+    if sys.platform == "darwin":
+        head = connection.getsockopt(_SOL_LOCAL, _LOCAL_PEERCRED, 76)
+        return int(_XUCRED_HEAD.unpack_from(head)[1])
+    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
+    return int(_UCRED.unpack(credentials)[1])
+
+
+def is_allowed(connection: trio.socket.SocketType) -> bool:
+    """Whether the peer is the owner of this process, or root, who could read its memory anyway."""
+    try:
+        return uid(connection) in {0, os.geteuid()}
+    except OSError:
+        return False

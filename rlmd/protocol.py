@@ -1,0 +1,581 @@
+"""Every message on the socket, once, and the framing of lines. No input or output happens here.
+
+One JSON object a line, UTF-8, at most `MAX_LINE` bytes. A request names its `op` and an `id` of the client's
+choice; its reply carries a `type` and the same `id`, and replies come in the order of the requests. A pushed
+event has no `id`. Times are RFC 3339 in UTC, spans are whole milliseconds in fields called `..._ms`.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import UNSET, Struct, UnsetType
+
+from rlmd.core.model import Kind, Outcome, Purpose, Quantity, Reason, Scope, State, WindowKind
+
+VERSION = 1
+MAX_LINE = 256 * 1024
+"""Bytes of a line without its newline. A longer one ends the connection: what follows it means nothing."""
+
+Name = Annotated[str, msgspec.Meta(max_length=256)]
+"""Ids of providers, models, sessions, leases: bounded, because the daemon remembers them."""
+Text = Annotated[str, msgspec.Meta(max_length=4096)]
+Whole = Annotated[int, msgspec.Meta(ge=0, le=10**12)]
+Money = Annotated[float, msgspec.Meta(ge=0, le=10**9)]
+Time = Annotated[datetime, msgspec.Meta(tz=True)]
+YEAR_MS = 366 * 86_400_000
+
+Id = int | Name | None
+
+ErrorCode = Literal[
+    "bad_request",
+    "unknown_op",
+    "too_large",
+    "unauthorized",
+    "not_found",
+    "conflict",
+    "not_durable",
+    "unavailable",
+    "internal",
+]
+
+EVENTS = (
+    "switched",
+    "exhausted",
+    "recovered",
+    "warning",
+    "all_limited",
+    "reset",
+    "auth",
+    "config",
+    "state",
+)
+EventName = Literal[
+    "switched",
+    "exhausted",
+    "recovered",
+    "warning",
+    "all_limited",
+    "reset",
+    "auth",
+    "config",
+    "state",
+]
+
+
+class Request(Struct, tag_field="op", kw_only=True):
+    """What every request carries."""
+
+    id: Id = None
+
+
+class Usage(Struct, omit_defaults=True):
+    """Tokens and US dollars that one request took."""
+
+    input: Whole = 0
+    output: Whole = 0
+    reasoning: Whole = 0
+    cache_read: Whole = 0
+    cache_write: Whole = 0
+    cost: Money = 0.0
+
+
+class Hello(Request, tag="hello"):
+    """A client introduces itself; `status` lists it while its connection lives."""
+
+    client: Name = ""
+    version: Name = ""
+    protocol: int = VERSION
+    pid: int | None = None
+    directory: Text | None = None
+
+
+class Acquire(Request, tag="acquire"):
+    """Where should this go? `provider` and `model` are what the agent would use."""
+
+    provider: Name
+    model: Name
+    session: Name | None = None
+    agent: Name | None = None
+    purpose: Purpose = "step"
+    dry_run: bool = False
+    estimate: Whole | None = None
+
+
+class Report(Request, tag="report"):
+    """How a request went. Carries all that is needed, so that a lease lost with a daemon costs nothing."""
+
+    provider: Name
+    model: Name
+    outcome: Outcome
+    lease: Name | None = None
+    session: Name | None = None
+    started_at: Time | None = None
+    status: int | None = None
+    headers: dict[str, str] = {}
+    body: str = ""
+    message: str = ""
+    usage: Usage | None = None
+    retry: bool = True
+
+
+class UsageReport(Request, tag="usage"):
+    """Tokens and money that became known after the final report."""
+
+    usage: Usage
+    lease: Name | None = None
+    provider: Name | None = None
+    model: Name | None = None
+    session: Name | None = None
+
+
+class StatusQuery(Request, tag="status"):
+    """Everything that is known, for a person or a script."""
+
+
+class Explain(Request, tag="explain"):
+    """Why a model's requests go where they go."""
+
+    model: Name
+    session: Name | None = None
+
+
+class HistoryQuery(Request, tag="history"):
+    """Usage over time."""
+
+    since: Time | None = None
+    until: Time | None = None
+    bucket: Literal["hour", "day"] = "hour"
+    provider: Name | None = None
+
+
+class LogQuery(Request, tag="log"):
+    """Events, newest last."""
+
+    since: Time | None = None
+    limit: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 1000
+
+
+class Reset(Request, tag="reset"):
+    """Forget counts, cooldowns or both, of one provider or of all."""
+
+    what: Literal["counters", "cooldowns", "all"] = "all"
+    provider: Name | None = None
+
+
+class CooldownOrder(Request, tag="cooldown"):
+    """Rest a provider, or one model of it, by hand."""
+
+    provider: Name
+    model: Name | None = None
+    for_ms: Annotated[int, msgspec.Meta(ge=0, le=YEAR_MS)] | None = None
+    until: Time | None = None
+    reason: Name | None = None
+
+
+class Enable(Request, tag="enable"):
+    """Let a provider serve again."""
+
+    provider: Name
+
+
+class Disable(Request, tag="disable"):
+    """Keep a provider out until it is enabled."""
+
+    provider: Name
+
+
+class Pin(Request, tag="pin"):
+    """Put a provider before all others, for one model or for all; null returns to automatic."""
+
+    provider: Name | None = None
+    model: Name | None = None
+
+
+class Subscribe(Request, tag="subscribe"):
+    """Have events pushed on this connection."""
+
+    events: list[EventName] | None = None
+
+
+class Reload(Request, tag="reload"):
+    """Read the configuration again."""
+
+
+class Shutdown(Request, tag="shutdown"):
+    """Drain and exit."""
+
+
+class Ping(Request, tag="ping"):
+    """Ask whether the daemon answers."""
+
+
+AnyRequest = (
+    Hello
+    | Acquire
+    | Report
+    | UsageReport
+    | StatusQuery
+    | Explain
+    | HistoryQuery
+    | LogQuery
+    | Reset
+    | CooldownOrder
+    | Enable
+    | Disable
+    | Pin
+    | Subscribe
+    | Reload
+    | Shutdown
+    | Ping
+)
+
+
+class Reply(Struct, tag_field="type", kw_only=True):
+    """What every reply carries."""
+
+    id: Id = None
+
+
+class Settings(Struct):
+    """The `[agent]` table in milliseconds."""
+
+    daemon_timeout_ms: int
+    first_byte_ms: int
+    wait_ms: int
+    stderr: bool
+
+
+class Welcome(Reply, tag="welcome"):
+    """The answer to `hello`."""
+
+    server: str
+    version: str
+    protocol: int
+    pid: int
+    settings: Settings
+
+
+class Use(Reply, tag="use"):
+    """Send it here. `provider` and `model` are the agent's own ids; `switched`: not what it asked for."""
+
+    provider: str
+    model: str
+    switched: bool
+    reason: Reason
+    message: str
+    lease: str | UnsetType = UNSET
+
+
+class Candidate(Struct):
+    """Why one place cannot serve now, and from when it may."""
+
+    provider: str
+    model: str
+    state: State
+    until: str | None
+    reason: str
+    """One word: what it rests for, or `limit`, `disabled`, `context`, `failed`."""
+    why: str
+
+
+class Wait(Reply, tag="wait"):
+    """Nobody can serve this now. Both times are null where time cannot help."""
+
+    retry_at: str | None
+    retry_after_ms: int | None
+    message: str
+    candidates: list[Candidate]
+
+
+class Pass(Reply, tag="pass"):
+    """Not ours: do as you would without us."""
+
+    message: str
+
+
+class VerdictInfo(Struct):
+    """What an outcome meant."""
+
+    kind: Kind
+    scope: Scope
+    until: str | UnsetType = UNSET
+    hint_ms: int | UnsetType = UNSET
+
+
+class Recorded(Reply, tag="recorded"):
+    """The report is counted and survives the death of the daemon."""
+
+    verdict: VerdictInfo | UnsetType = UNSET
+    next: Use | Wait | UnsetType = UNSET
+    duplicate: bool | UnsetType = UNSET
+
+
+class LimitInfo(Struct):
+    """One window of a provider, configured or reported by itself."""
+
+    of: Quantity
+    per: str | None
+    """None where a provider states what is left without saying of what span."""
+    window: WindowKind | None
+    max: float
+    used: float
+    reserved: float
+    resets_at: str | None
+    source: Literal["config", "provider"]
+    model: str | UnsetType = UNSET
+
+
+class Blocked(Struct):
+    """A model of a provider that rests while the provider as a whole does not."""
+
+    model: str
+    state: State
+    until: str | None
+    reason: str
+
+
+class ProviderInfo(Struct):
+    """One provider in `status`."""
+
+    id: str
+    priority: int
+    enabled: bool
+    available: bool
+    state: State
+    until: str | None
+    reason: str | None
+    models: list[str]
+    request_count: int
+    error_count: int
+    in_flight: int
+    limits: list[LimitInfo]
+    account: str
+    blocked: list[Blocked]
+
+
+class Agent(Struct):
+    """A client that said hello and is still connected."""
+
+    client: str
+    version: str
+    pid: int | None
+    directory: str | None
+    since: str
+
+
+class DaemonInfo(Struct):
+    """The daemon in `status`."""
+
+    pid: int
+    version: str
+    started_at: str
+    socket: str
+    durable: bool
+    agents: int
+    config: str
+    config_error: str | None
+    clients: list[Agent]
+
+
+class Status(Reply, tag="status"):
+    """Everything that is known."""
+
+    daemon: DaemonInfo
+    providers: list[ProviderInfo]
+    current_provider: str | None
+    model_mapping: dict[str, list[str]]
+    pins: dict[str, str]
+    text: str
+
+
+class ExplainedCandidate(Struct):
+    """One candidate in the order in which it would be tried."""
+
+    provider: str
+    model: str
+    state: State
+    taken: bool
+    until: str | None
+    why: str
+    limits: list[LimitInfo]
+
+
+class Explained(Reply, tag="explained"):
+    """The decision on one model, candidate by candidate."""
+
+    model: str
+    decision: Literal["use", "wait"]
+    message: str
+    candidates: list[ExplainedCandidate]
+
+
+class HistoryRow(Struct):
+    """What one provider and model did in one hour or day."""
+
+    at: str
+    provider: str
+    model: str
+    requests: int
+    errors: dict[str, int]
+    tokens: int
+    cost: float
+    switches: int
+
+
+class History(Reply, tag="history"):
+    """Usage over time, oldest first."""
+
+    bucket: Literal["hour", "day"]
+    rows: list[HistoryRow]
+
+
+class Event(Struct, tag_field="type", tag="event", omit_defaults=True):
+    """Something worth telling. Pushed, it has no id."""
+
+    event: EventName
+    at: str
+    message: str
+    provider: str | None = None
+    model: str | None = None
+    session: str | None = None
+    to: str | None = None
+    reason: str | None = None
+    until: str | None = None
+
+
+class Log(Reply, tag="log"):
+    """Events, newest last."""
+
+    events: list[Event]
+
+
+class Done(Reply, tag="done"):
+    """It is done."""
+
+    message: str
+
+
+class Subscribed(Reply, tag="subscribed"):
+    """Events follow on this connection."""
+
+    events: list[str]
+
+
+class Pong(Reply, tag="pong"):
+    """I am here."""
+
+
+class Error(Reply, tag="error"):
+    """The request had no effect; `message` says what to do about it."""
+
+    code: ErrorCode
+    message: str
+
+
+AnyReply = (
+    Welcome
+    | Use
+    | Wait
+    | Pass
+    | Recorded
+    | Status
+    | Explained
+    | History
+    | Log
+    | Done
+    | Subscribed
+    | Pong
+    | Error
+    | Event
+)
+
+_decoder: msgspec.json.Decoder[AnyRequest] = msgspec.json.Decoder(AnyRequest)
+_reply_decoder: msgspec.json.Decoder[AnyReply] = msgspec.json.Decoder(AnyReply)
+_encoder = msgspec.json.Encoder()
+
+
+class BadRequestError(Exception):
+    """A line that is no valid request. `reply` is the answer to it."""
+
+    def __init__(self, reply: Error) -> None:
+        super().__init__(reply.message)
+        self.reply = reply
+
+
+def decode(line: bytes) -> AnyRequest:
+    """Read one line as a request.
+
+    Raises `BadRequestError`, whose reply names what is wrong and carries the id where it could be read.
+    """
+    if len(line) > MAX_LINE:
+        message = f"A line is at most {MAX_LINE} bytes long; this connection is closed."
+        raise BadRequestError(Error(code="too_large", message=message))
+    try:
+        return _decoder.decode(line)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise BadRequestError(_why_bad(line, error)) from None
+
+
+def _why_bad(line: bytes, error: Exception) -> Error:
+    try:
+        loose: Any = msgspec.json.decode(line)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return Error(code="bad_request", message=f"This line is no JSON: {error}. Send one object a line.")
+    if not isinstance(loose, dict):
+        return Error(code="bad_request", message='A request is a JSON object such as {"op":"ping","id":1}.')
+    given = loose.get("id")
+    known = given if isinstance(given, int | str) and not isinstance(given, bool) else None
+    op = loose.get("op")
+    if op is None:
+        return Error(id=known, code="bad_request", message='The request has no "op". See docs/protocol.md.')
+    if op not in OPS:
+        return Error(
+            id=known,
+            code="unknown_op",
+            message=f"There is no operation {str(op)[:40]!r}; there are: {', '.join(OPS)}.",
+        )
+    return Error(id=known, code="bad_request", message=f"{op}: {error}.")
+
+
+OPS = tuple(sorted(str(kind.__struct_config__.tag) for kind in AnyRequest.__args__))
+
+
+def encode(message: AnyReply | AnyRequest) -> bytes:
+    """Write one message as a line, newline included."""
+    return _encoder.encode(message) + b"\n"
+
+
+def decode_reply(line: bytes) -> AnyReply:
+    """Read one line as a reply or event. Raises `msgspec.ValidationError`."""
+    return _reply_decoder.decode(line)
+
+
+def rfc3339(at: float) -> str:
+    """Epoch seconds as RFC 3339 in UTC with milliseconds, never earlier than `at` by rounding."""
+    ms = -int(-at * 1000 // 1)
+    stamp = datetime.fromtimestamp(ms // 1000, UTC)
+    return f"{stamp:%Y-%m-%dT%H:%M:%S}.{ms % 1000:03d}Z"
+
+
+class Lines:
+    """Cuts a stream of bytes into lines."""
+
+    def __init__(self, limit: int = MAX_LINE) -> None:
+        self._limit = limit
+        self._rest = b""
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """Give more bytes; get the lines they complete, without newlines.
+
+        A line over the limit is returned cut at limit + 1 bytes, as the last one: `len(line) > limit` tells.
+        """
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        for number, line in enumerate(lines):
+            if len(line) > self._limit:
+                return [*lines[:number], line[: self._limit + 1]]
+        if len(self._rest) > self._limit:
+            lines.append(self._rest[: self._limit + 1])
+        return lines

@@ -1,0 +1,82 @@
+"""What the ledger decided, as the protocol says it. Translation only: times to stamps, absence to absence."""
+
+from __future__ import annotations
+
+from math import ceil
+from typing import TYPE_CHECKING
+
+from msgspec import UNSET
+
+from rlmd import protocol
+from rlmd.core.model import Pass, Recorded, Usage, Use, Wait
+from rlmd.protocol import rfc3339
+
+if TYPE_CHECKING:
+    from rlmd.core.model import Decision, Verdict
+
+
+def usage(said: protocol.Usage) -> Usage:
+    """What an agent said of tokens and money, for the ledger."""
+    return Usage(said.input, said.output, said.reasoning, said.cache_read, said.cache_write, said.cost)
+
+
+def decided(
+    decision: Decision | Recorded | None, id_: protocol.Id, now: float
+) -> protocol.Use | protocol.Wait | protocol.Pass:
+    """Where a request goes."""
+    match decision:
+        case Use():
+            return protocol.Use(
+                id=id_,
+                provider=decision.provider,
+                model=decision.model,
+                switched=decision.switched,
+                reason=decision.reason,
+                message=decision.message,
+                lease=UNSET if decision.lease is None else decision.lease,
+            )
+        case Wait():
+            at = decision.retry_at
+            return protocol.Wait(
+                id=id_,
+                retry_at=None if at is None else rfc3339(at),
+                retry_after_ms=None if at is None else max(0, ceil((at - now) * 1000)),
+                message=decision.message,
+                candidates=[
+                    protocol.Candidate(
+                        provider=r.provider,
+                        model=r.model,
+                        state=r.state,
+                        until=None if r.until is None else rfc3339(r.until),
+                        reason=r.reason,
+                        why=r.why,
+                    )
+                    for r in decision.refusals
+                ],
+            )
+        case Pass():
+            return protocol.Pass(id=id_, message=decision.message)
+        case _:
+            raise TypeError(f"no decision: {decision!r}")
+
+
+def recorded(reply: Decision | Recorded | None, id_: protocol.Id, now: float) -> protocol.Recorded:
+    """What became of a report, and where its request goes on."""
+    if not isinstance(reply, Recorded):
+        raise TypeError(f"no record: {reply!r}")
+    answer = protocol.Recorded(id=id_, verdict=_verdict(reply.verdict))
+    if reply.next is not None:
+        place = decided(reply.next, None, now)
+        answer.next = UNSET if isinstance(place, protocol.Pass) else place
+    if reply.duplicate:
+        answer.duplicate = True
+    return answer
+
+
+def _verdict(verdict: Verdict) -> protocol.VerdictInfo:
+    info = protocol.VerdictInfo(kind=verdict.kind, scope=verdict.scope)
+    if verdict.until is not None:
+        info.until = rfc3339(verdict.until)
+    if verdict.hint is not None:
+        info.hint_ms = round(verdict.hint * 1000)
+    return info

@@ -1,0 +1,141 @@
+"""What survives: one SQLite file. Schema, migrations, load, commit. It decides nothing and holds no state of ours.
+
+WAL with `synchronous=NORMAL`: a commit survives the death of this process at any moment. A power cut may take
+the last commits before it, never the file.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from rlmd.core.model import FactKind, Receipt
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+    from pathlib import Path
+
+RECEIPTS_KEPT = 48 * 3600.0
+"""Seconds for which a lease's receipt is kept (the policy's 48 h), so that a late duplicate counts once."""
+EVENTS_KEPT = 90 * 86400.0
+PRUNE_STEP = 500
+"""Rows removed at a time: pruning never holds up a decision."""
+
+MIGRATIONS = (
+    """
+    CREATE TABLE fact (kind TEXT NOT NULL, key TEXT NOT NULL, row BLOB NOT NULL, PRIMARY KEY (kind, key))
+        WITHOUT ROWID;
+    CREATE TABLE receipt (lease TEXT PRIMARY KEY, at REAL NOT NULL, row BLOB NOT NULL) WITHOUT ROWID;
+    CREATE INDEX receipt_at ON receipt (at);
+    CREATE TABLE event (id INTEGER PRIMARY KEY, at REAL NOT NULL, row BLOB NOT NULL);
+    CREATE INDEX event_at ON event (at);
+    """,
+)
+"""Numbered from 1; `user_version` is the number of the last one a file has seen."""
+
+_receipt = msgspec.json.Decoder(Receipt)
+_encode = msgspec.json.Encoder().encode
+
+
+class StoreError(Exception):
+    """The database cannot be used; the message says why and how to mend that."""
+
+
+class Store:
+    """The open database. Its methods raise `sqlite3.Error` when the disk does not do what it should."""
+
+    def __init__(self, path: Path) -> None:
+        """Open or create the file, readable by its owner only, and bring its schema up to date.
+
+        Raises `StoreError`.
+        """
+        self.path = path
+        try:
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
+            path.chmod(0o600)
+            self._db = sqlite3.connect(path, isolation_level=None, timeout=0.2)
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute("PRAGMA synchronous=NORMAL")
+            self._migrate()
+        except (OSError, sqlite3.Error) as error:
+            raise StoreError(
+                f"The state in {path} cannot be used: {error}. "
+                "Free or repair the disk; or move the file away (rlmd then starts with an empty one)."
+            ) from error
+
+    def _migrate(self) -> None:
+        version: int = self._db.execute("PRAGMA user_version").fetchone()[0]
+        if version > len(MIGRATIONS):
+            raise StoreError(
+                f"{self.path} was written by a newer rlmd (schema {version}, this one knows {len(MIGRATIONS)}). "
+                "Nothing was changed. Install that version again, or move the file away to start afresh."
+            )
+        for number, script in enumerate(MIGRATIONS[version:], version + 1):
+            self._db.executescript(f"BEGIN IMMEDIATE; {script} PRAGMA user_version = {number}; COMMIT;")
+
+    def facts(self) -> Iterator[tuple[str, str, bytes]]:
+        """Give every stored fact: kind, key, JSON."""
+        return iter(self._db.execute("SELECT kind, key, row FROM fact"))
+
+    def fact(self, kind: FactKind, key: str) -> bytes | None:
+        """Look one fact up."""
+        found = self._db.execute("SELECT row FROM fact WHERE kind = ? AND key = ?", (kind, key)).fetchone()
+        return found[0] if found else None
+
+    def receipt(self, lease: str) -> Receipt | None:
+        """Look up what is remembered of a lease."""
+        found = self._db.execute("SELECT row FROM receipt WHERE lease = ?", (lease,)).fetchone()
+        return _receipt.decode(found[0]) if found else None
+
+    def events(self, since: float, limit: int) -> list[tuple[float, bytes]]:
+        """Give the last events since a time, oldest first."""
+        rows = self._db.execute(
+            "SELECT at, row FROM event WHERE at >= ? ORDER BY id DESC LIMIT ?", (since, limit)
+        ).fetchall()
+        return rows[::-1]
+
+    def commit(self, changes: Mapping[tuple[FactKind, str], object], events: Iterable[tuple[float, bytes]]) -> None:
+        """Make facts and events durable in one transaction, all of them or none."""
+        receipts: list[tuple[str, float, bytes]] = []
+        kept: list[tuple[str, str, bytes]] = []
+        gone: list[tuple[str, str]] = []
+        for (kind, key), row in changes.items():
+            if isinstance(row, Receipt):
+                receipts.append((key, row.at, _encode(row)))
+            elif row is None:
+                gone.append((kind, key))
+            else:
+                kept.append((kind, key, _encode(row)))
+        execute: Any = self._db.execute
+        execute("BEGIN IMMEDIATE")
+        try:
+            for fact in kept:
+                execute("INSERT OR REPLACE INTO fact VALUES (?, ?, ?)", fact)
+            for receipt in receipts:
+                execute("INSERT OR REPLACE INTO receipt VALUES (?, ?, ?)", receipt)
+            for name in gone:
+                execute("DELETE FROM fact WHERE kind = ? AND key = ?", name)
+            for event in events:
+                execute("INSERT INTO event (at, row) VALUES (?, ?)", event)
+            execute("COMMIT")
+        except sqlite3.Error:
+            if self._db.in_transaction:
+                execute("ROLLBACK")
+            raise
+
+    def prune(self, now: float) -> bool:
+        """Remove a few rows that are too old to matter. True where there may be more."""
+        removed = 0
+        for table, key, kept in (("receipt", "lease", RECEIPTS_KEPT), ("event", "id", EVENTS_KEPT)):
+            removed += self._db.execute(
+                f"DELETE FROM {table} WHERE {key} IN (SELECT {key} FROM {table} WHERE at < ? LIMIT ?)",  # noqa: S608  (names from the line above)
+                (now - kept, PRUNE_STEP),
+            ).rowcount
+        return removed >= PRUNE_STEP
+
+    def close(self) -> None:
+        """Fold the log into the file and let go of it."""
+        self._db.close()

@@ -1,0 +1,57 @@
+"""One task that announces what ends: cooldowns, windows, leases. Without it every decision stays the same."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import trio
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rlmd.core.ledger import Ledger
+    from rlmd.outbox import Outbox
+
+LONGEST_SLEEP = 30.0
+"""Seconds slept at most towards a deadline: trio's clock stops in suspend, and the wall clock may step."""
+RETRY = 5.0
+"""Seconds between attempts to write what the disk did not take."""
+
+
+class Timers:
+    """Sleeps towards the next deadline, or for ever where nothing is pending."""
+
+    def __init__(self, ledger: Ledger, outbox: Outbox, clock: Callable[[], float]) -> None:
+        self._ledger = ledger
+        self._outbox = outbox
+        self._clock = clock
+        self._until: float | None = None
+        self._sooner = trio.Event()
+
+    def poke(self) -> None:
+        """Look whether there is a deadline before the one that is slept towards."""
+        at = self._deadline()
+        if at is not None and (self._until is None or at < self._until):
+            self._sooner.set()
+
+    async def run(self) -> None:
+        """Announce for ever."""
+        while True:
+            self._until = self._deadline()
+            if self._until is None:
+                await self._sooner.wait()
+            else:
+                with trio.move_on_after(min(LONGEST_SLEEP, max(0.0, self._until - self._clock()))):
+                    await self._sooner.wait()
+            self._sooner = trio.Event()
+            now = self._clock()
+            at = self._deadline()
+            if at is not None and at <= now:
+                self._outbox.settle([self._ledger.roll(now)])
+
+    def _deadline(self) -> float | None:
+        at = self._ledger.next_deadline()
+        if self._outbox.durable:
+            return at
+        retry = self._clock() + RETRY
+        return retry if at is None else min(at, retry)
