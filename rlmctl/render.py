@@ -31,6 +31,7 @@ BAR = 12
 """Cells of a bar: the table then fits into 80 columns."""
 PIPE = 200
 """Columns where there is no terminal: nothing is cut."""
+MINUTE = 60
 NEARLY = 0.8
 """The share of a limit from which its bar turns yellow: the first warning's, by default."""
 MARKS = {"ok": ("✓", "green"), "warning": ("!", "yellow"), "wrong": ("✗", "red")}
@@ -75,25 +76,23 @@ def show_checks(checks: Iterable[tuple[str, str, str, str]]) -> None:
     screen = console()
     for name, state, meaning, mend in checks:
         mark, colour = MARKS[state]
-        line = Text.assemble((f"{mark} ", colour), f"{name:<15}", meaning)
+        line = Text.assemble((f"{mark} ", colour), f"{name:<17}", meaning)
         screen.print(line, soft_wrap=True)
         if mend:
-            screen.print(Text.assemble(" " * 17, ("mend: ", "bright_black"), mend), soft_wrap=True)
+            screen.print(Text.assemble(" " * 19, ("mend: ", "bright_black"), mend), soft_wrap=True)
 
 
 def span(seconds: float) -> str:
-    """Return a span of time in words, its two largest units: `48 s`, `5 min`, `2 h 13 min`, `3 d 4 h`."""
-    rest = max(0, round(seconds))
+    """Return a span of time in words: `89 s`, `5 min`, `2 h 13 min`, `3 d 4 h`."""
+    whole = max(0, round(seconds))
+    if whole < 2 * MINUTE:
+        return f"{whole} s"
     parts = []
-    for size, unit in ((86400, "d"), (3600, "h"), (60, "min"), (1, "s")):
-        amount, rest = divmod(rest, size)
-        if amount:
+    for size, unit in ((24 * 60 * MINUTE, "d"), (60 * MINUTE, "h"), (MINUTE, "min")):
+        amount, whole = divmod(whole, size)
+        if amount or parts:
             parts.append(f"{amount} {unit}")
-        elif parts:
-            break
-    # Seconds beside minutes are noise to somebody who waits for minutes.
-    shown = [part for part in parts[:2] if len(parts) == 1 or not part.endswith(" s")]
-    return " ".join(shown) or "0 s"
+    return " ".join(part for part in parts[:2] if not part.startswith("0 "))
 
 
 def _table(providers: list[dict[str, Any]], now: datetime, *, bars: bool, encoding: str) -> Table:

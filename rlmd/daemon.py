@@ -121,9 +121,8 @@ class Daemon:
 
     async def _prune(self) -> None:
         while True:
-            while self._store.prune(self._clock()):
-                await trio.sleep(1)
-            await trio.sleep(PRUNE_EVERY)
+            more = self.outbox.prune(self._clock())
+            await trio.sleep(1 if more else PRUNE_EVERY)
 
     async def _sign_of_life(self) -> None:
         period = service.watchdog_period()

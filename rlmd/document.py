@@ -45,7 +45,7 @@ _EXAMPLES = {
 _WORDS = {
     "str": "a string in quotes",
     "int": "a whole number",
-    "float": "a number with a fraction",
+    "float": "a number",
     "bool": "true or false",
     "array": "a list",
     "object": "a table",
@@ -60,7 +60,7 @@ _AFTER_MODELS = "TOML puts keys written after [provider.models] into that table.
 _AT_TOP = "to the top of the file, above the first header"
 _NO_PLACE = "has no place here: rlmd needs no key, token or password, the agent keeps them. Remove it."
 _ARRAY = '[{"id": "anthropic", "models": ["claude-sonnet-4-5"], "hourlyLimit": 50}] or the like.'
-_SECRETS = re.compile(r"(api|access|secret|private)key$|token$|passw(or)?d$|secret$|credentials?$|^key$|^auth")
+_SECRETS = re.compile(r"(api|access|secret|private)keys?$|token$|passw(or)?d$|secret$|credentials?$|^key$|^auth")
 _SYNTAX = re.compile(r"(.*) \(at (?:line (\d+), column (\d+)|end of document)\)", re.DOTALL)
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 _NAME = r"""(?:[\w-]+|"[^"]*"|'[^']*')"""
@@ -173,7 +173,8 @@ class Document:
             if wrong[2] == "array" and key in _TABLES:
                 return self.error(path, f"is one table: its header is {_header(path)}.")
             expected = (_WORDS.get(name, name) for name in wrong[1].split(" | ") if name != "null")
-            return self.error(path, f"must be {' or '.join(expected)}, not {_WORDS.get(wrong[2], wrong[2])}.")
+            got = "one with a fraction" if wrong[2] == "float" and "int" in wrong[1] else _WORDS.get(wrong[2], wrong[2])
+            return self.error(path, f"must be {' or '.join(expected)}, not {got}.")
         if chosen := re.fullmatch(r"Invalid enum value '(.*)'", said, re.DOTALL):
             given = "" if path[0] == "notify" else f", not {_quoted(chosen[1])}"
             return self.error(path, f"must be one of {', '.join(map(_quoted, _choices(path)))}{given}.")

@@ -52,6 +52,14 @@ class Outbox:
         """Give the last events since a time, oldest first. Raises `sqlite3.Error`."""
         return [msgspec.json.decode(row, type=Event) for _, row in self._store.events(since, limit)]
 
+    def prune(self, now: float) -> bool:
+        """Drop a few rows that are too old to matter. True where there may be more."""
+        try:
+            return self._store.prune(now)
+        except sqlite3.Error as error:
+            log.warning("old rows cannot be removed now: %s", error)
+            return False
+
     def settle(self, steps: Iterable[Step]) -> bool:
         """Commit what these steps changed, with all that still waits, and tell their notices.
 

@@ -42,7 +42,7 @@ def config(args: Namespace) -> int:
     if args.json:
         print_json({"config": path, "valid": True, "warnings": list(found.warnings)})
     else:
-        print(f"{path} can be used: {providers} providers, {models} models.")
+        print(f"{path} can be used; providers: {providers}, models: {models}")
     return FINE
 
 

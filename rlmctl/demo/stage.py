@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rlmctl.client import Client, DaemonUnreachableError
+from rlmctl.commands.daemon import environment
 from rlmd.paths import PathTooLongError, check_socket, resolve
 
 if TYPE_CHECKING:
@@ -41,12 +42,7 @@ class Stage:
         )
         self.paths.state_dir.mkdir(mode=0o700)
         self.paths.config.write_text(self._config)
-        self.environment = {
-            **{name: value for name, value in os.environ.items() if not name.startswith(NOT_OURS)},
-            "RLMD_CONFIG": str(self.paths.config),
-            "RLMD_STATE_DIR": str(self.paths.state_dir),
-            "RLMD_SOCKET": str(self.paths.socket),
-        }
+        self.variables = environment(self.paths)
         try:
             self.start()
         except BaseException:
@@ -61,8 +57,9 @@ class Stage:
     def start(self) -> None:
         """Start the daemon and wait until it answers. Raises `StageError`."""
         with self.paths.log.open("ab") as log:
+            theirs = {name: value for name, value in os.environ.items() if not name.startswith(NOT_OURS)}
             self._daemon = subprocess.Popen(
-                [sys.executable, "-m", "rlmd"], env=self.environment, stdout=log, stderr=log
+                [sys.executable, "-m", "rlmd"], env=theirs | self.variables, stdout=log, stderr=log
             )
         until = time.monotonic() + PATIENCE
         while time.monotonic() < until and self._daemon.poll() is None:

@@ -13,7 +13,7 @@ from itertools import chain
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
-from rlmd.core import rules
+from rlmd.core import rules, wording
 from rlmd.core.fault import Fault, read
 from rlmd.core.hints import asked, policy_window
 from rlmd.core.model import DAY, HOUR, Kind, Pattern, Scope, Verdict
@@ -25,29 +25,7 @@ if TYPE_CHECKING:
 
 _PACIFIC = ZoneInfo("America/Los_Angeles")
 """Google's days end here (ai.google.dev/gemini-api/docs/rate-limits)."""
-_DAILY = re.compile(r"per.?day|daily")
 _GOOGLE = re.compile(r"^resource_exhausted$", re.MULTILINE)
-
-_WINDOW = re.compile(
-    # By length: the first that the error mentions is the one it is about; what follows is an offer or an explanation.
-    r"(?P<short>per[ _-]?(?:sec|min(?!us))|/ ?(?:sec|min|s\b|m\b)|\b(?:rps|rpm|tpm|itpm|otpm|qps|qpm)\b|\bminute limit"
-    r"|concurren|in.flight|parallel|\bburst|short (?:time|period)|too (?:quickly|fast)|faster than|frequency"
-    r"|每分钟|每秒|并发)"
-    r"|(?P<long>per[ _-]?(?:\d+[ -]?)?(?:hour|hr\b|day|week|month)|/ ?(?:hour|hr\b|h\b|day|d\b|week|month|mo\b)"
-    r"|\b(?:rph|tph|rpd|tpd|tpw)\b|hourly|\bdaily|weekly|monthly|\b(?:\d+|five|seven)[ _-]?(?:hour|day|week|month)"
-    r"|\b(?:hour|day|week|month)\w* (?:limit|quota|allocated|cap|usage)|billing (?:cycle|period)|for the (?:hour|day|month)"
-    r"|\btoday\b|monthly_|每小时|每日|每天|今日|每周|每月)",
-)
-_A_MODEL = re.compile(
-    r"\b(?:the|this|that|selected|requested|current|for|on|and|your) (?:[\w-]+ )?model\b(?! requests)|\bmodel [`'\"]"
-    r"|permodel|per_base_model|(?:reached|limit) for \S+ (?:in organi[sz]ation|on (?:tokens|requests|input|output))"
-    r"|upstream|error from provider|\bengine\b",
-)
-_MODEL_CODE = re.compile(r"model|engine")
-_AN_ACCOUNT = re.compile(
-    r"\b(?:your|per|this) (?:account|team|workspace|plan|subscription|(?:api )?key|user|ip)\b|account'?s\b"
-)
-_QUOTED = re.compile(r"""(?<!\w)(?:'(?:[^']|(?<=\w)'(?=\w))*'|"[^"]*"|`[^`]*`)(?!\w)""")
 
 _COOLING = frozenset({"throttle", "quota", "credits", "overloaded", "transient"})
 """Kinds for which the provider's wait means something."""
@@ -63,9 +41,6 @@ _PERSONAL: dict[str, tuple[Kind, Scope]] = {
     "auth": ("auth", "account"),
     "ignore": ("client", "none"),
 }
-_REQUEST_CODE = re.compile(
-    r"^(?:invalid_\w+|bad_request|badrequest\S*|invalid_?parameter\S*|validationexception)$", re.MULTILINE
-)
 
 
 def classify(
@@ -93,7 +68,7 @@ def classify(
             kind, scope = _PERSONAL[pattern.kind]
             return Verdict(kind, scope, hint=_cut(wait or pattern.lasts, longest) if kind != "client" else None)
     kind, scope = _judge(provider.lower(), fault, wait)
-    if kind == "quota" and (wait or 0) < HOUR and _GOOGLE.search(fault.codes) and _DAILY.search(fault.text):
+    if kind == "quota" and (wait or 0) < HOUR and _GOOGLE.search(fault.codes) and wording.DAILY.search(fault.text):
         # RetryInfo speaks of the minute, whatever the quota (gemini-rpd-429-short-delay).
         wait = _pacific_midnight(now) - now
     return Verdict(kind, scope, hint=_cut(wait, longest) if kind in _COOLING else None)
@@ -114,19 +89,19 @@ def _pacific_midnight(now: float) -> float:
 
 
 def _judge(provider: str, fault: Fault, wait: float | None) -> tuple[Kind, Scope]:
-    text = fault.text if fault.status in _SPOKEN_STATUS else _QUOTED.sub(" ", fault.text)
+    text = fault.text if fault.status in _SPOKEN_STATUS else wording.QUOTED.sub(" ", fault.text)
     window = _window(text, fault)
     for rule in chain(rules.PROVIDER_RULES, rules.GENERAL_RULES):
         if _holds(rule, provider, fault, text, window, wait):
             return rule.kind, rule.scope or _scope(rule.kind, provider, fault, text)
-    if fault.status >= 500 or (fault.status == 0 and not _REQUEST_CODE.search(fault.codes)):  # noqa: PLR2004
+    if fault.status >= 500 or (fault.status == 0 and not wording.REQUEST_CODE.search(fault.codes)):  # noqa: PLR2004
         return "transient", "server"
     return "client", "none"
 
 
 def _window(text: str, fault: Fault) -> str | None:
-    """The unit of the limit that was hit, up to minutes (`short`) or an hour and more (`long`), where anything tells."""
-    if named := _WINDOW.search(text) or _WINDOW.search(fault.codes):
+    """Whether the limit that was hit counts up to minutes (`short`) or an hour and more (`long`), if anything tells."""
+    if named := wording.WINDOW.search(text) or wording.WINDOW.search(fault.codes):
         return named.lastgroup
     span = policy_window(fault.headers)
     return None if span is None else "long" if span >= HOUR else "short"
@@ -145,20 +120,22 @@ def _holds(rule: Rule, provider: str, fault: Fault, text: str, window: str | Non
 
 def _scope(kind: Kind, provider: str, fault: Fault, text: str) -> Scope:
     """Who is affected, where the row leaves it to the error: what it names, else what the provider counts."""
-    if _A_MODEL.search(text) or any(key == "model" for key, _ in fault.facts):
+    if wording.UPSTREAM.search(text):
+        return "model"
+    if kind == "credits":
+        return "account"
+    if wording.A_MODEL.search(text) or (_GOOGLE.search(fault.codes) and any(key == "model" for key, _ in fault.facts)):
         return "model"
     match kind:
         case "overloaded":
-            named = fault.status in _PER_MODEL_STATUS or _MODEL_CODE.search(fault.codes)
+            named = fault.status in _PER_MODEL_STATUS or wording.MODEL_CODE.search(fault.codes)
             return "model" if named else "server"
         case "quota":
             return "model" if rules.DAY_PER_MODEL.search(provider) else "account"
-        case "throttle":
+        case _:
             if rules.ACCOUNT_WIDE.search(provider):
                 return "account"
             if rules.PER_MODEL.search(provider):
                 return "model"
             # A bare page or an empty body comes from something in front that knows no models.
-            return "model" if fault.structured and not _AN_ACCOUNT.search(text) else "account"
-        case _:
-            return "account"
+            return "model" if fault.structured and not wording.AN_ACCOUNT.search(text) else "account"

@@ -18,21 +18,34 @@ if TYPE_CHECKING:
 
 TEXT = 16 * 1024
 """How many characters of an error are examined at most: none needs more, and hostile ones cost no time."""
-_BODY = 256 * 1024
+_ERROR = 64 * 1024
+_ANSWER = 256 * 1024
+"""A stream may talk for long before its error; what an error status sends is short."""
 _FACTS = 256
 _DEPTH = 12
 _ITEMS = 32
+_EVENTS = 32
 
 Fact = tuple[str, Any]
 """Key in lower case (`header …` for a header inside the body) and its string, number or None."""
 
 _CODE_KEYS = frozenset(
-    "code type status reason error_code errorcode __type limit_source rate_limit_reached_type".split(),
+    (
+        "code",
+        "type",
+        "status",
+        "reason",
+        "error_code",
+        "errorcode",
+        "__type",
+        "limit_source",
+        "rate_limit_reached_type",
+    ),
 )
-_TEXT_KEYS = frozenset(
-    "message msg error detail details error_description error_message errormessage title raw reason"
-    " quotaid quota_limit quotametric limitname".split(),
-)
+_SENTENCE_KEYS = ("message", "msg", "error", "detail", "details", "error_description", "error_message", "title", "raw")
+_LIMIT_KEYS = ("quotaid", "quota_limit", "quotametric", "limitname")
+"""Names of limits, which are told like a sentence: `GenerateRequestsPerDayPerProjectPerModel-FreeTier`."""
+_TEXT_KEYS = frozenset((*_SENTENCE_KEYS, *_LIMIT_KEYS))
 _STATUS_KEYS = ("status_code", "statuscode", "status", "code")
 _EVENT_KEYS = ("type", "object", "code", "message", "msg", "status", "status_code", "headers", "metadata")
 _NOT_SAID = ("input", "prompt", "messages", "instructions", "output", "choices")
@@ -47,12 +60,14 @@ _CODE_HEADERS = ("x-amzn-errortype", "x-codex-rate-limit-reached-type")
 
 _PAGE = re.compile(r"\s*<(?:!doctype|html|head|body|\?xml)", re.IGNORECASE)
 _STREAM = ("data:", "event:", "id:", "retry:", ":")
-_TALKS = ('"error"', "xception", '"success"', "status_code", '"failed"')
+_TALKS = ('"error"', "event: error", "event:error", "xception", '"success"', '"status_code"')
 """One of these is in every error event; the others need no parsing."""
 _TOKEN = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*("?)|[{}\[\],]', re.DOTALL)
 _DECODER = json.JSONDecoder()
 _OBJECT = re.compile(r'\{\s*"')
 _LOOSE_CODE = re.compile(r"""["'](?:code|type|status|reason)["']\s?:\s?["']([^"'\s]{1,80})["']""")
+_ADDRESS = re.compile(r"https?://\S+")
+"""Links to consoles and manuals: their paths say billing and limits under every error."""
 _BRACKETED = re.compile(r"\[(\d{4})\]\[")
 
 
@@ -76,29 +91,26 @@ class Fault(Struct, frozen=True):
 
 def read(status: int | None, headers: Mapping[str, str], body: str, message: str) -> Fault | None:
     """Find the error, or None where no error speaks."""
-    body = body[:_BODY]
     sent = {str(name).lower(): str(value).strip() for name, value in headers.items()}
     if status is not None and 200 <= status < 300:  # noqa: PLR2004  (success, by RFC 9110)
-        part = next(filter(None, map(_error_part, _open(body, sent)[0])), None)
-        if part is None:
-            return None
-        return _fault(0, sent, [part], "", json.dumps(part, ensure_ascii=False, default=str))
-    (documents, prose), (more, words) = _open(body, sent), _open(message[:_BODY], {})
-    return _fault(status or 0, sent, documents + more, f"{prose} {words}", f"{message[:TEXT]}\n{body}")
+        part = next(filter(None, map(_error_part, _documents(body[:_ANSWER].strip()))), None)
+        return None if part is None else _fault(0, sent, [part], "", _written(part))
+    (documents, prose), (more, words) = _open(body[:_ERROR]), _open(message[:TEXT])
+    return _fault(max(status or 0, 0), sent, documents + more, f"{prose} {words}", f"{message[:TEXT]}\n{body[:TEXT]}")
 
 
 def _fault(status: int, sent: dict[str, str], documents: Iterable[object], prose: str, raw: str) -> Fault:
     facts = tuple(islice((fact for value in documents for fact in _walk(value, "", 0)), _FACTS))
-    carried = {key[7:]: str(value) for key, value in facts if key.startswith("header ")}
+    carried = {key[7:]: str(value) for key, value in facts if key.startswith("header ") and value}
     headers = {**carried, **sent}
     said = (value for key, value in facts if key in _TEXT_KEYS and isinstance(value, str))
-    text = " ".join(" ".join([*said, prose])[:TEXT].split()).lower()
+    text = " ".join(_ADDRESS.sub(" ", " ".join([*said, prose])[:TEXT]).split()).lower()
     status = status or _own_status(facts)
     return Fault(
         status=status,
         codes="\n".join(dict.fromkeys(_codes(status, facts, headers, text))),
         text=text,
-        raw=raw[:TEXT],
+        raw=raw,
         facts=facts,
         headers=headers,
         structured=bool(facts),
@@ -166,40 +178,45 @@ def _error_part(value: object) -> dict[str, Any] | None:
     return {key: value[key] for key in _EVENT_KEYS if key in value} | thrown | {"error": errors}
 
 
-def _open(text: str, headers: Mapping[str, str]) -> tuple[list[object], str]:
-    """The JSON values in a text (whole, in a stream's events, behind a sentence) and its own sentences."""
+def _written(part: dict[str, Any]) -> str:
+    try:
+        return json.dumps(part, ensure_ascii=False)[:TEXT]
+    except RecursionError:
+        return ""
+
+
+def _open(text: str) -> tuple[list[object], str]:
+    """The JSON values in what an error sent (whole, in a stream's events, behind a sentence) and its own sentences."""
     text = text.strip()
-    if text.startswith(_STREAM) or "event-stream" in headers.get("content-type", ""):
-        return list(_events(text)), ""
-    if text.startswith(("{", "[")):
-        whole = _parsed(text)
-        lines = [] if whole is not None else [_parsed(line) for line in text.splitlines() if line[:1] == "{"]
-        values = [value for value in (whole, *lines) if value is not None]
-        if not values and (mended := _mended(text)) is not None:
-            values = [mended]
-        return values, "" if values else text[:TEXT]
+    if values := list(_documents(text)):
+        return values, ""
     if _PAGE.match(text):
         return [], ""
     inside = _embedded(text)
     return ([], text[:TEXT]) if inside is None else ([inside], text[: text.index("{")])
 
 
-def _events(stream: str) -> Iterator[object]:
-    blocks = re.split(r"\r?\n\r?\n", stream)
-    for place, block in enumerate(blocks):
-        lines = block.splitlines()
-        data = "\n".join(line[5:].strip() for line in lines if line.startswith("data:"))
-        named = any(line.startswith("event:") and line[6:].strip() == "error" for line in lines)
-        if not (named or any(word in data for word in _TALKS)):
-            continue
-        value = _parsed(data)
-        if value is None and place == len(blocks) - 1:
-            value = _mended(data)
-        if named:
-            # The event's name says that it is one, whatever its data look like.
-            yield {"type": "error", "error": value or data or "error"}
-        elif value is not None:
-            yield value
+def _documents(text: str) -> Iterator[object]:
+    """The JSON values of a text that is nothing but JSON, its lines, or a stream of events."""
+    if text.startswith(("{", "[")):
+        whole = _parsed(text)
+        lines = [] if whole is not None else [_parsed(line) for line in text.splitlines() if line[:1] == "{"]
+        values = [value for value in (whole, *lines) if value is not None]
+        yield from values or filter(None, [_mended(text)])
+    elif text.startswith(_STREAM):
+        # The last event first: an error ends a stream.
+        blocks = (block for block in reversed(re.split(r"\r?\n\r?\n", text)) if any(word in block for word in _TALKS))
+        yield from filter(None, map(_event, islice(blocks, _EVENTS)))
+
+
+def _event(block: str) -> object | None:
+    lines = block.splitlines()
+    data = "\n".join(line[5:].strip() for line in lines if line.startswith("data:"))
+    value = _parsed(data) or _mended(data)
+    if any(line.startswith("event:") and line[6:].strip() == "error" for line in lines):
+        # Its name says that it is one, whatever its data look like.
+        return {"type": "error", "error": value or data or "error"}
+    return value
 
 
 def _embedded(text: str) -> object | None:

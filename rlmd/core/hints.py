@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qs
+from urllib.parse import unquote
 
 from msgspec import Struct
 
@@ -38,7 +38,7 @@ _BODY_KEYS = (
 """Members of an error that hold its reset, the surest first."""
 _LATER_BODY_KEYS = ("retry_after", "retryafter", "retry_after_seconds", "retrydelay")
 
-_VERB = r"\b(?:try again|retry|retrying|resets?|reset|wait|refresh(?:ed|es)?|renews?|available|access|until|expires)\b"
+_VERB = r"\b(?:try again|retry|retrying|resets?|wait|refresh(?:ed|es)?|replenished|renews?|available|access|until|expires)\b"
 _IN = re.compile(
     rf"{_VERB}(?: (?:again|in|after|for|about|at least|approximately|another|will|be|is))* ?[:~]? ?({SPAN})"
 )
@@ -50,6 +50,7 @@ _UTILISATION = re.compile(rf"{_UNIFIED}-(?!overage|fallback)(\w+)-utilization")
 _CODEX = re.compile(r"(x-codex(?:-[a-z0-9-]+)?-(?:primary|secondary))-used-percent")
 _FIELD = re.compile(r'"?([\w.-]*)"?\s*((?:;\s*\w+\s*=\s*[^;,]*)+)')
 _OLD_FIELD = re.compile(r"\b(limit|remaining|reset)=(\d{1,15})")
+_PAIR = re.compile(r"(rem|rst)=([^&]*)")
 _BUCKET = re.compile(r"ratelimit|tokenlimit")
 _ROLES = ("limit", "remaining", "reset")
 
@@ -92,7 +93,7 @@ class _Bucket(Struct, frozen=True):
 
     @property
     def known(self) -> bool:
-        """Minus one, and nought without a limit above it, is how some say that they do not know (azure-responses-negative)."""
+        """False for minus one, and for nought of nought: some mean unknown by it (azure-responses-negative)."""
         return self.remaining is not None and self.remaining >= 0 and (self.limit is None or self.limit > 0)
 
 
@@ -187,10 +188,10 @@ def _buckets(headers: Mapping[str, str], now: float) -> Iterator[_Bucket]:
             yield from _share(f"unified-{window}", number(value), reset, _SPANS.get(window[:2]))
         elif name.startswith("x-usage-ratelimit-"):
             # Copilot: `ent=0&rem=35.3&rst=<RFC 3339>`, remaining in per cent (copilot-200-usage).
-            told = parse_qs(value[:500], max_num_fields=20)
-            left = number(told.get("rem", [""])[0])
+            told = dict(_PAIR.findall(unquote(value[:300])))
+            left = number(told.get("rem", ""))
             used = None if left is None else 1 - left / 100
-            yield from _share(name, used, ahead(told.get("rst", [""])[0], now), None)
+            yield from _share(name, used, ahead(told.get("rst"), now), None)
 
 
 def _plain(headers: Mapping[str, str], now: float) -> Iterator[_Bucket]:
@@ -213,7 +214,7 @@ def _plain(headers: Mapping[str, str], now: float) -> Iterator[_Bucket]:
 
 
 def _ietf(headers: Mapping[str, str], now: float) -> Iterator[_Bucket]:
-    """`RateLimit: "day";r=0;t=50` with `RateLimit-Policy: "day";q=100;w=86400`, and `limit=…, remaining=…, reset=…` of old."""
+    """`RateLimit: "day";r=0;t=50` with `RateLimit-Policy: "day";q=100;w=86400`; of old `limit=9, remaining=0`."""
     field = headers.get("ratelimit", "")[:300]
     if old := dict(_OLD_FIELD.findall(field)):
         limit, remaining = number(old.get("limit", "")), number(old.get("remaining", ""))

@@ -105,6 +105,9 @@ class Ledger:
         ask = self._ask(asked, known, now, new_turn=new_turn, early=early, estimate=estimate)
         chain = self.book.chains[asked.model]
         choice = choose(chain, self.book.policy, ask, now)
+        if session is not None and not dry_run:
+            known = self.sessions.touch(session)
+            known.heard(now, new_turn=new_turn)
         if choice.target is None:
             step.reply = wait = as_wait(choice, ask, now, self.book.policy.zone)
             if not dry_run:
@@ -116,8 +119,8 @@ class Ledger:
         step.reply = use = as_use(choice, ask, lease, held_back=held_back)
         if not dry_run:
             self._all_limited.pop(asked.model, None)
-            if session is not None:
-                self._move(session, asked, use, purpose, now, step, new_turn=new_turn)
+            if session is not None and known is not None:
+                self._move(known, session, asked, use, purpose, now, step)
         return step
 
     def report(
@@ -178,6 +181,10 @@ class Ledger:
         if lease is not None:
             step.changes["receipt", lease] = receipt
         place = self._next(target, session, verdict, now) if retry else None
+        if verdict.kind == "context" and session is not None and isinstance(place, Use):
+            known = self.sessions.touch(session)
+            known.failed.add(target.provider.id)
+            known.provider = place.provider
         step.reply = Recorded(verdict, place)
         return step
 
@@ -289,7 +296,7 @@ class Ledger:
         """Whether another one would have won if the session had no provider of its own."""
         if len(chain) == 1:
             return False
-        free = Ask(ask.provider, ask.model, pin=ask.pin, failed=ask.failed, estimate=ask.estimate)
+        free = Ask(ask.provider, ask.model, pin=ask.pin, estimate=ask.estimate)
         return choose(chain, self.book.policy, free, now).target is not choice.target
 
     def _lease(self, target: Target, session: str | None, estimate: int | None, now: float) -> str:
@@ -303,13 +310,9 @@ class Ledger:
         return lease.id
 
     def _move(
-        self, name: str, asked: Target, use: Use, purpose: Purpose, now: float, step: Step, *, new_turn: bool
+        self, session: Session, name: str, asked: Target, use: Use, purpose: Purpose, now: float, step: Step
     ) -> None:
         """Remember where a session goes, and tell when that is news."""
-        session = self.sessions.touch(name)
-        if new_turn:
-            session.open_turn()
-        session.last = now
         session.leased = session.leased or purpose != "turn"
         if purpose == "aux":
             return
@@ -407,7 +410,7 @@ class Ledger:
 
     def _note_failure(self, target: Target, name: str | None, verdict: Verdict, now: float) -> None:
         """Keep the session from coming back to it in this turn, unless it is worth one short wait."""
-        if name is None or verdict.kind not in ROUTES_AWAY:
+        if name is None or verdict.kind not in ROUTES_AWAY or verdict.kind == "context":
             return
         session = self.sessions.touch(name)
         provider = target.provider.id
@@ -430,7 +433,8 @@ class Ledger:
         ask = self._ask(target, known, now, new_turn=False, beyond=beyond, failed=failed)
         choice = choose(chain, self.book.policy, ask, now)
         if choice.target is None:
-            return as_wait(choice, ask, now, self.book.policy.zone)
+            # A request that is too long gets shorter in the agent, not by waiting.
+            return None if verdict.kind == "context" else as_wait(choice, ask, now, self.book.policy.zone)
         return None if choice.target is target else as_use(choice, ask, None, held_back=False)
 
     def _end_flight(self, held: Lease) -> None:

@@ -12,6 +12,7 @@ from typing import Literal
 
 from msgspec import Struct
 
+from rlmd.core import wording
 from rlmd.core.model import HOUR, Kind, Scope
 
 
@@ -23,7 +24,7 @@ class Rule(Struct, frozen=True):
     """None: the model or the account, whichever the error itself names; see `rlmd.core.classify`."""
     seen: str
     who: re.Pattern[str] | None = None
-    """Found in the provider's id, which people choose freely: only where the same words mean something else elsewhere."""
+    """Found in the provider's id, which people choose: only where the same words mean something else elsewhere."""
     status: frozenset[int] | None = None
     """0 is an error that came without a status: an event in a stream."""
     code: re.Pattern[str] | None = None
@@ -79,81 +80,8 @@ DAY_PER_MODEL = re.compile(r"azure|cerebras|bedrock|amazon|groq|google|gemini|ve
 ACCOUNT_WIDE = re.compile(r"deepseek|moonshot|kimi|cohere|copilot")
 """Families that count all models of an account together."""
 
-# Words. Codes first, sentences after; lower case throughout.
-_MONEY_CODE = (
-    r"insufficient_(?:quota|balance|credits?|funds|user_quota)|billing_\w+|payment_required(?:_error)?|creditserror"
-    r"|credit_\w+|\w*(?:spend|budget|credits?)\w*_(?:limit|exhausted|exceeded|reached|depleted)\w*|arrearage"
-    r"|\w+_usage_limit_exceeded|exceeded_current_quota_error|monthlylimiterror|userlimiterror|\w+bill_?overdue"
-    r"|\S+:spending-limit|insufficient_g1_credits_balance|commoditynotpurchased"
-)
-_MONEY = (
-    r"insufficient (?:\w+ )?(?:balance|credit|fund)|credit balance|out of (?:\w+ )?(?:credit|usage credit|extra usage)"
-    r"|(?:no|any|enough|available|more|prepaid|prepayment|remaining|included|purchase|buy|add more) credits?\b(?! to unlock)"
-    r"|credits? (?:are|is|have been|has been) (?:used up|depleted|exhausted)|credits? (?:depleted|exhausted)"
-    r"|spend(?:ing)? (?:limit|cap)|hard limit|payment (?:is )?required|problem with billing|payment method"
-    r"|recharge|top.?up|only afford|overdue|arrears|unpaid|good standing|budget (?:has been |is |was )?exceeded"
-    r"|exceeded (?:\w+ ){0,3}budget|specified api usage limits?|extra usage, not your plan|key limit exceeded"
-    r"|(?:plan|package|subscription)(?: \w+)? (?:has )?(?:expired|ended)|check your plan and billing|credit limit"
-    r"|余额不足|余额|欠费|充值"
-)
-_CAPACITY_CODE = (
-    r"\w*overloaded\w*|(?:model_)?capacity_(?:exhausted|exceeded)|model_capacity_exhausted|\w*at_capacity|no_?capacity"
-    r"|queue_exceeded|service_?unavailable\w*|unavailable|modelnotreadyexception|server_busy"
-)
-_CAPACITY = (
-    r"overload|(?:\bat|over|out of|no|insufficient|limited) capacity|capacity (?:is )?(?:exceeded|exhausted|limited)"
-    r"|(?:high|heavy|peak) (?:demand|traffic|load|usage)|too busy|server (?:is )?busy|servers are busy"
-    r"|no (?:\w+ )?(?:providers|instances|deployments)(?: are)? (?:currently )?available|繁忙|过载"
-)
-_THROTTLE_CODE = (
-    r"429|rate_?limit\w*|too_?many_?requests\w*|\w*_rate_limit(?:ed)?|\w*throttl\S*|requests?_limit\w*|limit_(?:requests|tokens|burst)\w*"
-    r"|slow_down|concurrency_limit\w*|ratelimiterror|resource_exhausted"
-)
-_THROTTLED = (
-    r"(?:exceed|reach|hit|over)\w*\b.{0,60}\b(?:rate.?limit|limits?\b)|rate.?limit\w*.{0,20}\b(?:exceed|reach|hit)"
-    r"|too many (?:concurrent )?requests|rate.limited|throttl|请求过多|频率|并发"
-)
-_SPENT_CODE = (
-    r"usage_limit_(?:reached|exceeded)|workspace_\w+_usage_limit_reached|user_(?:global|weekly|daily|monthly|session)_rate_limited"
-    r"|agent_mode_limit_exceeded|\w*quota_exceeded|\w*usagelimiterror|quota_exhausted|servicequotaexceeded\w*"
-    r"|monthly_request_count|quote_exceeded|x-ratelimit-exceeded=.*(?:usage|quota|hour|day|week|month).*"
-)
-_SPENT = (
-    r"\busage limits?\b|quota (?:is |has been |was |limit )*(?:exceeded|exhausted|reached|used|depleted)|out of quota"
-    r"|(?:exceed|exhaust|reach|used)\w* (?:\w+ ){0,5}(?:quota|allowance|allotment)|premium requests?"
-    r"|额度|配额|用量上限"
-)
-_UNENTITLED = (
-    r"(?:plan|subscription|tier|account|key) (?:does not|doesn't|do not)(?: yet| currently)? (?:include|have access|support)"
-    r"|not (?:included|available) (?:in|on|with) your (?:current )?(?:plan|subscription|tier)"
-)
-_NO_KEY = r"(?:invalid|incorrect|wrong|missing|no|expired) api.?key|api.?key (?:is )?(?:not valid|invalid|not found|expired|missing)"
-_TOO_LONG = (
-    r"context.length|context window|maximum (?:prompt|input) length|prompt (?:is )?too long|input (?:is )?too long"
-    r"|prompt exceeds|token count.{0,60}\bexceeds|exceeded model token limit|reduce the length of|input length should be"
-    r"|exceeds? (?:the )?(?:model'?s? )?(?:maximum )?(?:context|input|prompt) (?:size|length)|too many (?:input )?tokens in"
-)
-_NEVER_FITS = r"request too large|must be reduced in order|max_tokens.{0,40}exceed|reduce your message size"
-_NO_MODEL_CODE = (
-    r"model_?not_?found\w*|model_decommissioned|model_not_(?:supported|available)|deploymentnotfound|modelerror|invalid_model"
-    r"|unknown_model|model_does_not_exist"
-)
-_NO_MODEL = (
-    r"(?:unknown|invalid|no such|nonexistent) model|model (?:\S+ )?(?:was |is )?(?:not found|does not exist|doesn't exist)"
-    r"|not a valid model|on-demand throughput"
-)
-_UNSAFE_CODE = (
-    r"content_filter\w*|content_policy_violation|responsibleaipolicyviolation|data_?inspection_?failed|invalid_prompt"
-    r"|unsafe_request|cyber_policy\w*|moderation\w*"
-)
-_KEY_CODE = (
-    r"invalid_api_key|api_key_invalid|apikeyinvalid|invalidapikey|authentication_error|authenticationerror|unauthenticated"
-    r"|invalid_authentication\w*|autherror|usage_not_included|accessdeniedexception|unrecognizedclientexception"
-    r"|expiredtoken\w*|invalidsignatureexception|token_expired"
-)
-
 _MONEY_STATUS = (0, 400, 401, 402, 403, 412, 429)
-"""Where money's words are believed: providers send it with any of these (anthropic-credit-400, opencode-credits-401)."""
+"""Where money's words are believed: it comes with any of these (anthropic-credit-400, opencode-credits-401)."""
 _ANTHROPIC = "anthropic-ratelimit-unified"
 
 PROVIDER_RULES: tuple[Rule, ...] = (
@@ -270,7 +198,7 @@ PROVIDER_RULES: tuple[Rule, ...] = (
     _rule("throttle", "account", "helicone-minute-429", code=r"helicone-ratelimit-remaining=0"),
     _rule("quota", "account", "opencode-free-429", code=r"\w*usagelimiterror"),
     _rule("model_missing", "model", "opencode-model-401", who=_OPENCODE, code=r"modelerror"),
-    _rule("quota", "account", "kimi-week-403", code=r"access_terminated_error", says=_SPENT),
+    _rule("quota", "account", "kimi-week-403", code=r"access_terminated_error", says=wording.SPENT),
 )
 
 GENERAL_RULES: tuple[Rule, ...] = (
@@ -280,44 +208,48 @@ GENERAL_RULES: tuple[Rule, ...] = (
         "context",
         "none",
         "cerebras-400-context",
-        code=r"\w*context_(?:length|window)_exceeded|request_too_large|prompt_too_long|string_too_long",
+        code=wording.TOO_LONG_CODE,
     ),
-    _rule("context", "none", "openai-request-too-large-429", status=(0, 400, 422, 429), says=_NEVER_FITS),
-    _rule("context", "none", "deepseek-400-context", status=(0, 400, 422), says=_TOO_LONG),
-    _rule("client", "none", "openai-content-policy", code=_UNSAFE_CODE),
-    _rule("model_missing", "model", "azure-404-deployment", code=_NO_MODEL_CODE),
+    _rule("context", "none", "openai-request-too-large-429", status=(0, 400, 422, 429), says=wording.NEVER_FITS),
+    _rule("context", "none", "deepseek-400-context", status=(0, 400, 422), says=wording.TOO_LONG),
+    _rule("client", "none", "openai-content-policy", code=wording.UNSAFE_CODE),
+    _rule("model_missing", "model", "azure-404-deployment", code=wording.NO_MODEL_CODE),
     _rule(
         "model_missing", "model", "anthropic-404-model", status=(404, 410), says=r"\bmodels?\b|no endpoints|deployment"
     ),
-    _rule("model_missing", "model", "zai-1211", status=(0, 400, 422), says=_NO_MODEL),
+    _rule("model_missing", "model", "zai-1211", status=(0, 400, 422), says=wording.NO_MODEL),
     # Money before the key: a 401 may be about money.
-    _rule("quota", "account", "copilot-402-quota", status=(402,), code=_SPENT_CODE),
-    _rule("credits", None, "openai-credit-balance-exhausted", code=_MONEY_CODE),
-    _rule("credits", None, "anthropic-credit-400", status=_MONEY_STATUS, says=_MONEY),
-    _rule("quota", "account", "copilot-402-quota", status=(402,), says=_SPENT),
+    _rule("quota", "account", "copilot-402-quota", status=(402,), code=wording.SPENT_CODE),
+    _rule("credits", None, "openai-credit-balance-exhausted", code=wording.MONEY_CODE),
+    _rule("credits", None, "anthropic-credit-400", status=_MONEY_STATUS, says=wording.MONEY),
+    _rule("quota", "account", "copilot-402-quota", status=(402,), says=wording.SPENT),
     _rule("credits", "account", "mistral-402", status=(402,)),
-    _rule("auth", "account", "codex-not-included", code=_KEY_CODE),
-    _rule("auth", "account", "gemini-400-key", status=(0, 400, 401, 403), says=_NO_KEY),
-    _rule("auth", "account", "zai-1311", status=(0, 400, 403, 429), says=_UNENTITLED),
+    _rule("auth", "account", "codex-not-included", code=wording.KEY_CODE),
+    _rule("auth", "account", "gemini-400-key", status=(0, 400, 401, 403), says=wording.NO_KEY),
+    _rule("auth", "account", "zai-1311", status=(0, 400, 403, 429), says=wording.UNENTITLED),
     # The server's capacity
-    _rule("overloaded", None, "cerebras-queue-429", code=_CAPACITY_CODE),
+    _rule("overloaded", None, "cerebras-queue-429", code=wording.CAPACITY_CODE),
     _rule(
-        "overloaded", None, "xai-capacity-stream", status=(0, 408, 429, 498, 500, 502, 503, 504, 529), says=_CAPACITY
+        "overloaded",
+        None,
+        "xai-capacity-stream",
+        status=(0, 408, 429, 498, 500, 502, 503, 504, 529),
+        says=wording.CAPACITY,
     ),
     _rule("overloaded", None, "http-503-retry-after", status=(503, 529)),
     # Allotments and throttles: the unit of the limit, then the wait, then the words.
-    _rule("quota", "account", "azure-apim-403-quota", status=(403,), says=_SPENT),
-    _rule("quota", None, "codex-both-windows", code=_SPENT_CODE, window="long"),
-    _rule("throttle", None, "cerebras-rps-429", code=_SPENT_CODE, window="short"),
-    _rule("quota", None, "codex-both-windows", code=_SPENT_CODE),
-    _rule("quota", None, "groq-tpd-429", code=_THROTTLE_CODE, window="long"),
-    _rule("quota", None, "azure-day-429", code=_THROTTLE_CODE, wait=HOUR),
-    _rule("throttle", None, "openai-tpm-429", code=_THROTTLE_CODE, window="short"),
-    _rule("quota", None, "copilot-quota-429", status=(429,), says=_SPENT),
-    _rule("throttle", None, "mistral-429", code=_THROTTLE_CODE),
-    _rule("quota", None, "kimi-week-403", status=(0, 403), says=_THROTTLED, window="long"),
-    _rule("quota", None, "azure-apim-403-quota", status=(0,), says=_SPENT),
-    _rule("throttle", None, "copilot-403-token", status=(0, 403), says=_THROTTLED),
+    _rule("quota", "account", "azure-apim-403-quota", status=(403,), says=wording.SPENT),
+    _rule("quota", None, "codex-both-windows", code=wording.SPENT_CODE, window="long"),
+    _rule("throttle", None, "cerebras-rps-429", code=wording.SPENT_CODE, window="short"),
+    _rule("quota", None, "codex-both-windows", code=wording.SPENT_CODE),
+    _rule("quota", None, "groq-tpd-429", code=wording.THROTTLE_CODE, window="long"),
+    _rule("quota", None, "azure-day-429", code=wording.THROTTLE_CODE, wait=HOUR),
+    _rule("throttle", None, "openai-tpm-429", code=wording.THROTTLE_CODE, window="short"),
+    _rule("quota", None, "copilot-quota-429", status=(429,), says=wording.SPENT),
+    _rule("throttle", None, "mistral-429", code=wording.THROTTLE_CODE),
+    _rule("quota", None, "kimi-week-403", status=(0, 403), says=wording.THROTTLED, window="long"),
+    _rule("quota", None, "azure-apim-403-quota", status=(0,), says=wording.SPENT),
+    _rule("throttle", None, "copilot-403-token", status=(0, 403), says=wording.THROTTLED),
     # What is left is what its status says.
     _rule("auth", "account", "copilot-401", status=(401, 403)),
     _rule("transient", "server", "http-408", status=(408, 424, 425)),

@@ -28,11 +28,13 @@ class Session(Struct):
     waited: set[str] = set()
     """Providers that this turn has waited for once, within patience."""
 
-    def open_turn(self) -> None:
-        """Begin a turn: what failed in the one before may be tried again."""
-        self.in_turn = True
-        self.failed.clear()
-        self.waited.clear()
+    def heard(self, now: float, *, new_turn: bool) -> None:
+        """Note that it asks; in a new turn what failed in the one before may be tried again."""
+        self.last = now
+        if new_turn:
+            self.in_turn = True
+            self.failed = set()
+            self.waited = set()
 
     def turn_open(self, now: float) -> bool:
         """Whether the turn that was opened last still runs."""

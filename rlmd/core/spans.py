@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from datetime import UTC, datetime, timedelta, timezone
-from email.utils import parsedate_to_datetime
+from datetime import datetime, timedelta, timezone
 
 _EPOCH_SECONDS = 1e9
 """From here on a bare number is an epoch in seconds (September 2001), below it a span."""
@@ -33,12 +32,20 @@ _PART = (
     r"(?:milliseconds?|msecs?|ms|months?|minutes?|mins?|m|seconds?|secs?|s|hours?|hrs?|h|days?|d|weeks?|w)"
     r"(?![a-z])"
 )
-SPAN = rf"{_PART}(?:,?\s?(?:and\s)?{_PART})*"
-"""Regular expression of a span in lower-case text: `20ms`, `3h2m`, `19hr`, `1 minute 30 seconds`."""
+_CLOCK = r"\d{1,4}:\d\d:\d\d"
+SPAN = rf"(?:{_PART}(?:,?\s?(?:and\s)?{_PART})*|{_CLOCK})"
+"""Regular expression of a span in lower-case text: `20ms`, `3h2m`, `19hr`, `1 minute 30 seconds`, `12:03:11`."""
 DATE = r"20\d\d-\d\d-\d\d(?:t|,? (?:at )?)\d\d:\d\d(?::\d\d(?:\.\d{1,9})?)?(?:\s?(?:z\b|utc|gmt|[+-]\d\d:?\d\d))?"
 """Regular expression of a date with a time in lower-case text: RFC 3339 and what people make of it."""
 
 _SPLIT = re.compile(r"(\d+(?:\.\d+)?)\s?([a-z]+)")
+_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+_HTTP_DATE = re.compile(
+    # Thu, 24 Sep 2026 15:31:30 GMT; Thursday, 24-Sep-26 15:31:30 GMT; Thu Sep 24 15:31:30 2026
+    r"[a-z]{3,9}, (?P<day>\d\d)[ -](?P<month>[a-z]{3})[ -](?P<year>\d\d(?:\d\d)?) (?P<time>\d\d:\d\d:\d\d) gmt"
+    r"|[a-z]{3} (?P<month2>[a-z]{3}) (?P<day2>[ \d]\d) (?P<time2>\d\d:\d\d:\d\d) (?P<year2>\d{4})",
+)
+"""The three that RFC 9110 tells a recipient to read, in lower case."""
 _WHOLE_SPAN = re.compile(SPAN)
 _DATE_PARTS = re.compile(
     r"(\d{4}-\d\d-\d\d)(?:t|,? (?:at )?)(\d\d:\d\d)(:\d\d)?(?:\.(\d{1,6})\d*)?\s?(z|utc|gmt|[+-]\d\d:?\d\d)?",
@@ -59,6 +66,9 @@ def span(text: str) -> float | None:
     text = text.strip().lower()
     if len(text) > _LONGEST_NOTATION or not _WHOLE_SPAN.fullmatch(text):
         return None
+    if ":" in text:
+        hours, minutes, seconds = map(float, text.split(":"))
+        return hours * 3600 + minutes * 60 + seconds
     return sum(float(count) * _unit(unit) for count, unit in _SPLIT.findall(text))
 
 
@@ -67,25 +77,29 @@ def _unit(name: str) -> float:
 
 
 def moment(text: str, offset: float = 0.0) -> float | None:
-    """Epoch seconds of a written date (RFC 3339, HTTP); `offset` is UTC's distance in seconds where it names no zone."""
-    text = text.strip()
+    """Epoch seconds of a written date (RFC 3339, HTTP); `offset` from UTC in seconds holds where it names no zone."""
+    text = text.strip().lower()
     if len(text) > _LONGEST_NOTATION:
         return None
-    if parts := _DATE_PARTS.fullmatch(text.lower()):
+    if parts := _DATE_PARTS.fullmatch(text):
         day, minute, second, fraction, zone = parts.groups()
-        try:
-            when = datetime.fromisoformat(f"{day}T{minute}{second or ':00'}.{fraction or '0':0<6}{_zone(zone)}")
-        except ValueError:
+        written = f"{day}T{minute}{second or ':00'}.{fraction or '0':0<6}{_zone(zone)}"
+    elif parts := _HTTP_DATE.fullmatch(text):
+        day, month, year, time = (parts[name] or parts[f"{name}2"] for name in ("day", "month", "year", "time"))
+        if month not in _MONTHS:
             return None
-        if zone is None:
-            when = when.replace(tzinfo=timezone(timedelta(seconds=offset)))
-        return when.timestamp()
-    try:
-        when = parsedate_to_datetime(text)
-        # RFC 9110: an HTTP date is in GMT, also where an old server leaves that out.
-        return when.replace(tzinfo=when.tzinfo or UTC).timestamp()
-    except (ValueError, TypeError, IndexError, OverflowError):
+        written = f"{year:0>4}-{_MONTHS.index(month) + 1:02}-{day.strip():0>2}T{time}+00:00"
+        if len(year) == 2:  # noqa: PLR2004  (the form of RFC 850; this is no software of the last century)
+            written = f"20{written[2:]}"
+    else:
         return None
+    try:
+        when = datetime.fromisoformat(written)
+    except ValueError:
+        return None
+    if when.tzinfo is None:
+        when = when.replace(tzinfo=timezone(timedelta(seconds=offset)))
+    return when.timestamp()
 
 
 def _zone(written: str | None) -> str:

@@ -150,7 +150,8 @@ def test_forgetting_brings_back_a_window_that_a_wrong_clock_took_into_the_future
     window: tuple[WindowKind, str],
 ) -> None:
     w = opened(*window)
-    w.count(10, NOON + 300 * DAY)
+    w.count(1, NOON + 300 * DAY)
+    w.count(10, NOON + 300 * DAY + 3 * HOUR)
     assert w.free_at(1, 10, NOON) != NOON
     w.forget(NOON)
     w.count(1, NOON)

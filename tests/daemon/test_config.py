@@ -395,8 +395,8 @@ COMPLAINTS = {
     "provider's key after its models": (
         f"{MODELS}hourly_limit = 50",
         (
-            "config.toml:5: provider[0].models.hourly_limit is no model: TOML puts keys written after [provider.models] "
-            "into that table. Move it up, above [provider.models]."
+            "config.toml:5: provider[0].models.hourly_limit is no model: TOML puts keys written after "
+            "[provider.models] into that table. Move it up, above [provider.models]."
         ),
     ),
     "key of the top after models": (
@@ -409,9 +409,9 @@ COMPLAINTS = {
     "misspelled key after models": (
         f"{MODELS}hourly_limt = 50",
         (
-            "config.toml:5: provider[0].models.hourly_limt must be this provider's name of the model in quotes, or a table "
-            "of its name and context. If it is no model, move it: TOML puts keys written after [provider.models] into "
-            "that table."
+            "config.toml:5: provider[0].models.hourly_limt must be this provider's name of the model in quotes, "
+            "or a table of its name and context. If it is no model, move it: TOML puts keys written after "
+            "[provider.models] into that table."
         ),
     ),
     "no request an hour": (
@@ -423,7 +423,7 @@ COMPLAINTS = {
     ),
     "fraction of a request": (
         f"{A}daily_limit = 5.5",
-        "config.toml:4: provider[0].daily_limit must be a whole number, not a number with a fraction.",
+        "config.toml:4: provider[0].daily_limit must be a whole number, not one with a fraction.",
     ),
     "true as a number": (
         f"{A}hourly_limit = true",
@@ -440,6 +440,14 @@ COMPLAINTS = {
     "limit of nothing": (
         f'{A}[[provider.limit]]\nof = "tokens"\nmax = 0\nper = "1h"',
         "config.toml:6: provider[0].limit[0].max must be more than 0.",
+    ),
+    "limit in quotes": (
+        f'{A}[[provider.limit]]\nof = "tokens"\nmax = "3"\nper = "1h"',
+        "config.toml:6: provider[0].limit[0].max must be a number, not a string in quotes.",
+    ),
+    "fraction as a name": (
+        "[[provider]]\nid = 1.5\nmodels = []",
+        "config.toml:2: provider[0].id must be a string in quotes, not a number.",
     ),
     "limit that is no number": (
         f'{A}[[provider.limit]]\nof = "tokens"\nmax = nan\nper = "1h"',

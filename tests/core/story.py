@@ -1,0 +1,139 @@
+"""A ledger on a clock that the test holds, told in one line a request."""
+
+from __future__ import annotations
+
+from datetime import UTC
+from typing import Any, Literal
+
+import msgspec
+
+from rlmd.core.ledger import Answer, Ledger
+from rlmd.core.model import (
+    Limit,
+    Notice,
+    Policy,
+    Provider,
+    ProviderModel,
+    Receipt,
+    Recorded,
+    Step,
+    Usage,
+    Use,
+    Verdict,
+    Wait,
+)
+
+NOON = 1_768_219_200.0
+"""2026-01-12 12:00:00 UTC, a Monday: the start of an hour."""
+MODEL = "sonnet"
+
+
+def limit(maximum: float, per: str = "1h", of: Any = "requests", **more: Any) -> Limit:
+    window = "calendar" if per in {"1h", "1d", "1w", "month"} else "rolling"
+    return Limit(of, maximum, per, **{"window": window, "zone": UTC, **more})
+
+
+def provider(
+    name: str,
+    priority: int = 1,
+    *limits: Limit,
+    models: tuple[str, ...] = (MODEL,),
+    context: int | None = None,
+    **more: Any,
+) -> Provider:
+    offers = {model: ProviderModel(model, context) for model in models}
+    return Provider(name, priority, **{"models": offers, "account": name, "limits": limits, **more})
+
+
+class Story:
+    """One daemon's ledger. It forgets nothing that its store would keep."""
+
+    def __init__(self, *providers: Provider, now: float = NOON, boot: str = "b", **policy: Any) -> None:
+        self.now = now
+        self.policy = Policy(providers=providers, **{"patience": 0.0, "zone": UTC, **policy})
+        self.ledger = Ledger(boot)
+        self.ledger.configure(self.policy)
+        self.facts: dict[tuple[str, str], bytes] = {}
+        self.notices: list[Notice] = []
+
+    def settle(self, step: Step) -> Any:
+        """Keep what a step changed as the store would, and return its reply."""
+        for name, row in step.changes.items():
+            if row is None:
+                self.facts.pop(name, None)
+            else:
+                self.facts[name] = msgspec.json.encode(row)
+        self.notices += step.notices
+        return step.reply
+
+    def ask(self, asked: str = "a", session: str | None = "s", **more: Any) -> Any:
+        model = more.pop("model", MODEL)
+        return self.settle(self.ledger.acquire(asked, model, self.now, session=session, **more))
+
+    def use(self, asked: str = "a", session: str | None = "s", **more: Any) -> Use:
+        decision = self.ask(asked, session, **more)
+        assert isinstance(decision, Use), decision
+        return decision
+
+    def wait(self, asked: str = "a", session: str | None = "s", **more: Any) -> Wait:
+        decision = self.ask(asked, session, **more)
+        assert isinstance(decision, Wait), decision
+        return decision
+
+    def report(
+        self, use: Use | str, outcome: Literal["accepted", "ok", "error", "cancelled"] = "ok", **more: Any
+    ) -> Recorded:
+        name, lease = (use, None) if isinstance(use, str) else (use.provider, use.lease)
+        model = more.pop("model", MODEL if isinstance(use, str) else use.model)
+        lease = more.pop("lease", lease)
+        answer = Answer(more.pop("status", None), more.pop("headers", {}), more.pop("body", ""))
+        kept = self.facts.get(("receipt", lease or ""))
+        recorded = self.settle(
+            self.ledger.report(
+                name,
+                model,
+                outcome,
+                self.now,
+                rand=more.pop("rand", 0.0),
+                lease=lease,
+                answer=answer,
+                receipt=msgspec.json.decode(kept, type=Receipt) if kept else None,
+                **more,
+            )
+        )
+        assert isinstance(recorded, Recorded)
+        return recorded
+
+    def refuse(self, use: Use | str, after: float | None = None, **more: Any) -> Recorded:
+        """The provider answers 429, with a wait in seconds or without."""
+        headers = {} if after is None else {"retry-after": str(after)}
+        return self.report(use, "error", **{"status": 429, "headers": headers, **more})
+
+    def meter(self, lease: str | None, **more: Any) -> Recorded:
+        kept = self.facts.get(("receipt", lease or ""))
+        receipt = msgspec.json.decode(kept, type=Receipt) if kept else None
+        recorded = self.settle(self.ledger.meter(Usage(**more), self.now, lease=lease, receipt=receipt))
+        assert isinstance(recorded, Recorded)
+        return recorded
+
+    def used(self, name: str, n: int = 0) -> float:
+        """What the n-th limit of a provider has counted."""
+        target = next(iter(self.ledger.book.targets[name].values()))
+        return target.counters[n].window.used(self.now)
+
+    def reserved(self, name: str, n: int = 0) -> float:
+        target = next(iter(self.ledger.book.targets[name].values()))
+        return target.counters[n].window.reserved(self.now)
+
+    def restart(self, *, boot: str = "b2") -> None:
+        """Die without a word and come back with what the store kept."""
+        self.ledger = Ledger(boot)
+        stored = ((kind, key, row) for (kind, key), row in self.facts.items() if kind != "receipt")
+        self.ledger.restore(stored, self.policy, self.now)
+
+    def told(self, event: str) -> list[str]:
+        return [n.message for n in self.notices if n.event == event]
+
+
+def throttled(until: float, hint: float | None = None) -> Verdict:
+    return Verdict("throttle", "model", hint, until)

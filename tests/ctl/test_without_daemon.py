@@ -1,0 +1,83 @@
+"""What each command says and returns where no daemon runs, or one that does not answer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from conftest import Daemon, Place
+
+NEED_A_DAEMON = (
+    "status",
+    "status --plain",
+    "status --json",
+    "state --json",
+    "why claude-sonnet-4-5",
+    "log",
+    "log --follow",
+    "use auto",
+    "cooldown anthropic 1h",
+    "reset",
+    "enable anthropic",
+    "disable anthropic",
+    "reload",
+)
+
+
+@pytest.mark.parametrize("command", NEED_A_DAEMON)
+def test_it_says_so_in_a_sentence_with_the_mend_and_exits_3(place: Place, command: str) -> None:
+    run = place.ctl(*command.split())
+    assert (run.returncode, run.stdout) == (3, "")
+    assert run.stderr == (
+        f"rlmctl: The daemon is not running: no socket is at {place.paths.socket}.\n  mend: rlmctl start\n"
+    )
+
+
+@pytest.mark.parametrize("command", ["paths", "paths --json", "config path", "config path --json", "--version", "-h"])
+def test_what_needs_no_daemon_works_without_one(place: Place, command: str) -> None:
+    run = place.ctl(*command.split())
+    assert (run.returncode, run.stderr) == (0, "")
+
+
+def test_a_socket_path_that_no_socket_can_have_is_bad_configuration(place: Place) -> None:
+    run = place.ctl("status", RLMD_SOCKET="/" + "x" * 200)
+    assert run.returncode == 2
+    assert "Set RLMD_SOCKET to a shorter path" in run.stderr
+
+
+def test_a_state_directory_that_is_none(place: Place) -> None:
+    place.paths.state_dir.write_text("")
+    run = place.ctl("status")
+    assert (run.returncode, run.stderr.splitlines()[1]) == (3, "  mend: rlmctl start")
+    run = place.ctl("start")
+    assert run.returncode == 2
+    assert run.stderr == (
+        f"rlmctl: The state directory cannot be used: Not a directory: {place.paths.log}.\n"
+        f"  mend: chmod 700 {place.paths.state_dir}, or set RLMD_STATE_DIR to a directory of your own\n"
+    )
+
+
+def test_a_state_directory_closed_to_us(place: Place, unprivileged: None) -> None:
+    del unprivileged
+    place.paths.state_dir.mkdir(mode=0)
+    for command, code in (("status", 3), ("start", 3), ("doctor", 1)):
+        run = place.ctl(command)
+        assert run.returncode == code, run.stderr
+    assert f"chmod 700 {place.paths.state_dir}" in place.ctl("doctor").stdout
+
+
+def test_a_daemon_that_hangs_is_told_from_none(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
+    import signal
+
+    from rlmctl import commands
+    from rlmctl.client import DaemonHangsError
+
+    for name, value in daemon.environ.items():
+        monkeypatch.setenv(name, value)
+    daemon.process.send_signal(signal.SIGSTOP)
+    with commands.connect(deadline=0.05) as client, pytest.raises(DaemonHangsError) as caught:
+        client.request("ping")
+    assert caught.value.mend == "rlmctl restart"
+    daemon.process.send_signal(signal.SIGCONT)
