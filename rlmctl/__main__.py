@@ -58,9 +58,9 @@ def run(arguments: Sequence[str]) -> int:
         print(help_text())
         return FINE
     if name in {"-V", "--version"}:
-        from importlib.metadata import version
+        from rlmd import __version__
 
-        print(f"rlmctl {version('rlmd')}")
+        print(f"rlmctl {__version__}")
         return FINE
     parser, command = find(name)
     return command(parser.parse_args(rest))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from rlmctl.commands import WRONG, CommandError
@@ -61,7 +62,8 @@ def compose(found: Found) -> str:
 def write(path: Path, text: str) -> None:
     """Write the file, readable by its owner only. Raises `CommandError` where that cannot be done."""
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with suppress(FileExistsError):  # if it is there as a file, the next line says so better
+            path.parent.mkdir(mode=0o700, parents=True)
         # Exclusively: a file that came into being meanwhile is somebody's work.
         path.touch(mode=0o600, exist_ok=False)
         path.write_text(text, encoding="utf-8")

@@ -87,7 +87,7 @@ def span(seconds: float) -> str:
     whole = max(0, round(seconds))
     if whole < 2 * MINUTE:
         return f"{whole} s"
-    parts = []
+    parts: list[str] = []
     for size, unit in ((24 * 60 * MINUTE, "d"), (60 * MINUTE, "h"), (MINUTE, "min")):
         amount, whole = divmod(whole, size)
         if amount or parts:

@@ -158,7 +158,7 @@ class Daemon:
         for warning in fresh.warnings:
             log.warning("%s", warning)
         text = self.paths.config.read_text(encoding="utf-8") if self.paths.config.exists() else ""
-        self._store.commit({("setting", "config"): text}, ())
+        self._store.commit({("setting", "config"): lambda: text}, {}, ())
         return fresh
 
 

@@ -34,14 +34,14 @@ class Outbox:
         self.durable = True
         """Whether everything that was settled is on the disk."""
         self._store = store
-        self._facts: dict[tuple[FactKind, str], object] = {}
+        self._facts: dict[tuple[FactKind, str], Callable[[], object]] = {}
+        self._receipts: dict[str, Receipt] = {}
         self._events: list[tuple[float, bytes]] = []
 
     def receipt(self, lease: str) -> Receipt | None:
         """Look up what is remembered of a lease that is not under way."""
-        waiting = self._facts.get(("receipt", lease))
-        if waiting is not None:
-            return waiting  # type: ignore[return-value]  # receipts are the only facts of their kind
+        if lease in self._receipts:
+            return self._receipts[lease]
         try:
             return self._store.receipt(lease)
         except sqlite3.Error as error:
@@ -67,11 +67,12 @@ class Outbox:
         """
         events: list[Event] = []
         for step in steps:
-            self._facts.update(step.changes)
+            self._facts.update(step.facts)
+            self._receipts.update(step.receipts)
             events += map(_event, step.notices)
             for notice in step.notices:
                 self._events.append((notice.at, msgspec.json.encode(_event(notice))))
-        if self._facts or self._events:
+        if self._facts or self._receipts or self._events:
             self._commit()
         for event in events:
             log.info("%s: %s", event.event, event.message)
@@ -80,7 +81,7 @@ class Outbox:
 
     def _commit(self) -> None:
         try:
-            self._store.commit(self._facts, self._events)
+            self._store.commit(self._facts, self._receipts, self._events)
         except sqlite3.Error as error:
             if self.durable:
                 log.error("the state cannot be written (%s): deciding from memory until it can", error)  # noqa: TRY400
@@ -91,6 +92,7 @@ class Outbox:
             log.warning("the state is written again, nothing that was kept in memory is lost")
         self.durable = True
         self._facts.clear()
+        self._receipts.clear()
         self._events.clear()
 
 

@@ -228,7 +228,7 @@ class Server:
             dry_run=request.dry_run,
             estimate=request.estimate,
         )
-        if step.changes or step.notices:
+        if step.facts or step.receipts or step.notices:
             steps.append(step)
         decision = step.reply
         if isinstance(decision, Use) and decision.lease is not None:

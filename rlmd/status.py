@@ -26,9 +26,7 @@ def providers(ledger: Ledger, now: float) -> list[protocol.ProviderInfo]:
 def model_mapping(ledger: Ledger) -> dict[str, list[str]]:
     """Name the providers of each canonical model, best priority first; fallbacks are not among them."""
     return {
-        model: [
-            t.provider.id for t in sorted(chain, key=lambda t: (t.provider.priority, t.provider.id)) if t.model == model
-        ]
+        model: [t.provider.id for t in chain.targets if t.model == model]
         for model, chain in sorted(ledger.book.chains.items())
     }
 

@@ -15,7 +15,7 @@ import msgspec
 from rlmd.core.model import FactKind, Receipt
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
 RECEIPTS_KEPT = 48 * 3600.0
@@ -97,27 +97,24 @@ class Store:
         ).fetchall()
         return rows[::-1]
 
-    def commit(self, changes: Mapping[tuple[FactKind, str], object], events: Iterable[tuple[float, bytes]]) -> None:
-        """Make facts and events durable in one transaction, all of them or none."""
-        receipts: list[tuple[str, float, bytes]] = []
-        kept: list[tuple[str, str, bytes]] = []
-        gone: list[tuple[str, str]] = []
-        for (kind, key), row in changes.items():
-            if isinstance(row, Receipt):
-                receipts.append((key, row.at, _encode(row)))
-            elif row is None:
-                gone.append((kind, key))
-            else:
-                kept.append((kind, key, _encode(row)))
+    def commit(
+        self,
+        facts: Mapping[tuple[FactKind, str], Callable[[], object]],
+        receipts: Mapping[str, Receipt],
+        events: Iterable[tuple[float, bytes]],
+    ) -> None:
+        """Make all of this durable in one transaction, or none of it; a fact that reads None is removed."""
         execute: Any = self._db.execute
         execute("BEGIN IMMEDIATE")
         try:
-            for fact in kept:
-                execute("INSERT OR REPLACE INTO fact VALUES (?, ?, ?)", fact)
-            for receipt in receipts:
-                execute("INSERT OR REPLACE INTO receipt VALUES (?, ?, ?)", receipt)
-            for name in gone:
-                execute("DELETE FROM fact WHERE kind = ? AND key = ?", name)
+            for (kind, key), read in facts.items():
+                row = read()
+                if row is None:
+                    execute("DELETE FROM fact WHERE kind = ? AND key = ?", (kind, key))
+                else:
+                    execute("INSERT OR REPLACE INTO fact VALUES (?, ?, ?)", (kind, key, _encode(row)))
+            for lease, receipt in receipts.items():
+                execute("INSERT OR REPLACE INTO receipt VALUES (?, ?, ?)", (lease, receipt.at, _encode(receipt)))
             for event in events:
                 execute("INSERT INTO event (at, row) VALUES (?, ?)", event)
             execute("COMMIT")

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rlmctl.commands import FINE, CommandError, add_json, places, print_json
+from rlmctl.commands import FINE, WRONG, CommandError, add_json, places, print_json
+from rlmd.paths import PathTooLongError
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
+    from collections.abc import Iterator
+
+    from rlmd.paths import Paths
 
 WHAT = ("opencode", "systemd", "launchd")
 SERVICES = {"systemd", "launchd"}
@@ -23,9 +28,15 @@ def add_install(parser: ArgumentParser) -> None:
 def install(args: Namespace) -> int:
     """Install the shim of an agent."""
     _refuse_services(args)
+    return _report(args, install_shim(places(), project=_project(args), dry_run=args.dry_run))
+
+
+def install_shim(paths: Paths, *, project: Path | None = None, dry_run: bool = False) -> list[str]:
+    """Put the shim into OpenCode and say what was done. Raises `CommandError` where that cannot be done."""
     from rlmctl.agents import opencode
 
-    return _report(args, opencode.install(places(), project=_project(args), dry_run=args.dry_run))
+    with _no_file_in_the_way():
+        return opencode.install(paths, project=project, dry_run=dry_run)
 
 
 def add_uninstall(parser: ArgumentParser) -> None:
@@ -39,7 +50,9 @@ def uninstall(args: Namespace) -> int:
     _refuse_services(args)
     from rlmctl.agents import opencode
 
-    return _report(args, opencode.uninstall(places(), project=_project(args), dry_run=args.dry_run))
+    with _no_file_in_the_way():
+        done = opencode.uninstall(places(), project=_project(args), dry_run=args.dry_run)
+    return _report(args, done)
 
 
 def _add_arguments(parser: ArgumentParser) -> None:
@@ -47,6 +60,18 @@ def _add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--project", action="store_true", help="in this directory's .opencode/, not for all of yours")
     parser.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
     add_json(parser, "print what was done as a JSON list")
+
+
+@contextmanager
+def _no_file_in_the_way() -> Iterator[None]:
+    """Turn what the system refuses into the message for the person."""
+    try:
+        yield
+    except PathTooLongError as error:
+        raise CommandError(str(error), code=WRONG) from None
+    except OSError as error:
+        message = f"The shim's file cannot be changed: {error.strerror}: {error.filename}."
+        raise CommandError(message, "make that place writable for you, then do this again") from None
 
 
 def _project(args: Namespace) -> Path | None:

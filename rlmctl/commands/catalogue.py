@@ -75,7 +75,7 @@ def help_text() -> str:
     lines = [
         "usage: rlmctl COMMAND [ARGUMENTS]",
         "",
-        "Asks and steers rlmd, which routes coding agents around their providers' limits.",
+        "Asks and steers rlmd, which leads coding agents around rate limits.",
     ]
     for title, group in COMMANDS.items():
         lines += ["", f"{title}:"]
@@ -83,7 +83,7 @@ def help_text() -> str:
     lines += [
         "",
         "`rlmctl COMMAND --help` tells more; `--json` prints any result for a script.",
-        "Exit codes: 0 fine; 1 an error or a failed check; 2 wrong usage or configuration;",
-        "3 the daemon cannot be reached.",
+        "Exit codes: 0 fine, 1 an error or a failed check, 2 wrong usage or a wrong",
+        "configuration, 3 the daemon cannot be reached.",
     ]
     return "\n".join(lines)

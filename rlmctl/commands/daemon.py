@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,12 +18,15 @@ from rlmctl.commands import FINE, UNREACHABLE, WRONG, CommandError, add_json, co
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
+
     from psutil import Process
 
     from rlmd.paths import Paths
 
 PATIENCE = 10.0
-"""Seconds that the daemon may take to come up, or to finish what it has begun and go."""
+"""Seconds that the daemon may take to come up."""
+DRAINED = 6.0
+"""Seconds that it may take to finish what it has begun and go: it promises five."""
 GLANCE = 0.05
 """Seconds between two looks. Half the daemon's own start-up would be lost by looking less often."""
 HUNG_AFTER = 2.0
@@ -117,13 +121,14 @@ def end(paths: Paths) -> int | None:
             try:
                 pid = int(daemon.request("status")["daemon"]["pid"])
                 process = Process(pid)
-                daemon.request("shutdown")
+                with suppress(DaemonNotRunningError):  # it may be gone before its reply is out
+                    daemon.request("shutdown")
             except DaemonHangsError:
                 process = _behind(daemon)
                 process.terminate()
     except (DaemonNotRunningError, NoSuchProcess):
         return None
-    until = time.monotonic() + PATIENCE
+    until = time.monotonic() + DRAINED
     while _lives(process):
         if time.monotonic() > until:
             # What it has recorded is on the disk: nothing is lost by this.
@@ -181,12 +186,13 @@ def _lives(process: Process) -> bool:
 
 def _open_log(paths: Paths) -> int:
     try:
-        paths.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with suppress(FileExistsError):  # if it is there as a file, opening the log says so better
+            paths.state_dir.mkdir(mode=0o700, parents=True)
         return os.open(paths.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise CommandError(
             f"The state directory cannot be used: {error.strerror}: {error.filename}.",
-            f"chmod 700 {paths.state_dir}, or set RLMD_STATE_DIR to a directory of your own",
+            f"make {paths.state_dir} a directory of your own (chmod 700), or set RLMD_STATE_DIR to one",
             WRONG,
         ) from None
 

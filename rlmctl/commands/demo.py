@@ -23,8 +23,9 @@ def demo(args: Namespace) -> int:
     """Tell the story, and check that it is true."""
     from rlmctl.demo.opencode_home import find_opencode
     from rlmctl.demo.story import tell
+    from rlmctl.render import console
 
     program = find_opencode() if args.opencode else None
     if args.opencode and program is None:
         raise CommandError("OpenCode is not installed.", "npm install -g opencode-ai")
-    return FINE if tell(program) else FAILED
+    return FINE if tell(program, console()) else FAILED

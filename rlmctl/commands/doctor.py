@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rlmctl.client import DaemonUnreachableError
@@ -12,11 +13,10 @@ from rlmctl.commands import FAILED, FINE, CommandError, add_json, connect, place
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
     from collections.abc import Iterator
-    from pathlib import Path
 
     from rlmd.paths import Paths
 
-DIRECTORY, FILE = 0o700, 0o600
+DIRECTORY, FILE, OTHERS_WRITE = 0o700, 0o600, 0o022
 
 
 class Check(NamedTuple):
@@ -37,7 +37,7 @@ def add_doctor(parser: ArgumentParser) -> None:
 def doctor(args: Namespace) -> int:
     """Check everything."""
     paths = places()
-    checks = [*_configuration(paths), *_directory(paths), *_socket(paths), *_daemon(paths), *_agent(), *_zone()]
+    checks = [*_configuration(paths), *_directory(paths), *_socket(paths), *_daemon(paths), *_agent(paths), *_zone()]
     fine = all(check.state != "wrong" for check in checks)
     if args.json:
         print_json({"ok": fine, "checks": [check._asdict() for check in checks]})
@@ -99,14 +99,14 @@ def _socket(paths: Paths) -> Iterator[Check]:
         yield Check(name, "wrong", f"{paths.socket} is no socket", _elsewhere("RLMD_SOCKET"))
     elif stat.S_IMODE(found.st_mode) != FILE:
         yield _open_to_others(name, paths.socket, found.st_mode, FILE)
-    elif stat.S_IMODE(above.st_mode) != DIRECTORY:
+    elif directory != paths.state_dir and above.st_mode & OTHERS_WRITE:
         yield _open_to_others(name, directory, above.st_mode, DIRECTORY)
     else:
         yield Check(name, "ok", f"{paths.socket} is open to you alone")
 
 
 def _daemon(paths: Paths) -> Iterator[Check]:
-    from importlib.metadata import version
+    from rlmd import __version__
 
     name = "daemon"
     try:
@@ -116,7 +116,7 @@ def _daemon(paths: Paths) -> Iterator[Check]:
         yield Check(name, "wrong", str(error), error.mend)
         return
     yield Check(name, "ok", f"process {daemon['pid']} answers, agents connected: {daemon['agents']}")
-    ours, theirs = version("rlmd"), daemon["version"]
+    ours, theirs = __version__, daemon["version"]
     if ours == theirs:
         yield Check("version", "ok", f"{ours}, daemon and rlmctl alike")
     else:
@@ -133,12 +133,26 @@ def _daemon(paths: Paths) -> Iterator[Check]:
         yield Check("database", "wrong", meaning, f"free space on the disk of {paths.state_dir}, then: rlmctl restart")
 
 
-def _agent() -> Iterator[Check]:
+def _agent(paths: Paths) -> Iterator[Check]:
+    from rlmctl.agents import opencode
     from rlmctl.discovery import opencode_is_here
 
-    name = "OpenCode"
+    project = Path.cwd()
+    shims = opencode.inspect(project=project)
     if not opencode_is_here(os.environ):
-        yield Check(name, "warning", "is not here, so nobody asks the daemon", "npm install -g opencode-ai")
+        yield Check("OpenCode", "warning", "is not here, so nobody asks the daemon", "npm install -g opencode-ai")
+    elif not shims:
+        yield Check("OpenCode", "wrong", "has no shim, so it does not ask the daemon", "rlmctl install opencode")
+    for shim in shims:
+        mend = f"rlmctl install opencode{' --project' if shim.path.is_relative_to(project / '.opencode') else ''}"
+        if shim.socket != str(paths.socket):
+            yield Check("shim", "wrong", f"{shim.path} looks for the daemon at {shim.socket}", mend)
+        elif shim.state == "outdated":
+            yield Check("shim", "wrong", f"{shim.path} is of version {shim.version}", mend)
+        elif shim.state == "edited":
+            yield Check("shim", "warning", f"{shim.path} was edited by hand", mend)
+        else:
+            yield Check("shim", "ok", f"{shim.path} is up to date")
 
 
 def _zone() -> Iterator[Check]:
@@ -152,7 +166,7 @@ def _zone() -> Iterator[Check]:
     except ValueError as error:
         yield Check(name, "wrong", f"TZ: {error}", "export TZ=Europe/Berlin, or unset TZ")
         return
-    yield Check(name, "ok", f"{zones.local(os.environ)}: calendar windows begin and end by it")
+    yield Check(name, "ok", f"{zones.local(os.environ)}, unless the configuration names another one")
 
 
 def _open_to_others(name: str, path: Path, mode: int, wanted: int) -> Check:

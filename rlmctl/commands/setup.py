@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from rlmctl import discovery
 from rlmctl.commands import FINE, CommandError, add_json, ask, places, print_json, say
+from rlmctl.commands.agents import install_shim
 from rlmctl.commands.configuration import read
 from rlmctl.commands.daemon import launch
 from rlmctl.commands.look import print_text
@@ -91,9 +92,7 @@ def _install_shim(paths: Paths, args: Namespace) -> list[str]:
     if not args.yes and not args.dry_run and _is_asking() and not _agreed("Install the shim into OpenCode?"):
         say("- agent          the shim was not installed; later: rlmctl install opencode")
         return []
-    from rlmctl.agents import opencode
-
-    done = opencode.install(paths, dry_run=args.dry_run)
+    done = install_shim(paths, dry_run=args.dry_run)
     for line in done:
         say(line if args.dry_run else f"✓ agent          {line}")
     return done

@@ -71,9 +71,8 @@ class OpenCodeHome:
             **environment,
         }
         self._spare_the_download()
-        # A project is a repository: without one OpenCode takes the whole disk for it.
-        (self.project / ".git").mkdir(exist_ok=True)
-        subprocess.run(["git", "init", "--quiet"], cwd=self.project, env=self.environment, check=False)
+        # Without a repository around it OpenCode takes the whole disk for its project.
+        subprocess.run(["git", "init", "--quiet"], cwd=self.project, env=self.environment, check=True)  # noqa: S607  (the person's git)
 
     def configure(self, providers: Mapping[str, Any], model: str) -> None:
         """Write opencode.json: these providers, `model` (`provider/model`) by default, everything allowed."""
@@ -89,7 +88,7 @@ class OpenCodeHome:
 
     def run(self, *arguments: str, limit: float = RUN_LIMIT) -> subprocess.CompletedProcess[str]:
         """Run `opencode run`. Raises `subprocess.TimeoutExpired`."""
-        return subprocess.run(
+        return subprocess.run(  # noqa: S603  (the person's own OpenCode)
             [self.program, "run", *arguments],
             cwd=self.project,
             env=self.environment,
@@ -102,7 +101,7 @@ class OpenCodeHome:
 
     def _spare_the_download(self) -> None:
         """Put in place what makes OpenCode believe that its plugin package (63 MB) is installed."""
-        said = subprocess.run(
+        said = subprocess.run(  # noqa: S603  (see above)
             [self.program, "--version"], env=self.environment, capture_output=True, text=True, check=False
         )
         wanted = {"dependencies": {"@opencode-ai/plugin": said.stdout.strip()}}

@@ -16,7 +16,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from typing import Self
 
 Wire = Literal["anthropic", "openai"]
@@ -104,9 +104,9 @@ class Providers:
     def behave(self, provider: str, how: str | Sequence[str]) -> None:
         """Decide how a provider treats its requests: a list is for the next ones, titles apart; one word for all.
 
-        `ok` | `429`, `429:SECONDS` until a retry | `400` `401` `402` `500` `529` | `hang` | `refuse`: the
-        connection is closed without a word | `overloaded`: status 200, then an error event | `midover`: some
-        text, then an error event. After the list it is `ok` again.
+        `ok` | `slow:SECONDS` before the end of the answer | `429`, `429:SECONDS` until a retry | `400` `401` `402`
+        `500` `529` | `hang` | `refuse`: the connection is closed without a word | `overloaded`: status 200, then
+        an error event | `midover`: some text, then an error event. After the list it is `ok` again.
         """
         with self._lock:
             self._next[provider] = deque() if isinstance(how, str) else deque(how)
@@ -171,7 +171,7 @@ class _Handler(BaseHTTPRequestHandler):
             begun = list(_events(wire, model, answer._replace(tool=None)))[: 4 if wire == "anthropic" else 2]
             self._send_events(wire, [*begun, _error(wire, OVERLOADED)])
         elif streamed:
-            self._send_events(wire, _events(wire, model, answer))
+            self._send_events(wire, _events(wire, model, answer), float(wait or 0))
         else:
             self._send_json(200, _whole(wire, model, answer), _limit_headers(wire, 999, "60"))
 
@@ -184,14 +184,15 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(content)
 
-    def _send_events(self, wire: Wire, events: Sequence[Json] | Iterator[Json]) -> None:
+    def _send_events(self, wire: Wire, events: Iterable[Json], pause: float = 0) -> None:
         self.close_connection = True
         self.send_response(200)
         for name, value in {"content-type": "text/event-stream", **_limit_headers(wire, 999, "60")}.items():
             self.send_header(name, value)
         self.send_header("connection", "close")
         self.end_headers()
-        for event in events:
+        for at, event in enumerate(events):
+            self.server.providers.closing.wait(pause if at == 1 else 0)
             head = f"event: {event['type']}\n" if wire == "anthropic" else ""
             self.wfile.write(f"{head}data: {json.dumps(event)}\n\n".encode())
             self.wfile.flush()

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 PATIENCE = 8.0
 GLANCE = 0.02
+LAST_LINES = 15
 NOT_OURS = ("RLMD_", "SLACK_WEBHOOK", "NOTIFY_SOCKET", "LISTEN_", "WATCHDOG_")
 """Variables that would tie the daemon to the person's own things: its notifications, its service manager."""
 
@@ -29,7 +30,7 @@ class StageError(Exception):
 
 
 class Stage:
-    """Runs `python -m rlmd` with this configuration for as long as the `with` block lasts."""
+    """Runs the daemon with this configuration for as long as the `with` block lasts."""
 
     def __init__(self, config: str) -> None:
         self._config = config
@@ -59,7 +60,7 @@ class Stage:
         with self.paths.log.open("ab") as log:
             theirs = {name: value for name, value in os.environ.items() if not name.startswith(NOT_OURS)}
             self._daemon = subprocess.Popen(
-                [sys.executable, "-m", "rlmd"], env=theirs | self.variables, stdout=log, stderr=log
+                [sys.executable, "-P", "-m", "rlmd"], env=theirs | self.variables, stdout=log, stderr=log
             )
         until = time.monotonic() + PATIENCE
         while time.monotonic() < until and self._daemon.poll() is None:
@@ -70,7 +71,7 @@ class Stage:
                 time.sleep(GLANCE)
             else:
                 return
-        raise StageError(f"The daemon did not come up:\n{self.paths.log.read_text(errors='replace')}")
+        raise StageError(f"The daemon did not come up:\n{self.last_lines()}")
 
     def kill(self) -> None:
         """End the daemon as a power cut would: it gets no chance to write anything."""
@@ -81,6 +82,10 @@ class Stage:
     def connect(self) -> Client:
         """Connect to the daemon."""
         return Client(self.paths.socket)
+
+    def last_lines(self) -> str:
+        """Return the end of the daemon's log."""
+        return "\n".join(self.paths.log.read_text(errors="replace").splitlines()[-LAST_LINES:])
 
     def status(self) -> str:
         """Return the daemon's text of its status."""

@@ -1,4 +1,4 @@
-"""An agent of fifty lines: asks the daemon where to go, sends a real request there, tells what came of it.
+"""An agent of a few lines: asks the daemon where to go, sends a real request there, tells what came of it.
 
 It does what the shim does inside OpenCode, so it also shows how to teach another agent to use the daemon.
 """
@@ -16,68 +16,73 @@ if TYPE_CHECKING:
     from rlmctl.client import Client
 
 HOPS = 4
-"""How often a turn may be sent on: more would be ping-pong."""
+"""How often a turn may be sent: more would be ping-pong."""
 OK = 200
 
 
 class StandIn:
-    """One session of an agent that would by itself use this provider and model.
+    """An agent that would by itself use this provider and model.
 
-    `url` is the base address of a provider; `wires` says which of them speak `anthropic`, which `openai`.
+    `connect` leads to the daemon, `url` to a provider; `wires` says who speaks `anthropic`, who `openai`.
     """
 
-    def __init__(self, daemon: Client, url: Callable[[str], str], wires: dict[str, str]) -> None:
-        self._daemon = daemon
+    requests_a_turn = 1
+
+    def __init__(
+        self,
+        connect: Callable[[], Client],
+        url: Callable[[str], str],
+        wires: dict[str, str],
+        provider: str,
+        model: str,
+    ) -> None:
+        self._connect = connect
         self._url = url
         self._wires = wires
+        self._own = {"provider": provider, "model": model}
+        self._turns = 0
 
-    def turn(self, prompt: str, provider: str, model: str) -> str:
-        """Have one prompt answered by whoever can. Return the answer, or why there is none."""
-        place = self._ask(provider, model, purpose="turn")
-        for _ in range(HOPS):
-            if place["type"] == "use":
-                place = self._ask(place["provider"], place["model"])
-            if place["type"] != "use":
-                return str(place["message"])
-            target = {name: place[name] for name in ("provider", "model", "lease")}
-            status, headers, body = self._post(place["provider"], place["model"], prompt)
-            if status == OK:
-                self._daemon.request("report", outcome="accepted", **target)
-                self._daemon.request("report", outcome="ok", status=status, headers=headers, **target)
-                return _text(body)
-            error = {"outcome": "error", "status": status, "headers": headers, "body": body}
-            place = self._daemon.request("report", **error, **target).get("next", place)
+    def turn(self, prompt: str) -> str:
+        """Have one prompt answered by whoever can, in a new session. Return the answer, or why there is none."""
+        self._turns += 1
+        asked = {**self._own, "session": f"demo-{self._turns}", "agent": "stand-in"}
+        with self._connect() as daemon:
+            daemon.request("acquire", purpose="turn", **asked)
+            for _ in range(HOPS):
+                place = daemon.request("acquire", **asked)
+                if place["type"] != "use":
+                    return str(place["message"])
+                target = {name: place[name] for name in ("provider", "model", "lease")}
+                status, headers, body = self._post(place["provider"], place["model"], prompt)
+                if status == OK:
+                    daemon.request("report", outcome="accepted", **target)
+                    daemon.request("report", outcome="ok", status=status, headers=headers, **target)
+                    return _text(body)
+                seen = {"status": status, "headers": headers, "body": body}
+                if "next" not in daemon.request("report", outcome="error", **seen, **target):
+                    return f"{place['provider']} says {status}, and nobody else would do better"
         return "nobody could answer"
 
-    def _ask(self, provider: str, model: str, purpose: str = "step") -> dict[str, Any]:
-        return self._daemon.request(
-            "acquire", provider=provider, model=model, purpose=purpose, session="demo", agent="stand-in"
-        )
-
     def _post(self, provider: str, model: str, prompt: str) -> tuple[int, dict[str, str], str]:
-        messages = [{"role": "user", "content": prompt}]
-        anthropic = self._wires[provider] == "anthropic"
         address = urlsplit(self._url(provider))
-        path = f"{address.path}/{'messages' if anthropic else 'chat/completions'}"
-        body = {"model": model, "messages": messages, "max_tokens": 100, "stream": True}
+        path = f"{address.path}/{'messages' if self._wires[provider] == 'anthropic' else 'chat/completions'}"
+        messages = [{"role": "user", "content": prompt}]
+        body = json.dumps({"model": model, "messages": messages, "max_tokens": 100, "stream": True})
         connection = http.client.HTTPConnection(address.netloc, timeout=5)
         try:
-            connection.request("POST", path, json.dumps(body), {"content-type": "application/json"})
+            connection.request("POST", path, body, {"content-type": "application/json"})
             answer = connection.getresponse()
-            return answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read().decode()
+            return answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read().decode()
         finally:
             connection.close()
 
 
 def _text(stream: str) -> str:
     """Return the text in a stream of events of either wire."""
-    text = ""
-    for line in stream.splitlines():
-        event = line.removeprefix("data: ")
-        if event == line or event == "[DONE]":
-            continue
-        piece = json.loads(event)
-        text += piece.get("delta", {}).get("text", "")
-        for choice in piece.get("choices", ()):
-            text += choice["delta"].get("content", "")
-    return text
+    events = [line.removeprefix("data: ") for line in stream.splitlines() if line.startswith("data: {")]
+    return "".join(piece for event in events for piece in _pieces(json.loads(event)))
+
+
+def _pieces(event: dict[str, Any]) -> list[str]:
+    anthropic = event["delta"].get("text", "") if event.get("type") == "content_block_delta" else ""
+    return [anthropic, *(choice["delta"].get("content") or "" for choice in event.get("choices", ()))]

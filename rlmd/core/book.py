@@ -10,20 +10,12 @@ from msgspec import Struct
 
 from rlmd.core.breaker import Breaker
 from rlmd.core.model import Limit, Policy, Step
-from rlmd.core.route import Counter, Tally, Target
+from rlmd.core.route import Chain, Counter, CounterRow, Tally, TallyRow, Target
 from rlmd.core.snapshot import Snapshot
 from rlmd.core.window import Window
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-
-
-class TallyRow(Struct):
-    """The durable part of a provider's own numbers."""
-
-    requests: int = 0
-    errors: int = 0
-    override: bool | None = None
 
 
 class BreakerRow(Struct):
@@ -35,13 +27,6 @@ class BreakerRow(Struct):
     changed: float
     reason: str = ""
     early_at: float | None = None
-
-
-class WindowRow(Struct):
-    """The durable part of a counter."""
-
-    window: dict[str, object]
-    told: tuple[float, float] = (0.0, 0.0)
 
 
 class Book:
@@ -62,10 +47,10 @@ class Book:
         """Where the last good answer came from, or where the person pointed since."""
         self.targets: dict[str, dict[str, Target]] = {}
         """By provider, then by canonical model."""
-        self.chains: dict[str, tuple[Target, ...]] = {}
-        """All who may serve a canonical model, its fallbacks included, in the order of the fallbacks."""
+        self.chains: dict[str, Chain] = {}
+        """All who may serve a canonical model, its fallbacks included."""
         self._names: dict[tuple[str, str], Target] = {}
-        self._windows: dict[str, WindowRow] = {}
+        self._windows: dict[str, CounterRow] = {}
         self._snapshots: dict[str, dict[str, Snapshot]] = {}
         self._agenda: list[tuple[float, str]] = []
 
@@ -76,7 +61,7 @@ class Book:
     def configure(self, policy: Policy) -> None:
         """Put a policy into force. What was counted for a limit that is still there stays counted."""
         for key, counter in self.counters.items():
-            self._windows[key] = WindowRow(counter.window.row(), counter.told)
+            self._windows[key] = counter.row()
         for by_model in self.targets.values():
             for target in by_model.values():
                 self._snapshots[target.key] = dict(target.snapshots)
@@ -116,7 +101,7 @@ class Book:
             for model, target in by_model.items():
                 serving.setdefault(model, []).append(target)
         self.chains = {
-            model: tuple(t for other in _stand_ins(model, policy.fallback) for t in serving.get(other, ()))
+            model: Chain(t for other in _stand_ins(model, policy.fallback) for t in serving.get(other, ()))
             for model in serving
         }
 
@@ -128,7 +113,7 @@ class Book:
         for kind, key, row in facts:
             match kind:
                 case "window":
-                    self._windows[key] = msgspec.json.decode(row, type=WindowRow)
+                    self._windows[key] = msgspec.json.decode(row, type=CounterRow)
                 case "breaker":
                     self.breakers[key] = _restored(msgspec.json.decode(row, type=BreakerRow), now)
                 case "tally":
@@ -146,26 +131,25 @@ class Book:
 
     def keep_counter(self, counter: Counter, step: Step) -> None:
         """Put what is durable of a counter into a step."""
-        step.changes["window", counter.key] = WindowRow(counter.window.row(), counter.told)
+        step.facts["window", counter.key] = counter.row
 
     def keep_breaker(self, key: str, step: Step) -> None:
         """Put what is durable of a breaker into a step."""
-        step.changes["breaker", key] = self.breakers[key].row()
+        step.facts["breaker", key] = self.breakers[key].row
 
     def keep_tally(self, provider: str, step: Step) -> None:
         """Put what is durable of a provider's own numbers into a step."""
-        tally = self.tallies[provider]
-        step.changes["tally", provider] = TallyRow(tally.requests, tally.errors, tally.override)
+        step.facts["tally", provider] = self.tallies[provider].row
 
     def keep_snapshots(self, target: Target, step: Step) -> None:
         """Put what is durable of a provider's own word into a step."""
-        step.changes["snapshot", target.key] = dict(target.snapshots) or None
+        step.facts["snapshot", target.key] = lambda: target.snapshots or None
 
     def keep_current(self, provider: str, step: Step) -> None:
         """Note where answers come from now."""
         if self.current != provider:
             self.current = provider
-            step.changes["setting", "current"] = provider
+            step.facts["setting", "current"] = lambda: self.current
 
     def plan(self, at: float, key: str) -> None:
         """Remember that something about this breaker or counter is to be announced then."""
@@ -181,7 +165,7 @@ class Book:
             yield heapq.heappop(self._agenda)
 
 
-def _counter(key: str, limit: Limit, row: WindowRow | None) -> Counter:
+def _counter(key: str, limit: Limit, row: CounterRow | None) -> Counter:
     counter = Counter(key, limit, Window.from_row(limit, row.window) if row else Window.for_limit(limit))
     counter.told = row.told if row else (0.0, 0.0)
     return counter

@@ -105,12 +105,9 @@ class Breaker(Struct):
             at = max(at, self.probe_until)
         return at
 
-    def admit(self, lease: str, lease_until: float) -> bool:
-        """Let a request pass that `free_at` allows. True where its lease has become the probe."""
-        if not self.opened:
-            return False
+    def admit(self, lease: str, lease_until: float) -> None:
+        """Let a request pass that `free_at` allows; while this is not closed, its lease is the probe."""
         self.probe, self.probe_until = lease, lease_until
-        return True
 
     def release(self, lease: str) -> None:
         """Forget a probe whose outcome says nothing about this breaker: the next request becomes one."""
@@ -121,6 +118,15 @@ class Breaker(Struct):
         """Whether a request that started then says nothing about what this breaker has become since."""
         return started < (self.until if self.state(now) == "half_open" else self.changed)
 
+    def sample(self, now: float, *, failed: bool) -> None:
+        """Note a result, for telling one transient failure from too many."""
+        span = int(now // (TRANSIENT_SPAN / TRANSIENT_BUCKETS))
+        if span not in self.recent:
+            self.recent = {s: n for s, n in self.recent.items() if span - TRANSIENT_BUCKETS < s <= span}
+        results, failures = self.recent.get(span, (0, 0))
+        self.recent[span] = (results + 1, failures + failed)
+        self.streak = self.streak + 1 if failed else 0
+
     def passed(self, lease: str | None, started: float, now: float) -> bool:
         """Take a success in. True where something durable changed."""
         is_probe = lease is not None and self.probe == lease
@@ -128,14 +134,13 @@ class Breaker(Struct):
             self.probe = None
         if self.is_late(started, now) and not is_probe:
             return False
-        self._sample(now, failed=False)
         # Without a lease a success in the open state is a straggler; in the half-open one it is evidence.
         if not is_probe and self.state(now) != "half_open":
             return False
         if not self._go("probe_passed", now):
             return False
         self.level //= 2
-        self.until, self.reason, self.early_at, self.changed = 0.0, "", None, now
+        self.until, self.reason, self.early_at, self.changed, self.probe = 0.0, "", None, now, None
         return True
 
     def failed(
@@ -228,17 +233,9 @@ class Breaker(Struct):
         self.opened = after != "closed"
         return True
 
-    def _sample(self, now: float, *, failed: bool) -> None:
-        span = int(now // (TRANSIENT_SPAN / TRANSIENT_BUCKETS))
-        if span not in self.recent:
-            self.recent = {s: n for s, n in self.recent.items() if span - TRANSIENT_BUCKETS < s <= span}
-        results, failures = self.recent.get(span, (0, 0))
-        self.recent[span] = (results + 1, failures + failed)
-        self.streak = self.streak + 1 if failed else 0
-
     def _trips(self, state: BreakerState, now: float) -> bool:
         """Count a transient failure and tell whether it is one too many."""
-        self._sample(now, failed=True)
+        self.sample(now, failed=True)
         results = sum(n for n, _ in self.recent.values())
         failures = sum(n for _, n in self.recent.values())
         enough = results >= TRANSIENT_IN_A_ROW and failures * 2 > results

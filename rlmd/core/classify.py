@@ -120,7 +120,7 @@ def _holds(rule: Rule, provider: str, fault: Fault, text: str, window: str | Non
 
 def _scope(kind: Kind, provider: str, fault: Fault, text: str) -> Scope:
     """Who is affected, where the row leaves it to the error: what it names, else what the provider counts."""
-    if wording.UPSTREAM.search(text):
+    if kind != "overloaded" and wording.UPSTREAM.search(text):
         return "model"
     if kind == "credits":
         return "account"
@@ -128,10 +128,11 @@ def _scope(kind: Kind, provider: str, fault: Fault, text: str) -> Scope:
         return "model"
     match kind:
         case "overloaded":
-            named = fault.status in _PER_MODEL_STATUS or wording.MODEL_CODE.search(fault.codes)
-            return "model" if named else "server"
+            of_one = fault.status in _PER_MODEL_STATUS or wording.MODEL_CODE.search(fault.codes)
+            return "model" if of_one else "server"
         case "quota":
-            return "model" if rules.DAY_PER_MODEL.search(provider) else "account"
+            of_one = rules.DAY_PER_MODEL.search(provider) or _GOOGLE.search(fault.codes)
+            return "model" if of_one else "account"
         case _:
             if rules.ACCOUNT_WIDE.search(provider):
                 return "account"

@@ -51,12 +51,12 @@ def reserve(lease: Lease, now: float) -> None:
 def settle_request(lease: Lease, book: Book, now: float, step: Step, *, counts: bool) -> None:
     """Decide that the request of a lease was used, or that it was refused and is given back."""
     for counter, slot, amount in lease.slots:
-        if counter.limit.of == "requests":
+        if counter.counts_requests:
             counter.window.settle(slot, amount, amount if counts else 0.0, now)
             if counts:
                 lease.receipt.counted.append((counter.key, slot))
             changed(counter, lease.target, book, now, step)
-    lease.slots = [kept for kept in lease.slots if kept[0].limit.of != "requests"]
+    lease.slots = [kept for kept in lease.slots if not kept[0].counts_requests]
 
 
 def settle_tokens(lease: Lease, book: Book, now: float, step: Step, *, keep: bool) -> None:
@@ -70,7 +70,7 @@ def settle_tokens(lease: Lease, book: Book, now: float, step: Step, *, keep: boo
 def count_request(target: Target, book: Book, now: float, step: Step) -> None:
     """Count a request for which nothing is reserved here."""
     for counter in target.counters:
-        if counter.limit.of == "requests":
+        if counter.counts_requests:
             counter.window.count(1.0, now)
             changed(counter, target, book, now, step)
 
@@ -89,7 +89,7 @@ def meter(target: Target, lease: Lease | None, usage: Usage, book: Book, now: fl
     """Count tokens and money; what a lease reserved for them is replaced."""
     reserved = {counter.key: (slot, amount) for counter, slot, amount in lease.slots} if lease else {}
     for counter in target.counters:
-        if counter.limit.of == "requests":
+        if counter.counts_requests:
             continue
         actual = usage.amount(counter.limit.of)
         slot, amount = reserved.get(counter.key, (None, 0.0))
@@ -101,7 +101,7 @@ def meter(target: Target, lease: Lease | None, usage: Usage, book: Book, now: fl
             continue
         changed(counter, target, book, now, step)
     if lease:
-        lease.slots = [kept for kept in lease.slots if kept[0].limit.of == "requests"]
+        lease.slots = [kept for kept in lease.slots if kept[0].counts_requests]
 
 
 def observe(
@@ -129,15 +129,17 @@ def observe(
 
 def changed(counter: Counter, target: Target, book: Book, now: float, step: Step) -> None:
     """Follow up a change of a counter: warn once a window, plan the announcement of its end, keep it."""
-    limit, window = counter.limit, counter.window
-    share = window.used(now) / limit.max
-    start = window.started(now) or 0.0
-    told = counter.told[1] if counter.told[0] == start else 0.0
-    reached = max((w for w in (*limit.warn_at, 1.0) if told < w <= share), default=None)
-    if reached is not None:
-        counter.told = (start, reached)
-        step.notices.append(_warning(counter, target, book, now, exhausted=reached >= 1))
-    plan_end(counter, book, now)
+    limit = counter.limit
+    share = counter.window.used(now) / limit.max
+    if share >= 1.0 or (limit.warn_at and share >= min(limit.warn_at)):
+        start = counter.window.started(now) or 0.0
+        told = counter.told[1] if counter.told[0] == start else 0.0
+        reached = max((w for w in (*limit.warn_at, 1.0) if told < w <= share), default=None)
+        if reached is not None:
+            counter.told = (start, reached)
+            step.notices.append(_warning(counter, target, book, now, exhausted=reached >= 1))
+    if counter.planned is None:
+        plan_end(counter, book, now)
     book.keep_counter(counter, step)
 
 

@@ -38,7 +38,10 @@ _BODY_KEYS = (
 """Members of an error that hold its reset, the surest first."""
 _LATER_BODY_KEYS = ("retry_after", "retryafter", "retry_after_seconds", "retrydelay")
 
-_VERB = r"\b(?:try again|retry|retrying|resets?|wait|refresh(?:ed|es)?|replenished|renews?|available|access|until|expires)\b"
+_VERB = (
+    r"\b(?:try again|retry|retrying|resets?|wait|refresh(?:ed|es)?|replenished|renews?"
+    r"|available|access|until|expires)\b"
+)
 _IN = re.compile(
     rf"{_VERB}(?: (?:again|in|after|for|about|at least|approximately|another|will|be|is))* ?[:~]? ?({SPAN})"
 )

@@ -30,11 +30,11 @@ from rlmd.core.model import (
     Wait,
 )
 from rlmd.core.resting import ROUTES_AWAY
-from rlmd.core.route import Ask, Choice, Target, as_use, as_wait, choose, in_order
+from rlmd.core.route import Ask, Chain, Choice, Target, as_use, as_wait, choose, in_order
 from rlmd.core.session import Session, Sessions
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection, Iterable, Sequence
 
 
 class Answer(Struct, frozen=True):
@@ -179,7 +179,7 @@ class Ledger:
         self._settle(target, held, receipt, outcome, usage, now, step)
         receipt.at, receipt.verdict = now, verdict
         if lease is not None:
-            step.changes["receipt", lease] = receipt
+            step.receipts[lease] = receipt
         place = self._next(target, session, verdict, now) if retry else None
         if verdict.kind == "context" and session is not None and isinstance(place, Use):
             known = self.sessions.touch(session)
@@ -212,7 +212,7 @@ class Ledger:
         if held and not held.in_flight:
             del self.leases[held.id]
         if lease is not None:
-            step.changes["receipt", lease] = receipt
+            step.receipts[lease] = receipt
         return step
 
     def release(self, leases: Iterable[str], now: float) -> Step:
@@ -240,13 +240,13 @@ class Ledger:
                 counting.announce_end(self.book.counters[key], self.book, now, step)
         return step
 
-    def explain(self, model: str, session: str | None, now: float) -> tuple[Ask, list[Target], Choice] | None:
+    def explain(self, model: str, session: str | None, now: float) -> tuple[Ask, Sequence[Target], Choice] | None:
         """Show how the next request for a canonical model is decided: all candidates in order, the choice.
 
         None where nobody serves the model.
         """
         chain = self.book.chains.get(model)
-        if not chain:
+        if chain is None:
             return None
         known = self.sessions.get(session)
         new_turn = not (known and known.turn_open(now))
@@ -292,11 +292,11 @@ class Ledger:
             beyond=beyond,
         )
 
-    def _is_held_back(self, choice: Choice, chain: tuple[Target, ...], ask: Ask, now: float) -> bool:
+    def _is_held_back(self, choice: Choice, chain: Chain, ask: Ask, now: float) -> bool:
         """Whether another one would have won if the session had no provider of its own."""
-        if len(chain) == 1:
-            return False
         free = Ask(ask.provider, ask.model, pin=ask.pin, estimate=ask.estimate)
+        if in_order(chain, self.book.policy, free, now)[0] is choice.target:
+            return False
         return choose(chain, self.book.policy, free, now).target is not choice.target
 
     def _lease(self, target: Target, session: str | None, estimate: int | None, now: float) -> str:
@@ -304,7 +304,8 @@ class Ledger:
         lease = Lease(f"{self._boot}-{self._issued}", target, session, now, estimate, Receipt("reserved", now))
         counting.reserve(lease, now)
         for _, breaker in target.breakers:
-            breaker.admit(lease.id, now + LEASE)
+            if breaker.opened:
+                breaker.admit(lease.id, now + LEASE)
         target.tally.in_flight += 1
         self.leases[lease.id] = lease
         return lease.id
@@ -428,7 +429,9 @@ class Ledger:
         if verdict.kind == "context" and beyond is None:
             return None
         known = self.sessions.get(session)
-        chain = self.book.chains.get(target.model, ())
+        chain = self.book.chains.get(target.model)
+        if chain is None:
+            return None
         failed = () if verdict.until is not None else {target.provider.id}
         ask = self._ask(target, known, now, new_turn=False, beyond=beyond, failed=failed)
         choice = choose(chain, self.book.policy, ask, now)
@@ -440,7 +443,8 @@ class Ledger:
     def _end_flight(self, held: Lease) -> None:
         held.target.tally.in_flight -= 1
         for _, breaker in held.target.breakers:
-            breaker.release(held.id)
+            if breaker.opened:
+                breaker.release(held.id)
 
     def _lapse(self, now: float, step: Step) -> None:
         """Let go of leases whose time is up."""
@@ -460,5 +464,5 @@ class Ledger:
             held.target.tally.requests += 1
             held.receipt.stage = "lapsed"
             self.book.keep_tally(held.target.provider.id, step)
-            step.changes["receipt", held.id] = held.receipt
+            step.receipts[held.id] = held.receipt
         counting.settle_tokens(held, self.book, now, step, keep=True)

@@ -6,6 +6,7 @@ unless a field says that it is the agent's own.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import tzinfo
 from typing import Literal
 
@@ -218,7 +219,7 @@ class Receipt(Struct, omit_defaults=True):
     """Counter and slot in which the request was counted: what a late refusal gives back."""
 
 
-FactKind = Literal["window", "breaker", "tally", "snapshot", "setting", "receipt"]
+FactKind = Literal["window", "breaker", "tally", "snapshot", "setting"]
 
 EventKind = Literal["switched", "exhausted", "recovered", "warning", "all_limited", "reset", "auth", "config", "state"]
 
@@ -249,6 +250,8 @@ class Step(Struct):
     """What one call of the ledger leads to: an answer, facts to keep, things to tell, in this order."""
 
     reply: Decision | Recorded | None = None
-    changes: dict[tuple[FactKind, str], object] = {}
-    """The durable facts that are new, by kind and key; None where a fact is gone."""
+    facts: dict[tuple[FactKind, str], Callable[[], object]] = {}
+    """What is new, by kind and key, and how to read it as JSON's own types; None where a fact is gone."""
+    receipts: dict[str, Receipt] = {}
+    """What is to be remembered of leases."""
     notices: list[Notice] = []

@@ -89,7 +89,7 @@ def pin(book: Book, provider: str | None, model: str | None, now: float) -> Step
         book.pins[model or "*"] = provider
         book.keep_current(provider, step)
         text = f"{provider} is used first{f' for {model}' if model else ''} until you say otherwise"
-    step.changes["setting", "pins"] = dict(book.pins)
+    step.facts["setting", "pins"] = lambda: book.pins
     step.notices.append(Notice("state", now, text, provider=provider, model=model))
     return step
 

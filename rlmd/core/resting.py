@@ -20,8 +20,11 @@ ROUTES_AWAY: frozenset[Kind] = BLOCKS | {"model_missing", "context"}
 def passed(target: Target, lease: str | None, started: float, now: float, book: Book, step: Step) -> None:
     """Take in a good answer: a probe that passed closes what it tried."""
     closed = False
+    server = target.breakers[0][1]
+    if not server.is_late(started, now):
+        server.sample(now, failed=False)
     for key, breaker in target.breakers:
-        if breaker.passed(lease, started, now):
+        if breaker.opened and breaker.passed(lease, started, now):
             book.keep_breaker(key, step)
             closed = True
     if closed:

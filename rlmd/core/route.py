@@ -8,19 +8,26 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from msgspec import Struct
 
 from rlmd.core.model import Limit, Policy, Provider, ProviderModel, Quantity, Reason, Refusal, Use, Wait
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from datetime import tzinfo
 
     from rlmd.core.breaker import Breaker
     from rlmd.core.snapshot import Snapshot
     from rlmd.core.window import Window
+
+
+class CounterRow(Struct):
+    """The durable part of a counter."""
+
+    window: dict[str, Any]
+    told: tuple[float, float] = (0.0, 0.0)
 
 
 class Counter:
@@ -30,14 +37,19 @@ class Counter:
         self.key = key
         self.limit = limit
         self.window = window
+        self.counts_requests = limit.of == "requests"
         self.told: tuple[float, float] = (0.0, 0.0)
         """The window's start and the largest share of it that a warning has named."""
         self.planned: float | None = None
         """When the window's end is to be announced."""
 
+    def row(self) -> CounterRow:
+        """Give the durable part."""
+        return CounterRow(self.window.row(), self.told)
+
     def amount(self, estimate: int | None) -> float:
         """How much of this limit a request takes as far as it is known beforehand."""
-        return foreseen(self.limit.of, estimate)
+        return 1.0 if self.counts_requests else foreseen(self.limit.of, estimate)
 
     def fits(self, amount: float, now: float) -> bool:
         """Whether this much more goes in now."""
@@ -56,6 +68,14 @@ def foreseen(of: Quantity, estimate: int | None) -> float:
             return 0.0
 
 
+class TallyRow(Struct):
+    """The durable part of a provider's own numbers."""
+
+    requests: int = 0
+    errors: int = 0
+    override: bool | None = None
+
+
 class Tally:
     """A provider's own numbers. `override` is what the person said by hand about its being enabled."""
 
@@ -64,6 +84,10 @@ class Tally:
         self.errors = 0
         self.in_flight = 0
         self.override: bool | None = None
+
+    def row(self) -> TallyRow:
+        """Give the durable part."""
+        return TallyRow(self.requests, self.errors, self.override)
 
 
 class Target:
@@ -101,6 +125,21 @@ class Target:
         """Free share of the tightest limit, 1 where there is none."""
         shares = [1 - c.window.load(now) / c.limit.max for c in self.counters if c.limit.max > 0]
         return min(shares, default=1.0)
+
+
+class Chain:
+    """All who may serve a canonical model: its own targets by priority, then those of each fallback."""
+
+    def __init__(self, targets: Iterable[Target]) -> None:
+        found = list(targets)
+        self.places = {model: n for n, model in enumerate(dict.fromkeys(t.model for t in found))}
+        """How far down the line of fallbacks each model is."""
+        self.targets = sorted(found, key=lambda t: (self.places[t.model], t.provider.priority, t.provider.id))
+        ranks = [(t.model, t.provider.priority) for t in self.targets]
+        self.distinct = len(set(ranks)) == len(ranks)
+        """No two of a model have one priority: then this order holds whatever the load."""
+        self.first = (None, self.targets[0].provider.id)
+        """A session that is at the first one, or nowhere, changes nothing in this order."""
 
 
 class Ask(Struct, frozen=True):
@@ -173,16 +212,17 @@ def _full(target: Target, estimate: int | None, now: float) -> tuple[float | Non
     """When every limit has room again (None: never) and what says so longest; None if all have room now."""
     longest: tuple[float, str] | None = None
     for counter in target.counters:
-        amount = counter.amount(estimate)
-        if counter.fits(amount, now):
-            continue
+        amount = 1.0 if counter.counts_requests else counter.amount(estimate)
         limit = counter.limit
+        load = counter.window.load(now)
+        if load + amount <= limit.max and (amount or load < limit.max):
+            continue
         limited = f"{limit.max:,.6g} {limit.of.replace('_', ' ')} per {limit.per}"
         at = counter.window.free_at(amount, limit.max, now)
         if at is None:
             return None, f"never takes {amount:,.6g} at once: its limit is {limited}"
         if longest is None or at > longest[0]:
-            longest = at, f"has used {counter.window.load(now):,.6g} of {limited}"
+            longest = at, f"has used {load:,.6g} of {limited}"
     for snapshot in target.snapshots.values():
         at = snapshot.free_at(foreseen(snapshot.of, estimate), now)
         if at is not None and (longest is None or at > longest[0]):
@@ -202,13 +242,15 @@ def _refusal(
     return Refusal(provider, target.offer.name, state, until, cause, reason or cause, f"{provider} {why}")
 
 
-def in_order(chain: Sequence[Target], policy: Policy, ask: Ask, now: float) -> list[Target]:
+def in_order(chain: Chain, policy: Policy, ask: Ask, now: float) -> Sequence[Target]:
     """Sort the candidates of a model and of its fallbacks: who is tried first."""
-    place = {model: n for n, model in reversed(list(enumerate(t.model for t in chain)))}
     by_headroom = policy.strategy == "headroom"
     by_agent = policy.prefer == "agent"
+    if chain.distinct and not (ask.pin or by_headroom or by_agent) and ask.sticky in chain.first:
+        return chain.targets
+    place = chain.places
     return sorted(
-        chain,
+        chain.targets,
         key=lambda t: (
             place[t.model],
             t.provider.id != ask.pin,
@@ -221,7 +263,7 @@ def in_order(chain: Sequence[Target], policy: Policy, ask: Ask, now: float) -> l
     )
 
 
-def choose(chain: Sequence[Target], policy: Policy, ask: Ask, now: float) -> Choice:
+def choose(chain: Chain, policy: Policy, ask: Ask, now: float) -> Choice:
     """Pick the first candidate in order that may serve now.
 
     A provider that failed in this turn is taken only as the last one. Where the one that would be first is
@@ -256,7 +298,10 @@ def choose(chain: Sequence[Target], policy: Policy, ask: Ask, now: float) -> Cho
 
 
 def _take(target: Target, refusals: list[Refusal]) -> Choice:
-    return Choice(target, tuple(refusals), probes=any(b.opened for _, b in target.breakers))
+    probes = False
+    for _, breaker in target.breakers:
+        probes = probes or breaker.opened
+    return Choice(target, tuple(refusals), probes=probes)
 
 
 def as_use(choice: Choice, ask: Ask, lease: str | None, *, held_back: bool) -> Use:

@@ -66,6 +66,7 @@ def _rule(
 _ZAI = r"\bz[.-]?ai|glm|zhipu|bigmodel"
 _ALIBABA = r"alibaba|aliyun|qwen|dashscope|bailian|model-?studio"
 _COPILOT = r"copilot"
+_GOOGLE = r"google|gemini|vertex|antigravity"
 _GROQ = r"groq"
 _OPENCODE = r"opencode|\bzen\b"
 _OPENROUTER = r"openrouter"
@@ -159,6 +160,15 @@ PROVIDER_RULES: tuple[Rule, ...] = (
         says=r"exceeded your current quota",
     ),
     _rule("throttle", "model", "gemini-codeassist-subsecond", status=(0, 429), code=r"resource_exhausted"),
+    # The same, cut before its status: its words alone would be OpenAI's for money.
+    _rule(
+        "quota",
+        "model",
+        "gemini-no-details-429",
+        who=_GOOGLE,
+        status=(0, 429),
+        says=r"exceeded your current quota",
+    ),
     # Z.ai, GLM: its own business codes, documented one by one.
     _rule("credits", "account", "zai-1309", who=_ZAI, code=r"1113|1309"),
     _rule("auth", "account", "zai-1002", who=_ZAI, code=r"100\d|111[0-2]|112[01]|1220|1311"),
@@ -174,13 +184,8 @@ PROVIDER_RULES: tuple[Rule, ...] = (
     _rule("credits", "model", "qwen-free-quota-403", who=_ALIBABA, says=r"free (?:allocated )?quota"),
     _rule("quota", "account", "qwen-plan-hour-429", says=r"(?:hour|day|week|month)\w* allocated quota"),
     _rule("throttle", "account", "qwen-plan-concurrency-429", says=r"concurrency allocated quota"),
-    _rule(
-        "throttle",
-        "model",
-        "qwen-rpm-429",
-        who=_ALIBABA,
-        code=r"throttling\S*|limit_\w+|insufficient_quota",
-    ),
+    _rule("throttle", "model", "qwen-rpm-429", who=_ALIBABA, code=r"insufficient_quota"),
+    _rule("throttle", "model", "qwen-rpm-429", code=r"throttling(?:\.\w+)?|limit_(?:requests|burst_rate)"),
     # AWS: the exception's name, whatever the status.
     _rule("quota", "account", "bedrock-quota-400", code=r"servicequotaexceededexception"),
     _rule("quota", "model", "bedrock-tpd-429", code=r"throttlingexception", window="long"),
@@ -192,6 +197,10 @@ PROVIDER_RULES: tuple[Rule, ...] = (
         "bedrock-model-timeout-408",
         code=r"model(?:timeout|error|streamerror)exception|internalserverexception",
     ),
+    # Cerebras: one code for the second and the day.
+    _rule("quota", "model", "cerebras-tpd-429", code=r"(?:token|request)_quota_exceeded", window="long"),
+    _rule("quota", "model", "cerebras-tpd-429", code=r"(?:token|request)_quota_exceeded", wait=HOUR),
+    _rule("throttle", "model", "cerebras-rps-429", code=r"(?:token|request)_quota_exceeded"),
     # Others
     _rule("overloaded", "model", "groq-498", who=_GROQ, status=(498,)),
     _rule("quota", "account", "helicone-own-429", code=r"helicone-ratelimit-remaining=0", window="long"),
@@ -217,7 +226,7 @@ GENERAL_RULES: tuple[Rule, ...] = (
     _rule(
         "model_missing", "model", "anthropic-404-model", status=(404, 410), says=r"\bmodels?\b|no endpoints|deployment"
     ),
-    _rule("model_missing", "model", "zai-1211", status=(0, 400, 422), says=wording.NO_MODEL),
+    _rule("model_missing", "model", "zai-1211", status=(0, 400, 401, 422), says=wording.NO_MODEL),
     # Money before the key: a 401 may be about money.
     _rule("quota", "account", "copilot-402-quota", status=(402,), code=wording.SPENT_CODE),
     _rule("credits", None, "openai-credit-balance-exhausted", code=wording.MONEY_CODE),
@@ -225,7 +234,7 @@ GENERAL_RULES: tuple[Rule, ...] = (
     _rule("quota", "account", "copilot-402-quota", status=(402,), says=wording.SPENT),
     _rule("credits", "account", "mistral-402", status=(402,)),
     _rule("auth", "account", "codex-not-included", code=wording.KEY_CODE),
-    _rule("auth", "account", "gemini-400-key", status=(0, 400, 401, 403), says=wording.NO_KEY),
+    _rule("auth", "account", "gemini-400-key", status=(0, 400, 401, 403, 429), says=wording.NO_KEY),
     _rule("auth", "account", "zai-1311", status=(0, 400, 403, 429), says=wording.UNENTITLED),
     # The server's capacity
     _rule("overloaded", None, "cerebras-queue-429", code=wording.CAPACITY_CODE),
@@ -240,7 +249,7 @@ GENERAL_RULES: tuple[Rule, ...] = (
     # Allotments and throttles: the unit of the limit, then the wait, then the words.
     _rule("quota", "account", "azure-apim-403-quota", status=(403,), says=wording.SPENT),
     _rule("quota", None, "codex-both-windows", code=wording.SPENT_CODE, window="long"),
-    _rule("throttle", None, "cerebras-rps-429", code=wording.SPENT_CODE, window="short"),
+    _rule("throttle", None, "quota-code-minute-429", code=wording.SPENT_CODE, window="short"),
     _rule("quota", None, "codex-both-windows", code=wording.SPENT_CODE),
     _rule("quota", None, "groq-tpd-429", code=wording.THROTTLE_CODE, window="long"),
     _rule("quota", None, "azure-day-429", code=wording.THROTTLE_CODE, wait=HOUR),

@@ -155,7 +155,8 @@ class Window(Struct):
         expected, real = _billionths(reserved), _billionths(actual)
         if real > expected:
             self._change(self._open(now), used=real - expected)
-        self._roll(now)
+        if now >= self.end:
+            self._roll(now)
         if slot in self.slots:  # else it has left, and all that was in it
             self._change(slot, used=min(expected, real), reserved=-expected, opened=-1)
 
@@ -230,7 +231,8 @@ class Window(Struct):
 
     def _open(self, now: float) -> Slot:
         """Return the slot for what happens at `now`; a window that is not open opens."""
-        self._roll(now)
+        if now >= self.end:
+            self._roll(now)
         if self.kind == "rolling":
             slot = max(now // self.length, self.oldest)
             edge = slot * self.length
@@ -244,17 +246,21 @@ class Window(Struct):
 
     def _change(self, slot: Slot, used: int = 0, reserved: int = 0, opened: int = 0) -> None:
         """Change what a slot holds, never below nothing; one that then holds nothing is forgotten."""
-        amounts = self.slots.setdefault(slot, Amounts())
-        change = Amounts(
-            used=max(used, -amounts.used),
-            reserved=max(reserved, -amounts.reserved),
-            open=max(opened, -amounts.open),
-        )
-        amounts.add(change)
-        self.total.add(change)
-        if amounts == Amounts():
+        amounts, total = self.slots.get(slot), self.total
+        if amounts is None:
+            amounts = self.slots[slot] = Amounts()
+        used, reserved = max(used, -amounts.used), max(reserved, -amounts.reserved)
+        opened = max(opened, -amounts.open)
+        amounts.used += used
+        amounts.reserved += reserved
+        amounts.open += opened
+        total.used += used
+        total.reserved += reserved
+        total.open += opened
+        if not (amounts.used or amounts.reserved or amounts.open):
             del self.slots[slot]
-        self._plan()
+        if self.kind != "calendar":
+            self._plan()
 
     def _plan(self) -> None:
         """Set when the next slot leaves; a calendar or an open first-use window has its end already."""

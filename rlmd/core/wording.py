@@ -20,9 +20,9 @@ MONEY = (
     r"|(?:no|any|enough|available|more|prepaid|prepayment|remaining|included|purchase|buy) credits?\b(?! to unlock)"
     r"|credits? (?:(?:are|is|have been|has been) )?(?:used up|depleted|exhausted)|credit limit"
     r"|spend(?:ing)? (?:limit|cap)|billing (?:hard )?limit|payment (?:is )?required|problem with billing|payment method"
-    r"|enable billing|check your plan and billing|\brecharge|\btop.?up\b|only afford|overdue|arrears|unpaid"
-    r"|good standing|(?<!token )budget (?:(?:has been|is|was) )?exceeded|exceeded (?:(?!token)\w+ ){0,3}budget"
-    r"|specified api usage limit|extra usage, not your plan|key limit exceeded|negative balance"
+    r"|enable billing|check your (?:plan and )?billing|\brecharge|\btop.?up\b|only afford|overdue|arrears|unpaid"
+    r"|(?<!token )budget (?:(?:has been|is|was) )?exceeded|(?:exceeded|reached) (?:(?!token)\w+ ){0,3}budget"
+    r"|good standing|specified api usage limit|extra usage, not your plan|key limit exceeded|negative balance"
     r"|(?:plan|package|subscription)(?: \w+)? (?:has )?(?:expired|ended)|余额|欠费|充值"
 )
 
@@ -93,7 +93,7 @@ NO_MODEL_CODE = (
 )
 NO_MODEL = (
     r"(?:unknown|invalid|no such|nonexistent) model|not a valid model|on-demand throughput"
-    r"|model (?:\S+ )?(?:was |is )?(?:not found|does not exist|doesn't exist)"
+    r"|model (?:\S+ )?(?:was |is )?(?:not found|not supported|does not exist|doesn't exist)"
 )
 UNSAFE_CODE = (
     r"content_filter\w*|content_policy_violation|responsibleaipolicyviolation|data_?inspection_?failed|invalid_prompt"
@@ -122,7 +122,7 @@ UPSTREAM = re.compile(r"upstream|error from provider")
 A_MODEL = re.compile(
     r"\b(?:the|this|that|selected|requested|current|for|on|and|your) (?:[\w-]+ )?model\b(?! requests)|\bmodel [`'\"]"
     r"|permodel|per_base_model|(?:reached|limit) for \S+ (?:in organi[sz]ation|on (?:tokens|requests|input|output))"
-    r"|\bengine\b",
+    r"|\bengine\b|pricing tier",
 )
 MODEL_CODE = re.compile(r"model|engine")
 AN_ACCOUNT = re.compile(

@@ -58,11 +58,14 @@ class Story:
 
     def settle(self, step: Step) -> Any:
         """Keep what a step changed as the store would, and return its reply."""
-        for name, row in step.changes.items():
+        for name, read in step.facts.items():
+            row = read()
             if row is None:
                 self.facts.pop(name, None)
             else:
                 self.facts[name] = msgspec.json.encode(row)
+        for lease, receipt in step.receipts.items():
+            self.facts["receipt", lease] = msgspec.json.encode(receipt)
         self.notices += step.notices
         return step.reply
 

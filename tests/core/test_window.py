@@ -755,6 +755,7 @@ TestWindowAgainstNaive = WindowAgainstNaive.TestCase
 TestWindowAgainstNaive.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
 
 
+@settings(deadline=None)
 @given(
     span=st.sampled_from(SPANS),
     maximum=st.sampled_from([1, 3, 10]),
@@ -777,6 +778,7 @@ def test_who_asks_first_never_goes_over_the_maximum(
         assert w.load(now) <= maximum
 
 
+@settings(deadline=None)
 @given(amounts=st.lists(st.floats(1e-6, 1000), min_size=1, max_size=200), length=st.integers(0, 3600))
 def test_everything_taken_back_leaves_exactly_nothing(amounts: list[float], length: int) -> None:
     for kind in ("calendar", "first_use", "rolling"):

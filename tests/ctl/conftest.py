@@ -148,9 +148,3 @@ def mute(place: Place) -> Iterator[Place]:
         listener.listen()
         yield place
     place.paths.socket.unlink()
-
-
-@pytest.fixture
-def unprivileged() -> None:
-    if os.geteuid() == 0:
-        pytest.skip("root may read everything; run the tests as another user to see this one")

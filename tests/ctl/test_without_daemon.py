@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -55,17 +56,30 @@ def test_a_state_directory_that_is_none(place: Place) -> None:
     assert run.returncode == 2
     assert run.stderr == (
         f"rlmctl: The state directory cannot be used: Not a directory: {place.paths.log}.\n"
-        f"  mend: chmod 700 {place.paths.state_dir}, or set RLMD_STATE_DIR to a directory of your own\n"
+        f"  mend: make {place.paths.state_dir} a directory of your own (chmod 700), or set RLMD_STATE_DIR to one\n"
     )
 
 
-def test_a_state_directory_closed_to_us(place: Place, unprivileged: None) -> None:
-    del unprivileged
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may open everything; the next test is root's")
+def test_a_state_directory_closed_to_us(place: Place) -> None:
     place.paths.state_dir.mkdir(mode=0)
-    for command, code in (("status", 3), ("start", 3), ("doctor", 1)):
+    for command, code, mend in (("status", 3, "rlmctl doctor"), ("start", 3, "rlmctl doctor")):
         run = place.ctl(command)
-        assert run.returncode == code, run.stderr
+        assert (run.returncode, run.stderr.splitlines()[1]) == (code, f"  mend: {mend}")
     assert f"chmod 700 {place.paths.state_dir}" in place.ctl("doctor").stdout
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory away")
+def test_a_state_directory_of_somebody_else(place: Place) -> None:
+    place.paths.state_dir.mkdir(mode=0o700)
+    os.chown(place.paths.state_dir, 12345, -1)
+    run = place.ctl("start")
+    assert run.returncode == 3
+    assert "belongs to another user (uid 12345)" in run.stderr
+    assert run.stderr.endswith("  mend: rlmctl doctor\n")
+    run = place.ctl("doctor")
+    assert run.returncode == 1
+    assert f"{place.paths.state_dir} belongs to another user" in run.stdout
 
 
 def test_a_daemon_that_hangs_is_told_from_none(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -57,6 +57,7 @@ function daemonFor(directory: string) {
   const calls = new Map<number, Call>() // without a reply so far, in the order of their making
   let socket: net.Socket | undefined
   let lastId = 0
+  let ready = false // between a welcome and the end of its connection
   let trusted = true // false from the first silence or refusal until the next welcome
   let backoff = 50 // ms until the next try; doubles until an answer comes in time
   let closed = false
@@ -71,7 +72,7 @@ function daemonFor(directory: string) {
       const call: Call = { line: JSON.stringify({ ...fields, op, id }) + "\n", keep, sent: false, answer }
       remember(calls, id, call, 100)
       if (!trusted) answer()
-      if (socket) send(call)
+      if (ready) send(call)
       else if (trusted) connect()
     })
   }
@@ -88,7 +89,6 @@ function daemonFor(directory: string) {
     socket.on("error", () => {}) // a close follows
     socket.on("close", lost)
     socket.write(JSON.stringify({ ...self, op: "hello", id: 0, protocol: 1 }) + "\n")
-    for (const call of calls.values()) send(call)
   }
 
   function send(call: Call) {
@@ -97,7 +97,11 @@ function daemonFor(directory: string) {
   }
 
   function receive(reply: any) {
-    if (reply.type === "welcome") trusted = Boolean(Object.assign(settings, reply.settings))
+    if (reply.type === "welcome") {
+      Object.assign(settings, reply.settings)
+      ready = trusted = true
+      for (const call of calls.values()) send(call)
+    }
     const call = calls.get(reply.id)
     calls.delete(reply.id)
     if (call) backoff = 50
@@ -107,7 +111,7 @@ function daemonFor(directory: string) {
   /** Silence ends the connection too: with it the daemon lets go what it reserved for us. */
   function lost() {
     socket = undefined
-    trusted = false
+    ready = trusted = false
     for (const [id, call] of calls) {
       call.answer()
       if (!call.keep || (call.sent && call.keep === "once")) calls.delete(id)

@@ -1,0 +1,205 @@
+"""Any history of requests, results, orders and clock steps: what must always hold of the ledger."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule
+from story import MODEL, NOON, Story, limit, provider
+
+from rlmd.core.counting import LEASE
+from rlmd.core.model import Use, Wait
+
+if TYPE_CHECKING:
+    from rlmd.core.route import Target
+
+NAMES = st.sampled_from(["a", "b", "c"])
+SESSIONS = st.sampled_from(["1", "2", "3", None])
+ESTIMATES = st.one_of(st.none(), st.integers(0, 130))
+
+
+class LedgerMachine(RuleBasedStateMachine):
+    """Three providers of one model, two of them on one account, with limits of every kind."""
+
+    leases = Bundle("leases")
+
+    @initialize(
+        strategy=st.sampled_from(["priority", "headroom"]),
+        failback=st.sampled_from(["turn", "idle", "session"]),
+        patience=st.sampled_from([0.0, 3.0]),
+    )
+    def begin(self, strategy: str, failback: str, patience: float) -> None:
+        self.story = Story(
+            provider("a", 1, limit(3), limit(120, "1m", of="tokens"), account="key"),
+            provider("b", 1, limit(4, "5m", window="first_use"), account="key"),
+            provider("c", 2, limit(5, "90s"), context=110),
+            strategy=strategy,
+            failback=failback,
+            patience=patience,
+        )
+        self.boots = 0
+
+    @rule(
+        target=leases,
+        asked=NAMES,
+        session=SESSIONS,
+        purpose=st.sampled_from(["turn", "step", "step", "aux"]),
+        estimate=ESTIMATES,
+        dry_run=st.booleans(),
+    )
+    def acquire(self, asked: str, session: str | None, purpose: str, estimate: int | None, *, dry_run: bool) -> object:
+        room, tried = self.room(), self.being_tried()
+        decision = self.story.ask(asked, session, purpose=purpose, estimate=estimate, dry_run=dry_run)
+        if isinstance(decision, Wait):
+            self.holds_at_the_time_it_names(decision, asked, session, purpose, estimate)
+            return multiple()
+        assert isinstance(decision, Use)
+        assert decision.provider in {"a", "b", "c"}
+        assert decision.model == MODEL
+        if decision.lease is None:
+            return multiple()
+        assert not tried & {key for key, _ in self.target(decision).breakers}, "a second probe"
+        for name, (left, of) in room.items():
+            if name in self.counters_of(decision.provider):
+                amount = 1 if of == "requests" else estimate or 0
+                assert amount <= left, f"admitted into a full window: {name}"
+                assert amount or left > 0
+        return decision
+
+    def holds_at_the_time_it_names(
+        self, wait: Wait, asked: str, session: str | None, purpose: str, estimate: int | None
+    ) -> None:
+        if wait.retry_at is None:
+            assert all(r.until is None for r in wait.refusals)
+            return
+        assert wait.retry_at > self.story.now
+        assert {r.provider for r in wait.refusals} <= {"a", "b", "c"}
+        then = self.story.ledger.acquire(
+            asked, MODEL, wait.retry_at, session=session, purpose=purpose, estimate=estimate, dry_run=True
+        )
+        # Reading ahead has let leases lapse that would lapse by then; what they counted stays counted.
+        self.story.settle(then)
+        self.story.now = max(self.story.now, wait.retry_at)
+        assert isinstance(then.reply, Use), (wait, then.reply)
+
+    def room(self) -> dict[str, tuple[float, str]]:
+        self.story.settle(self.story.ledger.release([], self.story.now))
+        return {
+            key: (c.limit.max - c.window.load(self.story.now), c.limit.of)
+            for key, c in self.story.ledger.book.counters.items()
+        }
+
+    def being_tried(self) -> set[str]:
+        """Breakers whose one probe is under way."""
+        ledger, now = self.story.ledger, self.story.now
+        return {
+            key
+            for key, b in ledger.book.breakers.items()
+            if b.opened and b.probe in ledger.leases and now < ledger.leases[b.probe].at + LEASE
+        }
+
+    def target(self, use: Use) -> Target:
+        return self.story.ledger.book.targets[use.provider][MODEL]
+
+    def counters_of(self, name: str) -> set[str]:
+        return {c.key for c in self.story.ledger.book.targets[name][MODEL].counters}
+
+    @rule(use=consumes(leases), outcome=st.sampled_from(["ok", "cancelled"]), session=SESSIONS)
+    def finish(self, use: Use, outcome: str, session: str | None) -> None:
+        self.story.report(use, outcome, session=session)  # type: ignore[arg-type]
+        held = self.story.ledger.leases.get(use.lease or "")
+        assert held is None or held.slots, "what waits for its usage has something reserved"
+
+    @rule(use=leases)
+    def accept(self, use: Use) -> None:
+        self.story.report(use, "accepted")
+
+    @rule(
+        use=consumes(leases),
+        status=st.sampled_from([429, 402, 529, 500, 400, 401, 404, 503]),
+        after=st.one_of(st.none(), st.sampled_from([0.5, 1.0, 2.0, 4.0, 60.0, 9000.0])),
+        early=st.floats(0, 100),
+        rand=st.floats(0, 0.99),
+    )
+    def refuse(self, use: Use, status: int, after: float | None, early: float, rand: float) -> None:
+        recorded = self.story.refuse(use, after, status=status, rand=rand, started_at=self.story.now - early)
+        if isinstance(recorded.next, Use):
+            assert recorded.next.lease is None
+            assert (recorded.next.provider, recorded.next.model) != (use.provider, use.model)
+
+    @rule(use=leases)
+    def report_twice(self, use: Use) -> None:
+        self.story.report(use)
+        before = dict(self.story.facts)
+        assert self.story.report(use).duplicate
+        assert self.story.facts == before
+
+    @rule(use=leases, tokens=st.integers(0, 100))
+    def meter(self, use: Use, tokens: int) -> None:
+        self.story.meter(use.lease, input=tokens)
+
+    @rule(use=consumes(leases))
+    def hang_up(self, use: Use) -> None:
+        self.story.settle(self.story.ledger.release([use.lease or ""], self.story.now))
+
+    @rule(
+        seconds=st.one_of(
+            st.sampled_from([0.5, 1.0, 2.0, 10.0, 30.0, 60.0, LEASE, 3600.0, 90_000.0]), st.floats(0, 100)
+        )
+    )
+    def pass_time(self, seconds: float) -> None:
+        self.story.now += seconds
+
+    @rule(seconds=st.floats(0, 4000))
+    def step_the_clock_back(self, seconds: float) -> None:
+        self.story.now -= seconds
+
+    @rule()
+    def roll(self) -> None:
+        self.story.settle(self.story.ledger.roll(self.story.now))
+        deadline = self.story.ledger.next_deadline()
+        assert deadline is None or deadline > self.story.now
+
+    @rule()
+    def restart(self) -> None:
+        self.boots += 1
+        self.story.restart(boot=f"boot{self.boots}")
+
+    @invariant()
+    def nothing_is_negative_and_flight_is_what_is_leased(self) -> None:
+        if not hasattr(self, "story"):
+            return
+        book, now = self.story.ledger.book, self.story.now
+        for counter in book.counters.values():
+            assert counter.window.used(now) >= 0
+            assert counter.window.reserved(now) >= 0
+        flying = [lease.target.provider.id for lease in self.story.ledger.leases.values() if lease.in_flight]
+        assert {name: t.in_flight for name, t in book.tallies.items()} == {
+            name: flying.count(name) for name in book.tallies
+        }
+
+    @invariant()
+    def a_breaker_has_one_probe_and_it_is_under_way(self) -> None:
+        if not hasattr(self, "story"):
+            return
+        leases = self.story.ledger.leases
+        for breaker in self.story.ledger.book.breakers.values():
+            if breaker.probe is not None:
+                assert breaker.opened
+                assert breaker.probe in leases or self.story.now >= breaker.probe_until
+
+
+LedgerMachine.TestCase.settings = settings(
+    max_examples=150, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+)
+TestLedger = pytest.mark.filterwarnings("default")(LedgerMachine.TestCase)
+
+
+def test_a_time_before_the_epochs_of_all_windows_is_harmless() -> None:
+    story = Story(provider("a", 1, limit(1)), now=NOON)
+    story.report(story.use())
+    story.now = NOON - 86_400
+    assert isinstance(story.ask(), Wait), "a clock that steps back never re-opens an older window"

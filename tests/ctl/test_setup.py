@@ -1,0 +1,214 @@
+"""The first run: on a clean home, with OpenCode, again, dry, and in the way of what cannot be written."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import stat
+import subprocess
+import sys
+import tomllib
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from conftest import Place
+
+OPENCODE = """{
+  // what a person has
+  "model": "anthropic/claude-sonnet-4-5",
+  "provider": {
+    "openrouter": {
+      "options": {"apiKey": "sk-or-secret"},
+      "models": {"anthropic/claude-sonnet-4.5": {}, "llama-3-1-70b": {}},
+    },
+    "anthropic": {"options": {"apiKey": "{env:ANTHROPIC_API_KEY}"}},
+    "bare": {},
+  },
+}"""
+
+
+@pytest.fixture
+def opencode(place: Place) -> Path:
+    """A person who has configured OpenCode; returns the shim's place."""
+    directory = place.home / ".config" / "opencode"
+    directory.mkdir(parents=True)
+    (directory / "opencode.jsonc").write_text(OPENCODE)
+    return directory / "plugin" / "rlmd.ts"
+
+
+def test_with_nothing_to_go_by_it_writes_an_example_and_starts(place: Place) -> None:
+    run = place.ctl("setup", "--yes")
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.lstrip("\n").startswith("=== Rate Limit Manager Status ===")
+    assert "fill it in" in run.stderr
+    assert f"name your providers in {place.paths.config}" in run.stderr
+    assert "rlmctl install opencode" in run.stderr
+    assert stat.S_IMODE(place.paths.config.stat().st_mode) == 0o600
+    assert tomllib.loads(place.paths.config.read_text()) == {}
+    assert place.status()["providers"] == []
+
+
+def test_the_example_works_once_its_marks_are_removed(place: Place) -> None:
+    place.ctl("setup")
+    lines = place.paths.config.read_text().splitlines()
+    example = [line.removeprefix("# ") for line in lines[lines.index("# [[provider]]") :]]
+    place.write_config("\n".join(example))
+    run = place.ctl("config", "check")
+    assert run.returncode == 0, run.stderr
+    assert "providers: 2, models: 1" in run.stdout
+
+
+def test_what_opencode_has_becomes_a_configuration(place: Place, opencode: Path) -> None:
+    run = place.ctl("setup", "--yes")
+    assert run.returncode == 0, run.stderr
+    text = place.paths.config.read_text()
+    assert tomllib.loads(text) == {
+        "provider": [
+            {"id": "anthropic", "priority": 1, "models": ["claude-sonnet-4-5"]},
+            {
+                "id": "openrouter",
+                "priority": 2,
+                "models": {
+                    "claude-sonnet-4-5": "anthropic/claude-sonnet-4.5",
+                    "llama-3-1-70b": "llama-3-1-70b",
+                },
+            },
+        ]
+    }
+    assert "# bare is in OpenCode's configuration too" in text
+    assert place.status()["model_mapping"]["claude-sonnet-4-5"] == ["anthropic", "openrouter"]
+    assert opencode.exists()
+    assert "secret" not in text + run.stdout + run.stderr + opencode.read_text()
+
+
+def test_again_it_changes_nothing(place: Place, opencode: Path) -> None:
+    place.ctl("setup")
+    place.paths.config.write_text(place.paths.config.read_text() + "# mine\n")
+    kept = (place.paths.config.read_text(), opencode.read_text(), place.status()["daemon"]["pid"])
+    run = place.ctl("setup", "--yes")
+    assert run.returncode == 0, run.stderr
+    assert "stays as it is" in run.stderr
+    assert (place.paths.config.read_text(), opencode.read_text(), place.status()["daemon"]["pid"]) == kept
+
+
+def test_a_configuration_under_a_running_daemon_is_taken_at_once(place: Place, opencode: Path) -> None:
+    del opencode
+    place.ctl("start")
+    assert place.ctl("setup").returncode == 0
+    assert [provider["id"] for provider in place.status()["providers"]] == ["anthropic", "openrouter"]
+
+
+def test_dry_run_shows_all_and_does_nothing(place: Place, opencode: Path) -> None:
+    run = place.ctl("setup", "--dry-run")
+    assert run.returncode == 0
+    assert tomllib.loads(run.stdout)["provider"][0]["id"] == "anthropic"
+    assert f"would write: {place.paths.config}" in run.stderr
+    assert f"{opencode} would be written" in run.stderr
+    assert "would start: the daemon" in run.stderr
+    assert not place.paths.config.exists()
+    assert not opencode.exists()
+    assert not place.paths.state_dir.exists()
+
+
+def test_json_tells_what_was_done(place: Place, opencode: Path) -> None:
+    done = place.ctl_json("setup")
+    assert done["config"] == str(place.paths.config)
+    assert (done["config_written"], done["daemon_started"]) == (True, True)
+    assert str(opencode) in done["shim"][0]
+    assert done["status"]["type"] == "status"
+    again = place.ctl_json("setup")
+    assert (again["config_written"], again["daemon_started"]) == (False, False)
+
+
+def test_a_broken_configuration_is_the_persons_to_mend(place: Place) -> None:
+    place.write_config("[[provider]]\nid = 3\n")
+    run = place.ctl("setup")
+    assert (run.returncode, run.stdout) == (2, "")
+    assert f"{place.paths.config}:2: provider[0].id" in run.stderr
+    assert place.paths.config.read_text() == "[[provider]]\nid = 3\n"
+
+
+def test_a_place_that_cannot_be_written(place: Place) -> None:
+    (place.root / "file").write_text("")
+    run = place.ctl("setup", RLMD_CONFIG=str(place.root / "file" / "config.toml"))
+    assert run.returncode == 2
+    assert "The configuration cannot be written: Not a directory" in run.stderr
+    assert "  mend: set RLMD_CONFIG to a file that you may write" in run.stderr
+
+
+def on_a_terminal(place: Place, answers: str) -> tuple[int, str]:
+    """Run `rlmctl setup` on a terminal where somebody types."""
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "rlmctl", "setup"]
+    run = subprocess.Popen(
+        command, env=place.environ, cwd=place.home, stdin=theirs, stderr=theirs, stdout=subprocess.DEVNULL
+    )
+    os.close(theirs)
+    os.write(ours, answers.encode())
+    shown = b""
+    try:
+        while data := os.read(ours, 65536):
+            shown += data
+    except OSError:  # Linux says the end of a terminal this way
+        pass
+    os.close(ours)
+    return run.wait(), shown.decode()
+
+
+def test_on_a_terminal_it_asks(place: Place, opencode: Path) -> None:
+    code, shown = on_a_terminal(place, "y\n\n")
+    assert code == 0
+    assert 'id = "anthropic"' in shown
+    assert f"Write this to {place.paths.config}? [Y/n]" in shown
+    assert "Install the shim into OpenCode? [Y/n]" in shown
+    assert opencode.exists()
+
+
+def test_on_a_terminal_no_means_no(place: Place, opencode: Path) -> None:
+    code, shown = on_a_terminal(place, "n\n")
+    assert code == 1
+    assert "Nothing was written." in shown
+    assert not place.paths.config.exists()
+    assert not opencode.exists()
+    code, shown = on_a_terminal(place, "y\nn\n")
+    assert code == 0
+    assert place.paths.config.exists()
+    assert not opencode.exists()
+
+
+def test_the_shim_is_installed_and_removed_by_name(place: Place, opencode: Path) -> None:
+    run = place.ctl("install", "opencode", "--dry-run")
+    assert (run.returncode, run.stderr) == (0, "")
+    assert not opencode.exists()
+    assert "would be written" in json.loads(place.ctl("install", "opencode", "--dry-run", "--json").stdout)[0]
+    assert place.ctl("install", "opencode").returncode == 0
+    assert json.dumps(str(place.paths.socket)) in opencode.read_text()
+    assert place.ctl("uninstall", "opencode").returncode == 0
+    assert not opencode.exists()
+
+
+def test_the_shim_of_a_project(place: Place) -> None:
+    assert place.ctl("install", "opencode", "--project").returncode == 0
+    assert (place.home / ".opencode" / "plugin" / "rlmd.ts").exists()
+    assert place.ctl("uninstall", "opencode", "--project").returncode == 0
+    assert not (place.home / ".opencode").exists()
+
+
+def test_a_shim_that_cannot_be_written(place: Place, opencode: Path) -> None:
+    opencode.parent.write_text("")
+    run = place.ctl("install", "opencode")
+    assert run.returncode == 1
+    assert run.stderr.startswith("rlmctl: The shim's file cannot be changed: ")
+
+
+@pytest.mark.parametrize("service", ["systemd", "launchd"])
+def test_services_are_not_there_yet_and_it_says_so(place: Place, service: str) -> None:
+    run = place.ctl("install", service)
+    assert run.returncode == 1
+    assert f"cannot set up {service} yet" in run.stderr
+    assert "  mend: rlmctl start\n" in run.stderr

@@ -1,0 +1,260 @@
+"""A real OpenCode in a home of its own and a real daemon, for tests that let them work together.
+
+Nothing here reads or touches what belongs to the person who runs the tests, and nothing leaves the loopback.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from rlmctl.agents import opencode
+from rlmctl.client import Client, DaemonUnreachableError
+from rlmd.paths import Paths, resolve
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Self
+
+    from rlmctl.demo.providers import Providers
+
+VERSION = "1.18.33"
+"""The OpenCode that all this was tried with."""
+MISSING = (
+    f"OpenCode is not here. To get it: npm install opencode-ai@{VERSION}, then set OPENCODE_BIN to "
+    "node_modules/opencode-<platform>/bin/opencode"
+)
+MODULES = Path(__file__).parents[1] / "shim" / "node_modules"
+PATIENCE = 60.0
+
+WIRES = {"A": "@ai-sdk/anthropic", "B": "@ai-sdk/openai-compatible", "C": "@ai-sdk/anthropic"}
+MODELS = {"A": "m1", "B": "m2", "C": "m3"}
+SWITCHES = "AUTOUPDATE MODELS_FETCH LSP_DOWNLOAD SHARE DEFAULT_PLUGINS CLAUDE_CODE EXTERNAL_SKILLS TERMINAL_TITLE"
+"""What OpenCode leaves alone when OPENCODE_DISABLE_… says so: all that needs a network or a person's home."""
+TYPES = {"dependencies": {"@opencode-ai/plugin": VERSION}}
+"""OpenCode installs its types, 63 MB, into each configuration directory, unless they seem to be there."""
+
+
+def opencode_program() -> str | None:
+    """Return the OpenCode to test with, if there is one."""
+    if chosen := os.environ.get("OPENCODE_BIN") or shutil.which("opencode"):
+        return chosen
+    installed = sorted(MODULES.glob("opencode-*/bin/opencode"), key=lambda path: len(path.parts[-3]))
+    return next((str(path) for path in installed if os.access(path, os.X_OK)), None)
+
+
+def until(question: Callable[[], bool], patience: float = PATIENCE) -> None:
+    """Wait until the answer is true."""
+    end = time.monotonic() + patience
+    while not question():
+        if time.monotonic() > end:
+            raise AssertionError(f"still not so after {patience} s")
+        time.sleep(0.02)
+
+
+def configuration(*providers: str, top: str = "", **limits: int) -> str:
+    """Return a configuration with these providers, best first; a limit is hourly, of requests."""
+    text = top + "\n"
+    for priority, name in enumerate(providers, 1):
+        text += f'[[provider]]\nid = "{name}"\npriority = {priority}\n'
+        text += f"hourly_limit = {limits.get(name, 100)}\n"
+        text += f'[provider.models]\n"the-model" = "{MODELS[name]}"\n'
+    return text
+
+
+class Daemon:
+    """A daemon of its own, in a directory whose name is short enough for a socket."""
+
+    def __init__(self, directory: Path, config: str) -> None:
+        variables = {"RLMD_CONFIG": "config.toml", "RLMD_STATE_DIR": "state", "RLMD_SOCKET": "rlmd.sock"}
+        self.environ = {name: str(directory / file) for name, file in variables.items()}
+        self.paths: Paths = resolve(self.environ)
+        self.paths.config.write_text(config)
+        self.paths.config.chmod(0o600)
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it and wait until it answers."""
+        with (self.paths.config.parent / "daemon.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "rlmd"],
+                env={"PATH": os.environ["PATH"], "LANG": "C.UTF-8", **self.environ},
+                stdout=log,
+                stderr=log,
+            )
+        until(self._answers)
+
+    def _answers(self) -> bool:
+        try:
+            self.ask("ping")
+        except DaemonUnreachableError:
+            return False
+        return True
+
+    def ask(self, op: str, **fields: Any) -> dict[str, Any]:
+        """Ask it one thing."""
+        with Client(self.paths.socket) as client:
+            return client.request(op, **fields)
+
+    def provider(self, name: str) -> dict[str, Any]:
+        """Return what its status says about a provider."""
+        status = self.ask("status")
+        found: dict[str, Any] = next(one for one in status["providers"] if one["id"] == name)
+        return found
+
+    def counted(self) -> dict[str, tuple[int, int]]:
+        """Return for each provider its requests of this hour and its errors."""
+        status = self.ask("status")
+        return {one["id"]: (_used(one), one["error_count"]) for one in status["providers"]}
+
+    def kill(self, how: signal.Signals = signal.SIGKILL) -> None:
+        """End it at once, without a word; a daemon that was stopped too."""
+        if self.process is not None:
+            self.process.send_signal(how)
+            self.process.send_signal(signal.SIGCONT)
+            self.process.wait()
+            self.process = None
+
+    def stop(self) -> None:
+        """Let it hang: its socket takes connections, and nobody answers."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGSTOP)
+
+
+def _used(provider: dict[str, Any]) -> int:
+    limits = (one for one in provider["limits"] if one["source"] == "config" and one["of"] == "requests")
+    return int(next(limits)["used"])
+
+
+class Run(NamedTuple):
+    """What one `opencode run` left."""
+
+    code: int
+    out: str
+    err: str
+    seconds: float
+
+
+class OpenCode:
+    """OpenCode with three providers on loopback, in a project of its own."""
+
+    def __init__(self, program: str, directory: Path, providers: Providers) -> None:
+        self.program = program
+        self.directory = directory
+        self.project = directory / "project"
+        self.config = directory / "config" / "opencode"
+        for folder in (self.project, self.config / "node_modules", directory / "home", directory / "tmp"):
+            folder.mkdir(parents=True)
+        (self.config / "package.json").write_text(json.dumps(TYPES))
+        (self.config / "package-lock.json").write_text(json.dumps({"packages": {"": TYPES}}))
+        (directory / "models.json").write_text("{}")
+        self.environ = {
+            "PATH": os.environ["PATH"],
+            "LANG": "C.UTF-8",
+            "HOME": str(directory / "home"),
+            "TMPDIR": str(directory / "tmp"),
+            **{f"XDG_{kind.upper()}_HOME": str(directory / kind) for kind in ("config", "data", "state", "cache")},
+            **{f"OPENCODE_DISABLE_{switch}": "1" for switch in SWITCHES.split()},
+            "OPENCODE_EXPERIMENTAL_DISABLE_FILEWATCHER": "1",
+            "OPENCODE_MODELS_PATH": str(directory / "models.json"),
+        }
+        self.configure(providers, default="A")
+        subprocess.run(["git", "init", "--quiet"], cwd=self.project, check=True)
+
+    def configure(self, providers: Providers, default: str, **more: Any) -> None:
+        """Write opencode.json: which provider a turn is meant for, and anything else."""
+        size = {"context": 200_000, "output": 8_000}
+        model = {"tool_call": True, "limit": size, "cost": {"input": 1, "output": 2}}
+        table = {
+            name: {
+                "npm": wire,
+                "options": {"baseURL": providers.url(name), "apiKey": f"key-{name}"},
+                "models": {MODELS[name]: {"name": MODELS[name], **model}},
+            }
+            for name, wire in WIRES.items()
+        }
+        content = {"model": f"{default}/{MODELS[default]}", "provider": table, "permission": {"*": "allow"}, **more}
+        (self.config / "opencode.json").write_text(json.dumps(content))
+
+    def install_shim(self, daemon: Daemon) -> None:
+        """Put the shim in its place as `rlmctl install opencode` does."""
+        opencode.install(daemon.paths, environ=self.environ)
+
+    def run(self, prompt: str = "hello", *words: str, title: bool = False) -> Run:
+        """`opencode run`. A session that has a title asks no model for one."""
+        given = () if title else ("--title", "a test")
+        began = time.monotonic()
+        done = subprocess.run(
+            [self.program, "run", prompt, *words, *given],
+            cwd=self.project,
+            env=self.environ,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+        return Run(done.returncode, done.stdout.strip(), done.stderr.strip(), time.monotonic() - began)
+
+    def command(self, name: str) -> Run:
+        """`opencode run --command`."""
+        return self.run("", "--command", name)
+
+    def serve(self) -> Server:
+        """`opencode serve`: a process that lives on from turn to turn, as the screen's does."""
+        return Server(self)
+
+
+class Server:
+    """One running `opencode serve`."""
+
+    def __init__(self, home: OpenCode) -> None:
+        self._log = (home.directory / "serve.log").open("w+")
+        self._process = subprocess.Popen(
+            [home.program, "serve", "--port", "0"],
+            cwd=home.project,
+            env=home.environ,
+            stdin=subprocess.DEVNULL,
+            stdout=self._log,
+            stderr=self._log,
+        )
+        self._path = Path(self._log.name)
+        until(lambda: "http://" in self._path.read_text())
+        self._url = "http://" + self._path.read_text().split("http://")[1].split()[0]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.terminate()
+        self._process.wait()
+        self._log.close()
+
+    @property
+    def log(self) -> str:
+        """What it wrote so far."""
+        return self._path.read_text()
+
+    def session(self) -> str:
+        """Open a session and return its id."""
+        return str(self._post("/session", {"title": "a test"})["id"])
+
+    def say(self, session: str, prompt: str) -> str:
+        """Have a prompt answered. Returns the text."""
+        answer = self._post(f"/session/{session}/message", {"parts": [{"type": "text", "text": prompt}]})
+        return "".join(part["text"] for part in answer["parts"] if part["type"] == "text")
+
+    def _post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        headers = {"content-type": "application/json"}
+        request = urllib.request.Request(self._url + path, json.dumps(body).encode(), headers)
+        with urllib.request.urlopen(request, timeout=PATIENCE) as response:
+            answer: dict[str, Any] = json.load(response)
+            return answer

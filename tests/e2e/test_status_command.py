@@ -1,0 +1,30 @@
+"""`/rate_limit_status` shows the daemon's words and asks no model."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from opencode_home import Daemon, OpenCode
+
+    from rlmctl.demo.providers import Providers
+
+pytestmark = pytest.mark.opencode
+
+
+def test_it_prints_exactly_the_daemons_text(opencode: OpenCode, daemon: Daemon, providers: Providers) -> None:
+    run = opencode.command("rate_limit_status")
+
+    assert (run.code, run.out, run.err) == (0, daemon.ask("status")["text"].strip(), "")
+    assert providers.requests == []
+
+
+def test_without_a_daemon_it_says_how_to_start_one(opencode: OpenCode, daemon: Daemon, providers: Providers) -> None:
+    daemon.kill()
+
+    run = opencode.command("rate_limit_status")
+
+    assert (run.code, run.out) == (0, "rlmd is not running. Start it with: rlmctl start")
+    assert providers.requests == []
