@@ -349,7 +349,7 @@ class Ledger:
     def _verdict(self, provider: str, outcome: Outcome, answer: Answer, now: float) -> Verdict:
         if outcome == "error":
             cooldown = self.book.policy.cooldown
-            return classify(
+            verdict = classify(
                 provider,
                 answer.status,
                 answer.headers,
@@ -359,6 +359,8 @@ class Ledger:
                 patterns=cooldown.patterns,
                 longest=cooldown.longest,
             )
+            # The agent saw an error that the answer does not show: a broken stream, say.
+            return Verdict("transient", "server") if verdict.kind == "ok" else verdict
         return Verdict("cancelled" if outcome == "cancelled" else "ok")
 
     def _count(

@@ -292,6 +292,11 @@ def test_a_transient_failure_moves_this_request_only() -> None:
     assert story.use(purpose="turn").provider == "a"
 
 
+def test_an_error_that_the_answer_does_not_show_is_transient() -> None:
+    story = Story(*TWO)
+    assert story.report(story.use(), "error", status=200, body="data: {}").verdict.kind == "transient"
+
+
 def test_a_provider_that_failed_in_this_turn_is_taken_as_the_last_one() -> None:
     story = Story(*TWO)
     story.report(story.use(), "error", status=500)

@@ -23,7 +23,7 @@ const HEADLESS = process.argv.slice(2).find((word) => !word.startsWith("-")) ===
 
 type Target = { provider: string; model: string }
 type Use = Target & { type: "use"; lease?: string; reason: string; message: string }
-type Rest = Target & { until: string | null }
+type Rest = Target & { state: string; until: string | null }
 type Wait = { type: "wait"; retry_after_ms: number | null; message: string; candidates: Rest[] }
 type Recorded = { type: "recorded"; next?: Use | Wait }
 type Reply = Use | Wait | Recorded | { type: "status"; text: string } | { type: "pass" | "error" }
@@ -67,9 +67,10 @@ function daemonFor(directory: string) {
     if (closed || (!trusted && !keep)) return Promise.resolve(undefined)
     return new Promise((resolve) => {
       const id = ++lastId
-      const timer = setTimeout(() => socket?.destroy(), settings.daemon_timeout_ms)
+      const timer = setTimeout(() => (answer(), socket?.destroy()), settings.daemon_timeout_ms)
       const answer = (reply?: Reply) => (clearTimeout(timer), resolve(reply))
-      const call: Call = { line: JSON.stringify({ ...fields, op, id }) + "\n", keep, sent: false, answer }
+      const line = JSON.stringify({ ...fields, op, id }) + "\n"
+      const call: Call = { line, keep, sent: false, answer }
       remember(calls, id, call, 100)
       if (!trusted) answer()
       if (ready) send(call)
@@ -120,37 +121,29 @@ function daemonFor(directory: string) {
     backoff = Math.min(backoff * 2, 30_000)
   }
 
-  /** A place that was reserved and is not needed. */
-  function giveBack({ provider, model, lease }: Partial<Use> = {}) {
-    const report = { provider, model, lease, outcome: "cancelled", retry: false }
-    if (lease) void ask("report", report, "again")
-  }
-
   const close = () => ((closed = true), socket?.end())
-  return { settings, ask, giveBack, close }
+  return { settings, ask, close }
 }
 
 // ------------------------------------------------------------------------- what a response says
 
 type Heard = { chunks: Uint8Array[]; error?: string }
 
-/** A response's chunks, from the first of which it is known whether it is an error. Only errors are
- *  read, wherever in a stream they come. */
+/** A response's chunks, the first of them as soon as it is known whether the request was accepted.
+ *  Only errors are read, wherever they come; answers are not. */
 async function* listen(response: Response): AsyncGenerator<Heard> {
   const type = response.headers.get("content-type") ?? ""
-  const [whole, events] = [!response.ok || type.includes("json"), type.includes("event-stream")]
+  const [events, whole] = [/event-stream/.test(type), !response.ok || /json/.test(type)]
   const decoder = new TextDecoder()
-  let [known, text] = [!whole && !events, ""]
-  let chunks: Uint8Array[] = []
+  let [known, text, chunks] = [!whole && !events, "", [] as Uint8Array[]]
   for await (const chunk of response.body ?? []) {
     chunks.push(chunk)
     if (whole || events) text += decoder.decode(chunk, { stream: true })
     const lines = events && !whole ? text.split(/\r?\n/) : [text]
     text = lines.pop() ?? ""
-    const data = lines.filter((line) => line.startsWith("data:"))
-    const error = data.map((line) => errorIn(line.slice(5))).find(Boolean)
+    const data = lines.filter((line) => line.startsWith("data:")).map((line) => line.slice(5))
     known ||= data.length > 0
-    if (known) yield { chunks: chunks.splice(0), error }
+    if (known) yield { chunks: chunks.splice(0), error: data.map(errorIn).find(Boolean) }
   }
   yield { chunks, error: response.ok ? errorIn(text) : text.slice(0, BODY) }
 }
@@ -161,8 +154,8 @@ function errorIn(event: string): string | undefined {
   try {
     const { type, code, message, error, response } = JSON.parse(event)
     const cause = error ?? (type === "response.failed" ? response?.error : undefined)
-    if (cause || type === "error")
-      return JSON.stringify({ type, code, message, error: cause }).slice(0, BODY)
+    const told = { type, code, message, error: cause }
+    if (cause || type === "error") return JSON.stringify(told).slice(0, BODY)
   } catch {} // text that only looks like one
 }
 
@@ -193,21 +186,22 @@ function inStead(status: number, message: string, headers: Record<string, string
 /** OpenCode sends the step again after this time, to the model that it then finds. */
 const again = (message: string, ms = 0) => inStead(429, message, { "retry-after-ms": String(ms) })
 
-/** OpenCode ends the turn. The text avoids the words that it takes for a reason to retry. */
+/** OpenCode ends the turn. The text has none of the words that it takes for a reason to retry. */
 function refusal(rests: Rest[]): Response {
-  const local = (time: string | null) => (time ? new Date(time).toLocaleString() : "that is changed")
-  const times = rests.map((rest) => `${nameOf(rest)} not before ${local(rest.until)}`)
-  return inStead(400, `No provider can take this request: ${times.join("; ")}. See: rlmctl status`)
+  const local = (time: string) => new Date(time).toLocaleString()
+  const each = ({ until, state, ...target }: Rest) =>
+    `${nameOf(target)} ${until ? `rests until ${local(until)}` : `is ${state}`}`
+  return inStead(400, `Nobody can serve this now: ${rests.map(each).join(", ")}. rlmctl status`)
 }
 
 // ------------------------------------------------------------------------- the way of a request
 
 type Entry = { live: Model; first: Model; now: object } // of OpenCode's catalogue; `live` is changed
 type Step = { hops: number; to?: Use; moved?: Entry; put?: object } // `to`: where the next try goes
-type Attempt = Target & { home: Target; entry: Entry; session: string; purpose: string; step: Step }
+type Owner = { session: string; agent: string; purpose: "step" | "aux" } // aux: cannot be rerouted
+type Attempt = Target & Owner & { home: Target; entry: Entry; step: Step }
 type Fetch = (signal?: AbortSignal) => Promise<Response>
 type Send = (fetch: Fetch, stop?: AbortSignal) => Promise<Response>
-
 type Report = (outcome: string, facts?: object) => Promise<Use | Wait | undefined>
 
 const attempts = new Map<string, Send>() // by mark
@@ -247,9 +241,9 @@ function routerFor({ client }: PluginInput, daemon: ReturnType<typeof daemonFor>
   }
 
   async function find(target: Target): Promise<Model | undefined> {
-    const read = async () => (await client.config.providers()).data?.providers ?? []
-    models ??= new Map((await read()).map((provider) => [provider.id, provider.models]))
-    const model = models.get(target.provider)?.[target.model] as Model | undefined
+    const read = models ? undefined : (await quietly(() => client.config.providers()))?.data
+    if (read) models = new Map(read.providers.map((provider) => [provider.id, provider.models]))
+    const model = models?.get(target.provider)?.[target.model] as Model | undefined
     if (!model) tell(nameOf(target), "missing", `OpenCode has no model ${nameOf(target)}.`)
     return model
   }
@@ -259,15 +253,24 @@ function routerFor({ client }: PluginInput, daemon: ReturnType<typeof daemonFor>
     Object.assign(entry.live, (entry.now = structuredClone(model)))
   }
 
+  const movable = ({ purpose, step }: Attempt) => purpose === "step" && follows && step.hops < HOPS
+
   /** Makes OpenCode's next try go elsewhere: it looks the model up in its catalogue again. */
-  async function move({ home, entry, step, purpose, ...from }: Attempt, to: Use): Promise<boolean> {
-    const able = purpose === "step" && follows && step.hops < HOPS && !same(to, from)
-    const model = able && (same(to, home) ? entry.first : await find(to))
+  async function move(attempt: Attempt, to: Use): Promise<boolean> {
+    const { home, entry, step } = attempt
+    if (!movable(attempt) || same(to, attempt)) return false
+    const model = same(to, home) ? entry.first : await find(to)
     if (!model) return false
     put(entry, model)
     Object.assign(step, { hops: step.hops + 1, to, moved: entry, put: entry.now })
     tell(nameOf(home), nameOf(to), to.message)
     return true
+  }
+
+  /** A place that was reserved, and nothing was sent there. */
+  function giveBack(session: string, { provider, model, lease }: Partial<Use> = {}) {
+    const report = { provider, model, session, lease, outcome: "cancelled", retry: false }
+    if (lease) void daemon.ask("report", report, "again")
   }
 
   /** What OpenCode gets instead of a failure, if the daemon knows better. */
@@ -282,23 +285,30 @@ function routerFor({ client }: PluginInput, daemon: ReturnType<typeof daemonFor>
 
   /** The reserved place, a response in its stead, or undefined: nothing is known, so go on. */
   async function choose(attempt: Attempt): Promise<Use | Response | "pass" | undefined> {
-    const { home, session, purpose, step } = attempt
+    const { home, session, agent, purpose, step } = attempt
     const { to } = step
     step.to = undefined
     if (to?.lease && same(to, attempt)) return to
-    daemon.giveBack(to)
-    const answer = await daemon.ask("acquire", { ...home, session, purpose })
+    giveBack(session, to)
+    const question = { ...home, session, agent, purpose }
+    const fixed = !movable(attempt) // reserve then only what can be taken
+    let answer = await daemon.ask("acquire", { ...question, dry_run: fixed })
     if (answer?.type === "pass") return "pass"
     if (answer?.type === "wait") return instead(attempt, answer)
     if (answer?.type !== "use") return
-    if (same(answer, attempt)) return answer
-    if (await move(attempt, answer)) return again(answer.message)
-    daemon.giveBack(answer)
-    if (purpose === "aux" && SPENT.includes(answer.reason)) return inStead(400, answer.message)
+    if (!same(answer, attempt)) {
+      if (await move(attempt, answer)) return again(answer.message)
+      giveBack(session, answer)
+      if (purpose === "aux" && SPENT.includes(answer.reason)) return inStead(400, answer.message)
+      return
+    }
+    if (fixed) answer = await daemon.ask("acquire", question)
+    return answer?.type === "use" ? answer : undefined
   }
 
   /** One request's reports: a first good byte perhaps, and exactly one end. */
-  function reporter({ provider, model, session, purpose, step }: Attempt, lease?: string): Report {
+  function reporter(attempt: Attempt, lease?: string): Report {
+    const { provider, model, session, purpose, step } = attempt
     const common = { provider, model, session, lease, started_at: new Date().toISOString() }
     let ended = false
     return async (outcome, facts) => {
@@ -308,9 +318,9 @@ function routerFor({ client }: PluginInput, daemon: ReturnType<typeof daemonFor>
         step.hops = 0
         told.delete("wait")
         if (purpose === "step") remember(answering, session, { provider, model, lease })
+        if (!lease) return // no probe to end
       }
-      const report = { ...common, outcome, ...facts, retry: purpose === "step" && follows }
-      if (!ended && !lease) return // no probe to end
+      const report = { ...common, outcome, ...facts, retry: movable(attempt) }
       const reply = await daemon.ask("report", report, lease ? "again" : "once")
       return reply?.type === "recorded" ? reply.next : undefined
     }
@@ -331,8 +341,9 @@ function routerFor({ client }: PluginInput, daemon: ReturnType<typeof daemonFor>
       const facts = { status: response.status, headers: Object.fromEntries(headers) }
       const heard = listen(response)
       const first: Heard = (await heard.next()).value
-      const outcome = first.error === undefined ? "accepted" : "error"
-      const answer = await instead(attempt, await report(outcome, { ...facts, body: first.error }))
+      const failed = first.error !== undefined
+      const recorded = report(failed ? "error" : "accepted", { ...facts, body: first.error })
+      const answer = failed && (await instead(attempt, await recorded))
       if (!answer) return new Response(streamOf(relay(attempt, first, heard, report, stop)), response)
       cut.abort()
       return answer
@@ -367,7 +378,7 @@ function routerFor({ client }: PluginInput, daemon: ReturnType<typeof daemonFor>
       if (next?.type === "use") await move(attempt, next)
       throw error
     } finally {
-      void report("cancelled")
+      void report(stop?.aborted ? endOf(stop) : "cancelled", { message: causeOf(stop?.reason) })
     }
   }
 
@@ -378,18 +389,19 @@ function routerFor({ client }: PluginInput, daemon: ReturnType<typeof daemonFor>
     },
 
     // A person's turn starts: on whom?
-    "chat.message": async ({ sessionID: session }, { message, parts }) => {
+    "chat.message": async ({ sessionID: session, agent }, { message, parts }) => {
       if (parts.every((part) => part.type === "text" && part.ignored)) return // no model gets this
       const asked = { provider: message.model.providerID, model: message.model.modelID }
       const entry = entries.get(nameOf(asked))
       if (entry) put(entry, entry.first)
-      daemon.giveBack(steps.get(session)?.to)
+      giveBack(session, steps.get(session)?.to)
       steps.delete(session)
-      const answer = await daemon.ask("acquire", { ...asked, session, purpose: "turn" })
+      const answer = await daemon.ask("acquire", { ...asked, session, agent, purpose: "turn" })
       if (answer?.type !== "use") return
       if (same(answer, asked)) told.delete(nameOf(asked))
       else if (await find(answer)) {
-        Object.assign(message.model, { providerID: answer.provider, modelID: answer.model })
+        const model = { providerID: answer.provider, modelID: answer.model }
+        message.model = { ...message.model, ...model } // the old one may be an agent's for good
         tell(nameOf(asked), nameOf(answer), answer.message)
       }
     },
@@ -410,7 +422,7 @@ function routerFor({ client }: PluginInput, daemon: ReturnType<typeof daemonFor>
         put(moved, moved.first)
         tell("follows", "no", "This OpenCode does not follow a switch within a turn.")
       }
-      const attempt = { ...target, home, entry, session, purpose, step }
+      const attempt: Attempt = { ...target, home, entry, session, agent, purpose, step }
       const mark = crypto.randomUUID()
       remember(attempts, mark, (fetch, stop) => send(attempt, fetch, stop))
       headers[MARK] = mark
@@ -418,15 +430,14 @@ function routerFor({ client }: PluginInput, daemon: ReturnType<typeof daemonFor>
 
     // The tokens and the cost of an answer become known after its end.
     event: async ({ event }) => {
-      if (event.type !== "message.part.updated" || event.properties.part.type !== "step-finish") return
-      const { sessionID: session, messageID, tokens, cost } = event.properties.part
-      const by = answering.get(session)
+      const part = event.type === "message.part.updated" && event.properties.part
+      const by = part && part.type === "step-finish" && answering.get(part.sessionID)
       if (!by) return
-      remember(answered, messageID, by)
-      const { input, output, reasoning, cache } = tokens
+      remember(answered, part.messageID, by)
+      const { cache, ...tokens } = part.tokens
       const cached = { cache_read: cache.read, cache_write: cache.write }
-      const usage = { input, output, reasoning, ...cached, cost }
-      void daemon.ask("usage", { ...by, session, usage }, "once")
+      const usage = { ...tokens, ...cached, cost: part.cost }
+      void daemon.ask("usage", { ...by, session: part.sessionID, usage }, "once")
     },
 
     // A rerouted step is stored under its first provider, but its signatures are the second's.
