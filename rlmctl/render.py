@@ -9,14 +9,15 @@ from __future__ import annotations
 import os
 import sys
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from itertools import zip_longest
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 STATES = {
     "closed": ("ready", "green"),
@@ -27,14 +28,27 @@ STATES = {
 }
 """The daemon's word for a state → ours, and its colour."""
 
-BAR = 12
-"""Cells of a bar: the table then fits into 80 columns."""
+WIDEST, NARROWEST = 20, 4
+"""Cells of a bar; where not even the narrowest one fits there is none."""
+GAP = 2
 PIPE = 200
 """Columns where there is no terminal: nothing is cut."""
 MINUTE = 60
 NEARLY = 0.8
 """The share of a limit from which its bar turns yellow: the first warning's, by default."""
 MARKS = {"ok": ("✓", "green"), "warning": ("!", "yellow"), "wrong": ("✗", "red")}
+
+
+class Row(NamedTuple):
+    """One line of the table: of a provider, of one of its limits, or of both."""
+
+    provider: str
+    state: Text
+    limit: str
+    share: float | None
+    """How much of the limit is used; None draws no bar."""
+    used: str
+    resets: str
 
 
 def console() -> Console:
@@ -64,7 +78,7 @@ def show_status(reply: dict[str, Any]) -> None:
         screen.print(f"put first by hand: {provider} for {'all models' if model == '*' else model}")
     screen.print()
     if reply["providers"]:
-        screen.print(_table(reply["providers"], now, bars=screen.is_terminal, encoding=screen.encoding))
+        screen.print(_table(screen, [row for one in reply["providers"] for row in _rows(one, now)]))
     else:
         screen.print("No provider is configured, so every agent does as it would without rlmd.")
     _show_blocked(screen, reply["providers"], now)
@@ -95,58 +109,57 @@ def span(seconds: float) -> str:
     return " ".join(part for part in parts[:2] if not part.startswith("0 "))
 
 
-def _table(providers: list[dict[str, Any]], now: datetime, *, bars: bool, encoding: str) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold", pad_edge=False)
-    for title in ("provider", "state", "limit", *([""] if bars else [])):
+def _table(screen: Console, rows: list[Row]) -> Table:
+    """Lay the rows out, the bars as wide as what is left of the screen."""
+    titles = ("provider", "state", "limit", "used", "resets in")
+    cells = [(row.provider, row.state, row.limit, row.used, row.resets) for row in rows]
+    widths = [max(map(len, column)) for column in zip(titles, *cells, strict=True)]
+    bar = min(WIDEST, screen.width - sum(widths) - GAP * len(titles)) if screen.is_terminal else 0
+    table = Table(box=None, padding=(0, GAP, 0, 0), header_style="bold", pad_edge=False)
+    for title in titles[:3]:
         table.add_column(title, no_wrap=True)
+    if bar >= NARROWEST:
+        table.add_column("", no_wrap=True)
     table.add_column("used", justify="right", no_wrap=True)
     table.add_column("resets in", no_wrap=True)
-    table.add_column("in flight", justify="right")
-    for provider in providers:
-        limits = [_limit(limit, now, encoding) for limit in provider["limits"]]
-        if not limits:
-            limits = [("no limit", Text(""), str(provider["request_count"]), "")]
-        state = _state(provider, now)
-        for row in range(max(len(limits), len(state))):
-            what, bar, used, resets = limits[row] if row < len(limits) else ("", Text(""), "", "")
-            table.add_row(
-                provider["id"] if row == 0 else "",
-                state[row] if row < len(state) else "",
-                what,
-                *([bar] if bars else []),
-                used,
-                resets,
-                str(provider["in_flight"]) if row == 0 else "",
-            )
+    for row in rows:
+        drawn = [_bar(row.share, bar, screen.encoding)] if bar >= NARROWEST else []
+        table.add_row(row.provider, row.state, row.limit, *drawn, row.used, row.resets)
     return table
 
 
-def _state(provider: dict[str, Any], now: datetime) -> list[Text]:
-    """Return the lines of the state column: the state, how long it will last, why."""
+def _rows(provider: dict[str, Any], now: datetime) -> Iterator[Row]:
+    """Yield the lines of one provider: its state downwards beside its limits."""
     word, colour = STATES[provider["state"]]
-    lines = [Text(word, colour)]
+    states = [Text(word, colour)]
     if provider["until"]:
-        lines.append(Text(_left(provider["until"], now) + " left"))
-    if provider["reason"]:
-        lines.append(Text(provider["reason"], "bright_black"))
-    return lines
+        states.append(Text(_left(provider["until"], now) + " left"))
+    if provider["state"] in {"open", "half_open"}:
+        states.append(Text(provider["reason"] or "", "bright_black"))
+    if provider["in_flight"]:
+        states.append(Text(f"{provider['in_flight']} in flight"))
+    limits = [_limit(limit, now) for limit in provider["limits"]]
+    limits = limits or [("no limit", None, str(provider["request_count"]), "")]
+    for line, (state, limit) in enumerate(zip_longest(states, limits)):
+        yield Row(provider["id"] if line == 0 else "", state or Text(""), *(limit or ("", None, "", "")))
 
 
-def _limit(limit: dict[str, Any], now: datetime, encoding: str) -> tuple[str, Text, str, str]:
-    """Return the cells of one limit: of what, its bar, how much is used, when it starts anew."""
-    share = limit["used"] / limit["max"] if limit["max"] else 1.0
-    colour = "red" if share >= 1 else "yellow" if share >= NEARLY else "green"
-    full, empty = ("█", "░") if encoding.startswith("utf") else ("#", "-")
-    cells = min(BAR, int(share * BAR))
+def _limit(limit: dict[str, Any], now: datetime) -> tuple[str, float, str, str]:
     what = "" if limit["of"] == "requests" else limit["of"].removesuffix("_tokens") + " "
     per = f"per {limit['per'].removeprefix('1')}" if limit["per"] else "by its own count"
     model = f" {limit['model']}" if "model" in limit else ""
-    return (
-        f"{what}{per}{model}",
-        Text.assemble((full * cells, colour), (empty * (BAR - cells), "bright_black")),
-        f"{_amount(limit['used'])}/{_amount(limit['max'])}",
-        _left(limit["resets_at"], now) if limit["resets_at"] else "",
-    )
+    used = f"{_amount(limit['used'])}/{_amount(limit['max'])}"
+    resets = _left(limit["resets_at"], now) if limit["resets_at"] else ""
+    return f"{what}{per}{model}", limit["used"] / limit["max"] if limit["max"] else 1.0, used, resets
+
+
+def _bar(share: float | None, width: int, encoding: str) -> Text:
+    if share is None:
+        return Text("")
+    colour = "red" if share >= 1 else "yellow" if share >= NEARLY else "green"
+    full, empty = ("█", "░") if encoding.startswith("utf") else ("#", "-")
+    cells = min(width, int(share * width))
+    return Text.assemble((full * cells, colour), (empty * (width - cells), "bright_black"))
 
 
 def _show_blocked(screen: Console, providers: list[dict[str, Any]], now: datetime) -> None:

@@ -49,7 +49,7 @@ def why(args: Namespace) -> int:
     if args.json:
         print_json(reply)
         return FINE
-    print(f"{reply['model']}: {reply['message']}")
+    print(reply["message"])
     for place, candidate in enumerate(reply["candidates"], 1):
         mark = "→" if candidate["taken"] else " "
         print(f"{mark} {place}. {candidate['provider']} ({candidate['model']}): {candidate['why']}")
