@@ -138,13 +138,15 @@ def _rows(provider: dict[str, Any], now: datetime) -> Iterator[Row]:
         states.append(Text(provider["reason"] or "", "bright_black"))
     if provider["in_flight"]:
         states.append(Text(f"{provider['in_flight']} in flight"))
-    limits = [_limit(limit, now) for limit in provider["limits"]]
-    limits = limits or [("no limit", None, str(provider["request_count"]), "")]
+    limits: list[tuple[str, float | None, str, str]] = [_limit(limit, now) for limit in provider["limits"]]
+    if not limits:
+        limits = [("no limit", None, str(provider["request_count"]), "")]
     for line, (state, limit) in enumerate(zip_longest(states, limits)):
         yield Row(provider["id"] if line == 0 else "", state or Text(""), *(limit or ("", None, "", "")))
 
 
-def _limit(limit: dict[str, Any], now: datetime) -> tuple[str, float, str, str]:
+def _limit(limit: dict[str, Any], now: datetime) -> tuple[str, float | None, str, str]:
+    """Return what is limited, the share of it that is used, both as numbers, and when it starts anew."""
     what = "" if limit["of"] == "requests" else limit["of"].removesuffix("_tokens") + " "
     per = f"per {limit['per'].removeprefix('1')}" if limit["per"] else "by its own count"
     model = f" {limit['model']}" if "model" in limit else ""
@@ -158,7 +160,7 @@ def _bar(share: float | None, width: int, encoding: str) -> Text:
         return Text("")
     colour = "red" if share >= 1 else "yellow" if share >= NEARLY else "green"
     full, empty = ("█", "░") if encoding.startswith("utf") else ("#", "-")
-    cells = min(width, int(share * width))
+    cells = min(width, max(int(share * width), 1 if share else 0))
     return Text.assemble((full * cells, colour), (empty * (width - cells), "bright_black"))
 
 

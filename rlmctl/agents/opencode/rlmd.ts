@@ -196,7 +196,7 @@ function refusal(rests: Rest[]): Response {
 
 // ------------------------------------------------------------------------- the way of a request
 
-type Entry = { live: Model; first: Model; now: object } // of OpenCode's catalogue; `live` is changed
+type Entry = { live: Model; first: Model; now: object } // OpenCode's own; `live` gets changed
 type Step = { hops: number; to?: Use; moved?: Entry; put?: object } // `to`: where the next try goes
 type Owner = { session: string; agent: string; purpose: "step" | "aux" } // aux: cannot be rerouted
 type Attempt = Target & Owner & { home: Target; entry: Entry; step: Step }
@@ -339,12 +339,13 @@ function routerFor({ client }: PluginInput, daemon: ReturnType<typeof daemonFor>
       const response = await fetch(stop ? AbortSignal.any([stop, cut.signal]) : cut.signal)
       const headers = [...response.headers].filter(([name]) => TELLING.test(name))
       const facts = { status: response.status, headers: Object.fromEntries(headers) }
-      const heard = listen(response)
-      const first: Heard = (await heard.next()).value
+      const rest = listen(response)
+      const first: Heard = (await rest.next()).value
       const failed = first.error !== undefined
       const recorded = report(failed ? "error" : "accepted", { ...facts, body: first.error })
       const answer = failed && (await instead(attempt, await recorded))
-      if (!answer) return new Response(streamOf(relay(attempt, first, heard, report, stop)), response)
+      const relayed = () => relay(attempt, first, rest, report, stop)
+      if (!answer) return new Response(streamOf(relayed()), response)
       cut.abort()
       return answer
     } catch (error) {
@@ -478,7 +479,8 @@ const ANSWERED = Object.assign(new Error("rlmd has answered"), {
 // --------------------------------------------------------------------------------- the plugin
 
 // The newest instance serves its directory, in whatever other place this file may lie too.
-const serving: Map<string, object> = ((globalThis as any)[Symbol.for("rlmd.opencode")] ??= new Map())
+const shared = globalThis as { [key: symbol]: Map<string, object> | undefined }
+const serving = (shared[Symbol.for("rlmd.opencode")] ??= new Map())
 let daemon: ReturnType<typeof daemonFor> | undefined
 let users = 0
 

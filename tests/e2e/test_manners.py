@@ -1,0 +1,198 @@
+"""What the shim owes to the person and to everything else in the same OpenCode."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import pytest
+from opencode_home import configuration, until
+
+from rlmctl.agents import opencode as shim
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from opencode_home import Daemon, OpenCode
+
+    from rlmctl.demo.providers import Providers
+
+pytestmark = pytest.mark.opencode
+
+AT_ONCE = 'patience = "0s"'
+"""No short wait for a provider that returns soon."""
+
+
+def asked(providers: Providers) -> list[tuple[str, str]]:
+    return [(request.provider, request.behaviour) for request in providers.requests]
+
+
+def test_sessions_interleave_on_two_providers_in_one_process(
+    bare_opencode: OpenCode, daemon_with: Callable[[str], Daemon], providers: Providers
+) -> None:
+    daemon = daemon_with(configuration("A", "B", top=AT_ONCE))
+    bare_opencode.install_shim(daemon)
+    with bare_opencode.serve() as server, ThreadPoolExecutor() as pool:
+        moved, fresh = server.session(), server.session()
+        providers.behave("A", ["429:1", "slow:1"])
+        providers.behave("B", ["slow:2", "slow:1", "ok"])
+        first = pool.submit(server.say, moved, "USE_TOOL2 please")
+        until(lambda: ("B", "slow:2") in asked(providers))
+        until(lambda: bool(daemon.provider("A")["available"]))
+        second = server.say(fresh, "hello")
+
+        assert second == "Hello from A, model m1, after 0 results"
+        assert first.result().endswith("Hello from B, model m2, after 2 results")
+    by_session = [(request.headers["x-session-affinity"], request.provider) for request in providers.requests]
+    assert [provider for session, provider in by_session if session == fresh] == ["A"]
+    assert [provider for session, provider in by_session if session == moved] == ["A", "B", "B", "B"]
+
+
+def test_with_everyone_limited_for_long_the_turn_ends_and_says_until_when(
+    opencode: OpenCode, daemon: Daemon, providers: Providers
+) -> None:
+    for provider in "ABC":
+        providers.behave(provider, ["429:600"])
+
+    run = opencode.run()
+
+    assert run.code == 1
+    assert asked(providers) == [("A", "429:600"), ("B", "429:600"), ("C", "429:600")]
+    assert all(f"{name} rests until" in run.err for name in ("A/m1", "B/m2", "C/m3")), run.err
+    assert daemon.counted() == {"A": (0, 1), "B": (0, 1), "C": (0, 1)}
+
+
+def test_with_everyone_limited_for_a_moment_the_turn_waits_and_goes_on(
+    bare_opencode: OpenCode, daemon_with: Callable[[str], Daemon], providers: Providers
+) -> None:
+    bare_opencode.install_shim(daemon_with(configuration("A", "B", top=AT_ONCE)))
+    providers.behave("A", ["429:1"])
+    providers.behave("B", ["429:1"])
+
+    run = bare_opencode.run()
+
+    assert (run.code, run.out.split(",")[0]) in {(0, "Hello from A"), (0, "Hello from B")}
+    assert len(providers.requests) == 3
+
+
+def test_a_provider_that_stays_silent_is_left(
+    bare_opencode: OpenCode, daemon_with: Callable[[str], Daemon], providers: Providers
+) -> None:
+    daemon = daemon_with(configuration("A", "B") + '[agent]\nfirst_byte = "500ms"\n')
+    bare_opencode.install_shim(daemon)
+    providers.behave("A", ["hang"])
+
+    run = bare_opencode.run()
+
+    assert (run.code, run.out) == (0, "Hello from B, model m2, after 0 results")
+    assert daemon.counted() == {"A": (0, 1), "B": (1, 0)}
+
+
+def test_a_persons_stop_is_no_failure_of_the_provider(opencode: OpenCode, daemon: Daemon, providers: Providers) -> None:
+    providers.behave("A", ["slow:20"])
+    with opencode.serve() as server, ThreadPoolExecutor() as pool:
+        session = server.session()
+        turn = pool.submit(server.say, session, "hello")
+        until(lambda: daemon.provider("A")["in_flight"] == 1)
+        server.abort(session)
+        turn.result()
+        until(lambda: daemon.provider("A")["in_flight"] == 0)
+        assert daemon.provider("A")["error_count"] == 0
+        assert server.say(session, "again").startswith("Hello from A")
+
+
+def test_tokens_and_cost_of_an_answer_reach_the_daemon(
+    opencode: OpenCode, daemon: Daemon, providers: Providers
+) -> None:
+    providers.behave("A", ["429:60"])
+
+    opencode.run("USE_TOOL please")
+
+    rows = {row["provider"]: row for row in daemon.ask("history")["rows"]}
+    assert (rows["B"]["requests"], rows["B"]["tokens"]) == (2, 240)
+    assert rows["B"]["cost"] == pytest.approx(2 * (100 * 1 + 20 * 2) / 1_000_000)
+
+
+def test_a_provider_that_nobody_configured_is_left_alone(
+    bare_opencode: OpenCode, daemon_with: Callable[[str], Daemon], providers: Providers
+) -> None:
+    daemon = daemon_with(configuration("B", "C"))
+    bare_opencode.install_shim(daemon)
+    providers.behave("A", ["429:1"])
+
+    run = bare_opencode.run()
+
+    assert (run.code, run.out) == (0, "Hello from A, model m1, after 0 results")
+    assert daemon.counted() == {"B": (0, 0), "C": (0, 0)}
+
+
+def test_the_wrappers_of_other_plugins_see_every_request_and_no_mark(opencode: OpenCode, providers: Providers) -> None:
+    wrapper = """
+        import fs from "node:fs"
+        export const Wrapper = async ({ directory }) => {
+          const beneath = globalThis.fetch
+          globalThis.fetch = Object.assign(async (input, init) => {
+            if (String(input).includes("127.0.0.1")) fs.appendFileSync(directory + "/NAME.log", "seen\\n")
+            return beneath(input, init)
+          }, beneath)
+          return {}
+        }"""
+    for name in ("a-first", "z-last"):
+        (opencode.config / "plugin" / f"{name}.ts").write_text(wrapper.replace("NAME", name))
+    providers.behave("A", ["429:60"])
+
+    run = opencode.run()
+
+    assert (run.code, run.out) == (0, "Hello from B, model m2, after 0 results")
+    for name in ("a-first", "z-last"):
+        assert (opencode.project / f"{name}.log").read_text().count("seen") == 2, name
+    assert not any("rlmd" in header for request in providers.requests for header in request.headers)
+
+
+def test_a_shim_installed_twice_counts_once(opencode: OpenCode, daemon: Daemon, providers: Providers) -> None:
+    shim.install(daemon.paths, project=opencode.project)
+    providers.behave("A", ["429:60"])
+
+    run = opencode.run()
+
+    assert (run.code, run.out) == (0, "Hello from B, model m2, after 0 results")
+    assert daemon.counted() == {"A": (0, 1), "B": (1, 0), "C": (0, 0)}
+
+
+def test_an_opencode_that_does_not_follow_keeps_its_provider_and_says_so(
+    opencode: OpenCode, providers: Providers
+) -> None:
+    # Another plugin that puts the model back before the next try stands for an OpenCode that copies it.
+    opposing = """
+        let live, first
+        export const Opposing = async () => ({
+          "chat.headers": async ({ model }) => { live = model; first ??= structuredClone(model) },
+          event: async ({ event }) => {
+            if (event.type === "session.status" && event.properties.status.type === "retry")
+              Object.assign(live, first)
+          },
+        })"""
+    (opencode.config / "plugin" / "opposing.ts").write_text(opposing)
+    providers.behave("A", ["429:1", "429:1"])
+
+    run = opencode.run()
+
+    assert (run.code, run.out) == (0, "Hello from A, model m1, after 0 results")
+    assert {request.provider for request in providers.requests} == {"A"}
+    assert run.err.count("does not follow") == 1
+
+
+def test_the_signature_of_a_thought_goes_to_no_other_provider(
+    bare_opencode: OpenCode, daemon_with: Callable[[str], Daemon], providers: Providers
+) -> None:
+    daemon = daemon_with(configuration("A", "C", top=AT_ONCE))
+    bare_opencode.install_shim(daemon)
+    with bare_opencode.serve() as server:
+        session = server.session()
+        providers.behave("A", ["429:1"])
+        assert server.say(session, "THINK").startswith("Hello from C")
+        until(lambda: bool(daemon.provider("A")["available"]))
+        assert server.say(session, "THINK").startswith("Hello from A")
+        assert server.say(session, "THINK").startswith("Hello from A")
+    sent = [(request.provider, request.signatures) for request in providers.requests]
+    assert sent == [("A", []), ("C", []), ("A", []), ("A", ["signed by A"])]
