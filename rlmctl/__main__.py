@@ -20,6 +20,8 @@ INTERRUPTED = 130
 
 def main() -> int:
     """Run the command line of this process and return its exit code."""
+    if sys.platform == "win32":
+        return _complain("rlmctl needs Linux or macOS. On Windows run it inside WSL, beside the agent.", "", WRONG)
     for stream in (sys.stdout, sys.stderr):
         # A terminal that has no ✓ gets a question mark, not a traceback.
         stream.reconfigure(errors="replace")  # type: ignore[union-attr]
@@ -54,6 +56,8 @@ def run(arguments: Sequence[str]) -> int:
         say(help_text())
         return WRONG
     name, *rest = arguments
+    if name == "help" and rest:
+        name, rest = rest[0], ["--help"]
     if name in {"-h", "--help", "help"}:
         print(help_text())
         return FINE

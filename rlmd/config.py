@@ -107,7 +107,10 @@ def parse(text: str, environ: Mapping[str, str], *, source: str, mode: int = 0o6
     warnings: list[str] = []
     providers = _providers(document, file, environ, zone)
     if not providers:
-        warnings.append(f"{source}: There is no provider, so nothing is routed. Add one with: rlmctl setup")
+        warnings.append(
+            f"{source}: There is no provider, so nothing is routed. "
+            "Add a [[provider]] (docs/configuration.md), then: rlmctl reload"
+        )
     targets = _targets(document, file, environ, warnings)
     if mode & 0o077 and any(map(_ADDRESS.fullmatch, file.notify.targets)):
         warnings.append(

@@ -6,6 +6,7 @@ import logging
 import os
 import secrets
 import signal
+import sqlite3
 import time
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,9 @@ import trio
 
 from rlmd import __version__, config, listener, protocol, service
 from rlmd.core.ledger import Ledger
+from rlmd.core.model import Notice, Step
 from rlmd.outbox import Outbox
+from rlmd.paths import PathTooLongError
 from rlmd.server import Server
 from rlmd.store import Store, StoreError
 from rlmd.timers import Timers
@@ -44,16 +47,18 @@ class Daemon:
         self._environ = environ
         self._clock = clock
         self._store = Store(paths.database)
+        self.outbox = Outbox(self._store, clock)
         self.ledger = Ledger(f"{int(self.started_at):x}{secrets.token_hex(3)}")
-        self._config = self._first_config()
         try:
+            self._config = self._first_config()
             self.ledger.restore(self._store.facts(), self._config.policy, self.started_at)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, sqlite3.Error) as error:
+            self._store.close()
             raise StoreError(
                 f"The state in {paths.database} cannot be understood: {error}. "
                 "Move the file away; rlmd then starts with an empty one."
             ) from error
-        self.outbox = Outbox(self._store)
+        self.outbox.settle()
         self.timers = Timers(self.ledger, self.outbox, clock)
         self.server = Server(self.ledger, self.outbox, self.timers, self, clock)
         self.outbox.publish = self.server.publish
@@ -69,16 +74,19 @@ class Daemon:
             stderr=agent.stderr,
         )
 
-    def reload(self) -> str:
-        """Put the configuration file into force. Raises `ConfigError`; then nothing has changed."""
+    def reload(self) -> Step:
+        """Put the configuration file into force; where it cannot be, nothing changes but `config_error`."""
+        now = self._clock()
         try:
-            fresh = self._read()
+            self._config = self._read()
         except config.ConfigError as error:
             self.config_error = str(error)
-            raise
-        self._config, self.config_error = fresh, None
-        self.ledger.configure(fresh.policy)
-        return f"the configuration {self.config_path} is in force: {len(fresh.policy.providers)} providers"
+            log.error("%s", error)  # noqa: TRY400  (told to a person, not traced)
+            return Step(notices=[Notice("config", now, f"{error} The daemon keeps the configuration it has.")])
+        self.config_error = None
+        self.ledger.configure(self._config.policy)
+        text = f"the configuration {self.config_path} is in force: {len(self._config.policy.providers)} providers"
+        return Step(notices=[Notice("config", now, text)])
 
     def shutdown(self) -> None:
         """Begin to drain and exit."""
@@ -86,24 +94,28 @@ class Daemon:
 
     async def run(self, accepting: listener.Listener) -> None:
         """Serve until told to stop, then answer what has arrived and return."""
-        listening = trio.SocketListener(trio.socket.from_stdlib_socket(accepting.socket))
-        async with trio.open_nursery() as conversations, trio.open_nursery() as nursery:
-            nursery.start_soon(self._heed_signals)
-            nursery.start_soon(self.timers.run)
-            nursery.start_soon(self._prune)
-            nursery.start_soon(self._sign_of_life)
-            nursery.start_soon(self._accept, listening, conversations)
-            service.notify(f"READY=1\nSTATUS={len(self._config.policy.providers)} providers")
-            log.info("serving %s with %s", self.socket, self.config_path)
-            await self._stopping.wait()
-            service.notify("STOPPING=1")
-            log.info("stopping")
+        async with trio.open_nursery() as nursery:
+            for task in (self._heed_signals, self.timers.run, self._prune, self._sign_of_life):
+                nursery.start_soon(task)
+            await self._serve(accepting)
             nursery.cancel_scope.cancel()
+        self.outbox.settle(insist=True)
+        self._store.close()
+
+    async def _serve(self, accepting: listener.Listener) -> None:
+        listening = trio.SocketListener(trio.socket.from_stdlib_socket(accepting.socket))
+        async with trio.open_nursery() as conversations:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._accept, listening, conversations)
+                service.notify(f"READY=1\nSTATUS={len(self._config.policy.providers)} providers")
+                log.info("serving %s with %s", self.socket, self.config_path)
+                await self._stopping.wait()
+                service.notify("STOPPING=1")
+                log.info("stopping")
+                nursery.cancel_scope.cancel()
             accepting.close()
             conversations.cancel_scope.deadline = trio.current_time() + DRAIN
             self.server.drain()
-        self.outbox.settle([])
-        self._store.close()
 
     async def _accept(self, listening: trio.SocketListener, conversations: trio.Nursery) -> None:
         await trio.serve_listeners(self.server.serve, [listening], handler_nursery=conversations)
@@ -111,13 +123,12 @@ class Daemon:
     async def _heed_signals(self) -> None:
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
             async for number in signals:
-                if number != signal.SIGHUP:
+                if number == signal.SIGHUP:
+                    self.outbox.add(self.reload())
+                    self.outbox.settle()
+                    self.timers.poke()
+                else:
                     self.shutdown()
-                    return
-                try:
-                    log.info("%s", self.reload())
-                except config.ConfigError as error:
-                    log.error("%s The daemon keeps the configuration it has.", error)  # noqa: TRY400  (told, not traced)
 
     async def _prune(self) -> None:
         while True:
@@ -157,8 +168,8 @@ class Daemon:
         fresh = config.load(self.paths.config, self._environ)
         for warning in fresh.warnings:
             log.warning("%s", warning)
-        text = self.paths.config.read_text(encoding="utf-8") if self.paths.config.exists() else ""
-        self._store.commit({("setting", "config"): lambda: text}, {}, ())
+        text = self.paths.config.read_text(encoding="utf-8-sig") if self.paths.config.exists() else ""
+        self.outbox.add(Step(facts={("setting", "config"): lambda: text}))
         return fresh
 
 
@@ -167,12 +178,20 @@ def run(paths: Paths) -> int:
     os.umask(0o077)
     try:
         listener.claim(paths)
-        daemon = Daemon(paths, os.environ)
         handed = service.handed_over()
+        daemon = Daemon(paths, os.environ)
         accepting = listener.Listener(handed, None, 0) if handed else listener.listen(paths.socket)
-    except (listener.AlreadyRunningError, listener.UnusablePlaceError, StoreError, ValueError) as error:
+    except (
+        listener.AlreadyRunningError,
+        listener.UnusablePlaceError,
+        PathTooLongError,
+        service.HandoverError,
+        StoreError,
+    ) as error:
         log.error("%s", error)  # noqa: TRY400  (told to a person, not traced)
         return 1
+    if handed:
+        daemon.socket = str(handed.getsockname())
     log.info("rlmd %s, pid %d", __version__, os.getpid())
     trio.run(daemon.run, accepting)
     return 0

@@ -52,6 +52,8 @@ def own_directory(path: Path, variable: str, *, private: bool) -> None:
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileExistsError:
+        raise UnusablePlaceError(f"{path} is no directory. Move that file away, {elsewhere}.") from None
     except OSError as error:
         raise UnusablePlaceError(
             f"The directory {path} cannot be used: {error.strerror}. Mend it (see ls -ld {path}), {elsewhere}."
@@ -76,9 +78,12 @@ def own_directory(path: Path, variable: str, *, private: bool) -> None:
 def lock(path: Path) -> int:
     """Take the lock file at this path for as long as the process lives; the file is never removed.
 
-    Raises `AlreadyRunningError`, which names the process that holds it.
+    Raises `AlreadyRunningError`, which names the process that holds it, and `UnusablePlaceError`.
     """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        raise UnusablePlaceError(f"The lock {path} cannot be taken: {error.strerror}. Move it away.") from None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -97,10 +102,11 @@ def claim(paths: Paths) -> None:
     """
     check_socket(paths.socket)
     own_directory(paths.state_dir, "RLMD_STATE_DIR", private=True)
-    lock(paths.state_dir / "rlmd.lock")
     if paths.socket.parent != paths.state_dir:
         own_directory(paths.socket.parent, "RLMD_SOCKET", private=False)
-        lock(paths.socket.with_name(f"{paths.socket.name}.lock"))
+    # The socket has a lock of its own, because a daemon of another state may have been given its path.
+    for path in dict.fromkeys((paths.state_dir / "rlmd.lock", paths.socket.with_name(f"{paths.socket.name}.lock"))):
+        lock(path)
 
 
 def listen(path: Path) -> Listener:
@@ -108,6 +114,9 @@ def listen(path: Path) -> Listener:
 
     Call it under the lock of `claim`. Raises `UnusablePlaceError`.
     """
+    with suppress(FileNotFoundError):
+        if not stat.S_ISSOCK(path.lstat().st_mode):
+            raise UnusablePlaceError(f"{path} is there and is no socket. Move it away, or name another in RLMD_SOCKET.")
     beside = path.with_name(f".{os.getpid()}")
     unix = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     mask = os.umask(0o177)
@@ -119,6 +128,8 @@ def listen(path: Path) -> Listener:
         return Listener(unix, path, path.lstat().st_ino)
     except OSError as error:
         unix.close()
+        with suppress(OSError):
+            beside.unlink()
         raise UnusablePlaceError(f"The socket {path} cannot be made: {error}. Name another in RLMD_SOCKET.") from error
     finally:
         os.umask(mask)

@@ -27,7 +27,8 @@ Money = Annotated[float, msgspec.Meta(ge=0, le=10**9)]
 Time = Annotated[datetime, msgspec.Meta(tz=True)]
 YEAR_MS = 366 * 86_400_000
 
-Id = int | Name | None
+Id = Annotated[int, msgspec.Meta(ge=-(2**53), le=2**53)] | Name | None
+"""An integer that every JSON reader keeps as it is, or a string."""
 
 ErrorCode = Literal[
     "bad_request",
@@ -87,8 +88,8 @@ class Hello(Request, tag="hello"):
 
     client: Name = ""
     version: Name = ""
-    protocol: int = VERSION
-    pid: int | None = None
+    protocol: Annotated[int, msgspec.Meta(ge=1, le=10**6)] = VERSION
+    pid: Annotated[int, msgspec.Meta(ge=0, le=2**31)] | None = None
     directory: Text | None = None
 
 
@@ -113,7 +114,7 @@ class Report(Request, tag="report"):
     lease: Name | None = None
     session: Name | None = None
     started_at: Time | None = None
-    status: int | None = None
+    status: Annotated[int, msgspec.Meta(ge=0, le=999)] | None = None
     headers: dict[str, str] = {}
     body: str = ""
     message: str = ""
@@ -195,7 +196,7 @@ class Pin(Request, tag="pin"):
 
 
 class Subscribe(Request, tag="subscribe"):
-    """Have events pushed on this connection."""
+    """Have events of these kinds, or of all, pushed on this connection; it replaces what was asked for before."""
 
     events: list[EventName] | None = None
 
@@ -469,7 +470,11 @@ class Pong(Reply, tag="pong"):
 
 
 class Error(Reply, tag="error"):
-    """The request had no effect; `message` says what to do about it."""
+    """The request had no effect; `message` says what to do about it.
+
+    Two codes are different: what got `not_durable` holds, but only until the daemon ends; `internal` is a bug,
+    whose effects nobody knows.
+    """
 
     code: ErrorCode
     message: str
@@ -515,19 +520,25 @@ def decode(line: bytes) -> AnyRequest:
         raise BadRequestError(Error(code="too_large", message=message))
     try:
         return _decoder.decode(line)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except _UNREADABLE as error:
         raise BadRequestError(_why_bad(line, error)) from None
+
+
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What bytes that nobody should send may raise; the last one where they nest too deep."""
 
 
 def _why_bad(line: bytes, error: Exception) -> Error:
     try:
         loose: Any = msgspec.json.decode(line)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return Error(code="bad_request", message=f"This line is no JSON: {error}. Send one object a line.")
+    except _UNREADABLE:
+        return Error(code="bad_request", message=f"This line cannot be read: {error}. Send one JSON object a line.")
     if not isinstance(loose, dict):
         return Error(code="bad_request", message='A request is a JSON object such as {"op":"ping","id":1}.')
-    given = loose.get("id")
-    known = given if isinstance(given, int | str) and not isinstance(given, bool) else None
+    try:
+        known = msgspec.convert(loose.get("id"), Id)
+    except msgspec.ValidationError:
+        known = None
     op = loose.get("op")
     if op is None:
         return Error(id=known, code="bad_request", message='The request has no "op". See docs/protocol.md.')
@@ -565,17 +576,21 @@ class Lines:
 
     def __init__(self, limit: int = MAX_LINE) -> None:
         self._limit = limit
-        self._rest = b""
+        self._rest = bytearray()
 
     def feed(self, data: bytes) -> list[bytes]:
         """Give more bytes; get the lines they complete, without newlines.
 
         A line over the limit is returned cut at limit + 1 bytes, as the last one: `len(line) > limit` tells.
         """
-        *lines, self._rest = (self._rest + data).split(b"\n")
+        self._rest += data
+        lines: list[bytes] = []
+        if b"\n" in data:
+            *lines, rest = bytes(self._rest).split(b"\n")
+            self._rest = bytearray(rest)
         for number, line in enumerate(lines):
             if len(line) > self._limit:
                 return [*lines[:number], line[: self._limit + 1]]
         if len(self._rest) > self._limit:
-            lines.append(self._rest[: self._limit + 1])
+            lines.append(bytes(self._rest[: self._limit + 1]))
         return lines

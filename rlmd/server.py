@@ -16,25 +16,24 @@ from typing import TYPE_CHECKING, Protocol, assert_never
 import trio
 
 from rlmd import __version__, peer, protocol, replies, status
-from rlmd.config import ConfigError
 from rlmd.core import orders
 from rlmd.core.ledger import Answer
-from rlmd.core.model import Notice, Step, Use
+from rlmd.core.model import Use
 from rlmd.protocol import rfc3339
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from rlmd.core.ledger import Ledger
-    from rlmd.core.model import Receipt
+    from rlmd.core.model import Receipt, Step
     from rlmd.outbox import Outbox
     from rlmd.timers import Timers
 
 log = logging.getLogger(__name__)
 
 CHUNK = 64 * 1024
-EVENTS_WAITING = 256
-"""Events that wait for a subscriber that does not read; then its connection is closed."""
+UNREAD = 1024 * 1024
+"""Bytes that wait for a subscriber that does not read; then its connection is closed."""
 
 
 class Host(Protocol):
@@ -48,8 +47,8 @@ class Host(Protocol):
     def settings(self) -> protocol.Settings:
         """Return the `[agent]` table."""
 
-    def reload(self) -> str:
-        """Read the configuration again; returns a sentence. Raises `ConfigError`, keeping what was in force."""
+    def reload(self) -> Step:
+        """Read the configuration again and tell; `config_error` says whether what was in force stays."""
 
     def shutdown(self) -> None:
         """Begin to drain and exit."""
@@ -60,18 +59,45 @@ class Connection:
 
     def __init__(self, stream: trio.SocketStream, nursery: trio.Nursery) -> None:
         self.stream = stream
-        self.nursery = nursery
         self.leases: set[str] = set()
         self.agent: protocol.Agent | None = None
         self.events: frozenset[str] = frozenset()
-        self.outgoing: trio.MemorySendChannel[bytes] | None = None
-        """Once it listens to events: replies and events leave in turn through one task."""
+        self.listens = False
+        """It has subscribed: replies and events wait in `unsent` for their turn."""
+        self.unsent = bytearray()
         self.broken = False
         """A handler failed: its conversation ends after this reply."""
+        self._nursery = nursery
+        self._something = trio.Event()
+        self._turn = trio.Lock()
 
-    def close(self) -> None:
-        """End the conversation."""
-        self.nursery.cancel_scope.cancel()
+    def subscribe(self, events: frozenset[str]) -> None:
+        """Have events of these kinds sent from now on."""
+        self.events = events
+        if not self.listens:
+            self.listens = True
+            self._nursery.start_soon(self._send_events)
+
+    def tell(self, line: bytes) -> None:
+        """Send an event in its turn. A client that leaves too much unread is let go."""
+        self.unsent += line
+        self._something.set()
+        if len(self.unsent) > UNREAD:
+            log.warning("a subscriber does not read its events: its connection is closed")
+            self._nursery.cancel_scope.cancel()
+
+    async def send_unsent(self) -> None:
+        """Send what waits, in order."""
+        async with self._turn:
+            if self.unsent:
+                data, self.unsent = bytes(self.unsent), bytearray()
+                await self.stream.send_all(data)
+
+    async def _send_events(self) -> None:
+        while True:
+            await self._something.wait()
+            self._something = trio.Event()
+            await self.send_unsent()
 
 
 class Server:
@@ -84,26 +110,22 @@ class Server:
         self._host = host
         self._clock = clock
         self._connections: set[Connection] = set()
+        self._draining = False
         self._random = random.Random()  # noqa: S311  (it spreads returns over time, it hides nothing)
 
     def drain(self) -> None:
         """Take nothing new in: each conversation ends once what has arrived is answered."""
+        self._draining = True
         for connection in self._connections:
-            with contextlib.suppress(OSError):
-                connection.stream.socket.shutdown(trio.socket.SHUT_RD)
+            _take_no_more(connection)
 
     def publish(self, event: protocol.Event) -> None:
-        """Hand an event to everyone who listens to its kind. One who does not read is let go."""
+        """Hand an event to everyone who listens to its kind."""
         line: bytes | None = None
         for connection in self._connections:
-            if connection.outgoing is None or event.event not in connection.events:
-                continue
-            line = line or protocol.encode(event)
-            try:
-                connection.outgoing.send_nowait(line)
-            except trio.WouldBlock:
-                log.warning("a subscriber does not read its events: its connection is closed")
-                connection.close()
+            if event.event in connection.events:
+                line = line or protocol.encode(event)
+                connection.tell(line)
 
     async def serve(self, stream: trio.SocketStream) -> None:
         """Hold one conversation. A bug in a handler ends the connection, not the daemon."""
@@ -118,11 +140,15 @@ class Server:
             async with stream, trio.open_nursery() as nursery:
                 connection = Connection(stream, nursery)
                 self._connections.add(connection)
+                if self._draining:
+                    _take_no_more(connection)
                 try:
                     await self._converse(connection)
                 finally:
                     self._connections.discard(connection)
-                    self._outbox.settle([self._ledger.release(connection.leases, self._clock())])
+                    self._outbox.add(self._ledger.release(connection.leases, self._clock()))
+                    self._outbox.settle()
+                    self._timers.poke()
                 nursery.cancel_scope.cancel()
         except* (trio.BrokenResourceError, trio.ClosedResourceError):
             log.debug("a client went away")
@@ -134,9 +160,11 @@ class Server:
         stream = connection.stream
         while data := await stream.receive_some(CHUNK):
             whole = lines.feed(data)
+            waiting = len(connection.unsent)
             answers = self._answer(whole, connection)
-            if connection.outgoing is not None:
-                await connection.outgoing.send(answers)
+            if connection.listens:
+                connection.unsent[waiting:waiting] = answers  # before the events that they led to
+                await connection.send_unsent()
             elif answers:
                 await stream.send_all(answers)
             if connection.broken or (whole and len(whole[-1]) > protocol.MAX_LINE):
@@ -144,25 +172,30 @@ class Server:
 
     def _answer(self, lines: list[bytes], connection: Connection) -> bytes:
         """Handle the lines of a chunk: one transaction, and the bytes of all replies."""
-        steps: list[Step] = []
         answers: list[protocol.AnyReply] = []
+        lasting: set[int] = set()
         for line in lines:
             try:
-                answers.append(self._handle(protocol.decode(line), connection, steps))
+                request = protocol.decode(line)
             except protocol.BadRequestError as error:
                 answers.append(error.reply)
+                continue
+            if isinstance(request, _LASTING):
+                lasting.add(len(answers))
+            try:
+                answers.append(self._handle(request, connection))
             except Exception:
                 log.exception("a request failed; please report this")
-                answers.append(_BUG)
+                answers.append(protocol.Error(id=request.id, code="internal", message=_BUG))
                 connection.broken = True
                 break
-        if steps and not self._outbox.settle(steps):
-            answers = [_not_durable(r) if isinstance(r, protocol.Recorded) else r for r in answers]
+        if not self._outbox.settle():
+            answers = [_not_durable(reply) if n in lasting else reply for n, reply in enumerate(answers)]
         self._timers.poke()
         return b"".join(map(protocol.encode, answers))
 
     def _handle(  # noqa: C901, PLR0912  (one match over every message; a branch is a line or two)
-        self, request: protocol.AnyRequest, connection: Connection, steps: list[Step]
+        self, request: protocol.AnyRequest, connection: Connection
     ) -> protocol.AnyReply:
         now = self._clock()
         book = self._ledger.book
@@ -170,11 +203,11 @@ class Server:
         try:
             match request:
                 case protocol.Acquire():
-                    return self._acquire(request, connection, now, steps)
+                    return self._acquire(request, connection, now)
                 case protocol.Report():
-                    return self._report(request, connection, now, steps)
+                    return self._report(request, connection, now)
                 case protocol.UsageReport():
-                    return self._usage(request, now, steps)
+                    return self._usage(request, now)
                 case protocol.Hello():
                     return self._hello(request, connection, now)
                 case protocol.StatusQuery():
@@ -201,7 +234,7 @@ class Server:
                 case protocol.Subscribe():
                     return self._subscribe(request, connection)
                 case protocol.Reload():
-                    return self._reload(id_, now, steps)
+                    return self._reload(id_)
                 case protocol.Shutdown():
                     self._host.shutdown()
                     return protocol.Done(id=id_, message="rlmd is stopping")
@@ -209,16 +242,16 @@ class Server:
                     return protocol.Pong(id=id_)
                 case _:
                     assert_never(request)
+        except protocol.BadRequestError as error:
+            return error.reply
         except orders.UnknownNameError as error:
             return protocol.Error(id=id_, code="not_found", message=str(error))
         except sqlite3.Error as error:
             return protocol.Error(id=id_, code="unavailable", message=f"The state cannot be read now: {error}.")
-        steps.append(step)
+        self._outbox.add(step)
         return protocol.Done(id=id_, message=step.notices[-1].message)
 
-    def _acquire(
-        self, request: protocol.Acquire, connection: Connection, now: float, steps: list[Step]
-    ) -> protocol.AnyReply:
+    def _acquire(self, request: protocol.Acquire, connection: Connection, now: float) -> protocol.AnyReply:
         step = self._ledger.acquire(
             request.provider,
             request.model,
@@ -228,16 +261,13 @@ class Server:
             dry_run=request.dry_run,
             estimate=request.estimate,
         )
-        if step.facts or step.receipts or step.notices:
-            steps.append(step)
+        self._outbox.add(step)
         decision = step.reply
         if isinstance(decision, Use) and decision.lease is not None:
             connection.leases.add(decision.lease)
         return replies.decided(decision, request.id, now)
 
-    def _report(
-        self, request: protocol.Report, connection: Connection, now: float, steps: list[Step]
-    ) -> protocol.AnyReply:
+    def _report(self, request: protocol.Report, connection: Connection, now: float) -> protocol.AnyReply:
         step = self._ledger.report(
             request.provider,
             request.model,
@@ -252,12 +282,12 @@ class Server:
             retry=request.retry,
             receipt=self._remembered(request.lease),
         )
-        steps.append(step)
+        self._outbox.add(step)
         if request.lease is not None and request.outcome != "accepted":
             connection.leases.discard(request.lease)
         return replies.recorded(step.reply, request.id, now)
 
-    def _usage(self, request: protocol.UsageReport, now: float, steps: list[Step]) -> protocol.AnyReply:
+    def _usage(self, request: protocol.UsageReport, now: float) -> protocol.AnyReply:
         if request.lease is None and (request.provider is None or request.model is None):
             message = 'usage: give the "lease", or the "provider" and the "model".'
             return protocol.Error(id=request.id, code="bad_request", message=message)
@@ -269,7 +299,7 @@ class Server:
             model=request.model or "",
             receipt=self._remembered(request.lease),
         )
-        steps.append(step)
+        self._outbox.add(step)
         return replies.recorded(step.reply, request.id, now)
 
     def _remembered(self, lease: str | None) -> Receipt | None:
@@ -319,39 +349,49 @@ class Server:
         )
 
     def _subscribe(self, request: protocol.Subscribe, connection: Connection) -> protocol.Subscribed:
-        connection.events = frozenset(request.events or protocol.EVENTS)
-        if connection.outgoing is None:
-            connection.outgoing, incoming = trio.open_memory_channel[bytes](EVENTS_WAITING)
-            connection.nursery.start_soon(_send_in_turn, connection.stream, incoming)
+        connection.subscribe(frozenset(protocol.EVENTS if request.events is None else request.events))
         return protocol.Subscribed(id=request.id, events=sorted(connection.events))
 
-    def _reload(self, id_: protocol.Id, now: float, steps: list[Step]) -> protocol.AnyReply:
-        try:
-            message = self._host.reload()
-        except ConfigError as error:
-            text = f"{error} The daemon keeps the configuration it has."
-            steps.append(Step(notices=[Notice("config", now, text)]))
-            return protocol.Error(id=id_, code="bad_request", message=text)
-        steps.append(Step(notices=[Notice("config", now, message)]))
+    def _reload(self, id_: protocol.Id) -> protocol.AnyReply:
+        step = self._host.reload()
+        self._outbox.add(step)
+        message = step.notices[-1].message
+        if self._host.config_error is not None:
+            return protocol.Error(id=id_, code="bad_request", message=message)
         return protocol.Done(id=id_, message=message)
 
 
-_BUG = protocol.Error(
-    code="internal",
-    message="rlmd has a bug here; its log has the details (rlmctl paths). This connection is closed.",
+_BUG = "rlmd has a bug here; its log has the details (rlmctl paths). This connection is closed."
+
+
+def _take_no_more(connection: Connection) -> None:
+    with contextlib.suppress(OSError):
+        connection.stream.socket.shutdown(trio.socket.SHUT_RD)
+
+
+_LASTING = (
+    protocol.Report,
+    protocol.UsageReport,
+    protocol.Reset,
+    protocol.CooldownOrder,
+    protocol.Enable,
+    protocol.Disable,
+    protocol.Pin,
 )
+"""What is known for ever once it is acknowledged."""
 
 
-async def _send_in_turn(stream: trio.SocketStream, lines: trio.MemoryReceiveChannel[bytes]) -> None:
-    async for line in lines:
-        await stream.send_all(line)
-
-
-def _not_durable(reply: protocol.Recorded) -> protocol.Error:
-    message = (
-        "The report is counted in memory and the disk does not take it: send it again with the same lease later. "
-        "See `rlmctl doctor`."
-    )
+def _not_durable(reply: protocol.AnyReply) -> protocol.AnyReply:
+    match reply:
+        case protocol.Recorded():
+            message = (
+                "The report is counted in memory and the disk does not take it: send it again with the same lease "
+                "later. See `rlmctl doctor`."
+            )
+        case protocol.Done():
+            message = f"{reply.message}, but only until rlmd ends: the disk does not take it. See `rlmctl doctor`."
+        case _:
+            return reply
     return protocol.Error(id=reply.id, code="not_durable", message=message)
 
 

@@ -4,25 +4,29 @@ from __future__ import annotations
 
 import os
 import socket
-import stat
+from contextlib import suppress
 
 LISTEN_FDS_START = 3
 
 
+class HandoverError(Exception):
+    """What the service manager handed over is no socket that can be served; the message says where to look."""
+
+
 def notify(state: str) -> None:
-    """Tell systemd a state such as `READY=1`; without systemd, or to an address we cannot reach, nothing."""
+    """Tell systemd a state such as `READY=1`; without systemd, or where it does not listen, nothing."""
     address = os.environ.get("NOTIFY_SOCKET", "")
     if address[:1] not in {"/", "@"}:
         return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as channel:
-        channel.connect("\0" + address[1:] if address[0] == "@" else address)
-        channel.sendall(state.encode())
+    with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
+        channel.setblocking(False)
+        channel.sendto(state.encode(), "\0" + address[1:] if address[0] == "@" else address)
 
 
 def watchdog_period() -> float | None:
     """Seconds between signs of life, half of what systemd allows; None where it does not ask."""
     usec, pid = os.environ.get("WATCHDOG_USEC", ""), os.environ.get("WATCHDOG_PID")
-    if not usec.isdigit() or (pid and pid != str(os.getpid())):
+    if not usec.isdigit() or int(usec) == 0 or (pid and pid != str(os.getpid())):
         return None
     return int(usec) / 1e6 / 2
 
@@ -30,18 +34,25 @@ def watchdog_period() -> float | None:
 def handed_over() -> socket.socket | None:
     """The listening socket that systemd opened for us, if it did; its variables are taken out of the environment.
 
-    Raises RuntimeError for something that is no Unix stream socket.
+    Raises `HandoverError`.
     """
-    mine = os.environ.get("LISTEN_PID") == str(os.getpid())
-    count = int(os.environ.get("LISTEN_FDS", "0")) if mine else 0
+    pid, count = os.environ.get("LISTEN_PID"), os.environ.get("LISTEN_FDS", "")
     for name in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"):
         os.environ.pop(name, None)
-    if count == 0:
+    if pid != str(os.getpid()) or count in {"", "0"}:
         return None
-    if not stat.S_ISSOCK(os.fstat(LISTEN_FDS_START).st_mode):
-        raise RuntimeError("the descriptor that was handed over is no socket: look at rlmd.socket")
-    os.set_inheritable(LISTEN_FDS_START, False)
-    listener = socket.socket(fileno=LISTEN_FDS_START)
-    if (listener.family, listener.type) != (socket.AF_UNIX, socket.SOCK_STREAM):
-        raise RuntimeError("rlmd.socket must be ListenStream= on a path")
-    return listener
+    try:
+        os.set_inheritable(LISTEN_FDS_START, False)
+        handed = socket.socket(fileno=LISTEN_FDS_START)
+    except OSError as error:
+        raise HandoverError(f"{_WRONG_UNIT} It is no socket ({error.strerror}).") from None
+    if (handed.family, handed.type) != (socket.AF_UNIX, socket.SOCK_STREAM):
+        handed.close()
+        raise HandoverError(f"{_WRONG_UNIT} It is no Unix stream socket.")
+    if not handed.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+        handed.close()
+        raise HandoverError(f"{_WRONG_UNIT} It is one connection: take Accept=yes out.")
+    return handed
+
+
+_WRONG_UNIT = "The service manager handed over something else than the listening socket of rlmd.socket."

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from rlmd import protocol
 from rlmd.core.orders import UnknownNameError
-from rlmd.core.route import Ask, Counter, Target, refuse
+from rlmd.core.route import Ask, Counter, Target, clock, refuse
 from rlmd.protocol import rfc3339
 
 if TYPE_CHECKING:
@@ -71,7 +71,8 @@ def explained(
             )
         )
     winner = choice.target
-    when = f" before {rfc3339(choice.retry_at)}" if choice.retry_at is not None else ", and waiting will not help"
+    zone = ledger.book.policy.zone
+    when = ", and waiting will not help" if choice.retry_at is None else f" before {clock(choice.retry_at, now, zone)}"
     return protocol.Explained(
         id=id_,
         model=model,

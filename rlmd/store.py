@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 RECEIPTS_KEPT = 48 * 3600.0
 """Seconds for which a lease's receipt is kept (the policy's 48 h), so that a late duplicate counts once."""
 EVENTS_KEPT = 90 * 86400.0
+BUSY = 0.02
+"""Seconds to wait for a database that somebody else has locked: nobody gets an answer in the meantime."""
 PRUNE_STEP = 500
 """Rows removed at a time: pruning never holds up a decision."""
 
@@ -50,29 +53,40 @@ class Store:
     def __init__(self, path: Path) -> None:
         """Open or create the file, readable by its owner only, and bring its schema up to date.
 
-        Raises `StoreError`.
+        Raises `StoreError`; a file of a newer schema is then as it was.
         """
         self.path = path
         try:
+            self._refuse_newer()
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
             path.chmod(0o600)
-            self._db = sqlite3.connect(path, isolation_level=None, timeout=0.2)
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=NORMAL")
-            self._migrate()
+            self._db = sqlite3.connect(path, isolation_level=None, timeout=BUSY)
+            try:
+                self._db.execute("PRAGMA journal_mode=WAL")
+                self._db.execute("PRAGMA synchronous=NORMAL")
+                self._migrate()
+            except sqlite3.Error:
+                self._db.close()
+                raise
         except (OSError, sqlite3.Error) as error:
             raise StoreError(
                 f"The state in {path} cannot be used: {error}. "
                 "Free or repair the disk; or move the file away (rlmd then starts with an empty one)."
             ) from error
 
-    def _migrate(self) -> None:
-        version: int = self._db.execute("PRAGMA user_version").fetchone()[0]
+    def _refuse_newer(self) -> None:
+        if not self.path.exists():
+            return
+        with closing(sqlite3.connect(f"{self.path.as_uri()}?mode=ro", uri=True, timeout=BUSY)) as db:
+            version = _version(db)
         if version > len(MIGRATIONS):
             raise StoreError(
                 f"{self.path} was written by a newer rlmd (schema {version}, this one knows {len(MIGRATIONS)}). "
                 "Nothing was changed. Install that version again, or move the file away to start afresh."
             )
+
+    def _migrate(self) -> None:
+        version = _version(self._db)
         for number, script in enumerate(MIGRATIONS[version:], version + 1):
             self._db.executescript(f"BEGIN IMMEDIATE; {script} PRAGMA user_version = {number}; COMMIT;")
 
@@ -118,7 +132,7 @@ class Store:
             for event in events:
                 execute("INSERT INTO event (at, row) VALUES (?, ?)", event)
             execute("COMMIT")
-        except sqlite3.Error:
+        except BaseException:
             if self._db.in_transaction:
                 execute("ROLLBACK")
             raise
@@ -136,3 +150,8 @@ class Store:
     def close(self) -> None:
         """Fold the log into the file and let go of it."""
         self._db.close()
+
+
+def _version(db: sqlite3.Connection) -> int:
+    found: int = db.execute("PRAGMA user_version").fetchone()[0]
+    return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 import trio
@@ -12,10 +13,10 @@ if TYPE_CHECKING:
     from rlmd.core.ledger import Ledger
     from rlmd.outbox import Outbox
 
+log = logging.getLogger(__name__)
+
 LONGEST_SLEEP = 30.0
 """Seconds slept at most towards a deadline: trio's clock stops in suspend, and the wall clock may step."""
-RETRY = 5.0
-"""Seconds between attempts to write what the disk did not take."""
 
 
 class Timers:
@@ -44,14 +45,13 @@ class Timers:
                 with trio.move_on_after(min(LONGEST_SLEEP, max(0.0, self._until - self._clock()))):
                     await self._sooner.wait()
             self._sooner = trio.Event()
-            now = self._clock()
-            at = self._deadline()
-            if at is not None and at <= now:
-                self._outbox.settle([self._ledger.roll(now)])
+            try:
+                self._outbox.add(self._ledger.roll(self._clock()))
+                self._outbox.settle()
+            except Exception:
+                log.exception("what has ended cannot be announced; please report this")
+                await trio.sleep(LONGEST_SLEEP)
 
     def _deadline(self) -> float | None:
-        at = self._ledger.next_deadline()
-        if self._outbox.durable:
-            return at
-        retry = self._clock() + RETRY
-        return retry if at is None else min(at, retry)
+        deadlines = (self._ledger.next_deadline(), self._outbox.retry_at)
+        return min((at for at in deadlines if at is not None), default=None)

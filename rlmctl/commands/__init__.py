@@ -67,4 +67,5 @@ def print_json(value: Any) -> None:
 
 def say(message: str) -> None:
     """Tell the person something that is no result."""
+    sys.stdout.flush()  # what was said before comes before
     print(message, file=sys.stderr)

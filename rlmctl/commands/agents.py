@@ -80,8 +80,8 @@ def _project(args: Namespace) -> Path | None:
 
 def _refuse_services(args: Namespace) -> None:
     if args.what in SERVICES:
-        message = f"rlmctl cannot set up {args.what} yet; it runs the daemon without a service manager."
-        raise CommandError(message, "rlmctl start")
+        message = f"rlmctl cannot set up {args.what} yet; docs/services.md says how to do it by hand."
+        raise CommandError(message, "rlmctl start  (runs the daemon without a service manager)")
 
 
 def _report(args: Namespace, lines: list[str]) -> int:

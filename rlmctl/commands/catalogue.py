@@ -33,6 +33,7 @@ COMMANDS = {
     "Configuration": {
         "config": ("configuration", "check or show the configuration, or say where it is"),
         "reload": ("act", "have the daemon read the configuration again"),
+        "simulate": ("simulate", "where a load would go under a configuration"),
         "paths": ("configuration", "where configuration, state, socket and log are"),
     },
     "Installation": {

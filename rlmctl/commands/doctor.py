@@ -90,8 +90,8 @@ def _socket(paths: Paths) -> Iterator[Check]:
     directory = paths.socket.parent
     try:
         above, found = directory.stat(), paths.socket.lstat()
-    except FileNotFoundError:
-        return  # without a daemon there is none, and the next check says so
+    except (FileNotFoundError, PermissionError):
+        return  # there is no daemon, or no way to it: the checks before and after say so
     except OSError as error:
         yield Check(name, "wrong", f"{paths.socket}: {error.strerror}", _elsewhere("RLMD_SOCKET"))
         return
@@ -113,7 +113,7 @@ def _daemon(paths: Paths) -> Iterator[Check]:
         with connect(paths) as client:
             daemon: dict[str, Any] = client.request("status")["daemon"]
     except (DaemonUnreachableError, CommandError) as error:
-        yield Check(name, "wrong", str(error), error.mend)
+        yield Check(name, "wrong", str(error), error.mend if error.mend != "rlmctl doctor" else "see above")
         return
     yield Check(name, "ok", f"process {daemon['pid']} answers, agents connected: {daemon['agents']}")
     ours, theirs = __version__, daemon["version"]

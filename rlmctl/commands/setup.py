@@ -66,7 +66,7 @@ def _configure(paths: Paths, args: Namespace) -> bool:
         providers = len(read().policy.providers)
         say(f"✓ configuration  {paths.config} is there ({providers} providers) and stays as it is")
         return False
-    found = discovery.look(Path.cwd(), os.environ)
+    found = _look()
     for problem in found.problems:
         say(f"! {problem}")
     text = compose(found)
@@ -100,7 +100,10 @@ def _install_shim(paths: Paths, args: Namespace) -> list[str]:
 
 def _say_what_next(paths: Paths, providers: list[str], *, with_agent: bool) -> None:
     say("")
-    if not providers:
+    known = [] if providers else [name for name, models in _look().providers.items() if models]
+    if known:
+        say(f"Next: OpenCode has {', '.join(known)} now. To take them over: rm {paths.config} && rlmctl setup")
+    elif not providers:
         say(f"Next: name your providers in {paths.config} (it holds an example), then: rlmctl reload")
     elif len(providers) == 1:
         say(f"Next: add a second provider to {paths.config}, so that there is one to switch to: rlmctl reload")
@@ -109,6 +112,10 @@ def _say_what_next(paths: Paths, providers: list[str], *, with_agent: bool) -> N
     if with_agent:
         say("Start OpenCode as always, and anew if it runs. In it, /rate_limit_status shows this status.")
     say("Whenever something seems wrong: rlmctl doctor")
+
+
+def _look() -> discovery.Found:
+    return discovery.look(Path.cwd(), os.environ)
 
 
 def _is_asking() -> bool:

@@ -8,6 +8,7 @@ its `behave` says. Owns nothing beyond its own port, which is one of 127.0.0.1 a
 from __future__ import annotations
 
 import json
+import re
 import threading
 import time
 from collections import deque
@@ -28,6 +29,7 @@ TOKENS_IN, TOKENS_OUT = 100, 20
 """What every answer costs."""
 TITLE = "Generate a title"
 """How OpenCode begins the request for a session's title."""
+SIGNATURE = re.compile(r'"signature": "([^"]*)"')
 
 
 class Refusal(NamedTuple):
@@ -62,6 +64,8 @@ class Request(NamedTuple):
     key: str
     headers: dict[str, str]
     roles: tuple[str, ...]
+    signatures: list[str]
+    """Of thoughts in earlier answers: a provider takes only its own."""
     at: float
     """Epoch seconds."""
 
@@ -72,6 +76,8 @@ class Answer(NamedTuple):
     text: str
     tool: str | None = None
     arguments: Json | None = None
+    signature: str | None = None
+    """Of a thought that goes before the text, on the Anthropic wire."""
 
 
 class Providers:
@@ -153,8 +159,11 @@ class _Handler(BaseHTTPRequestHandler):
         headers = {name.lower(): value for name, value in self.headers.items()}
         key = headers.get("x-api-key") or headers.get("authorization", "").removeprefix("Bearer ")
         roles = tuple(str(message.get("role")) for message in messages)
+        signatures = SIGNATURE.findall(json.dumps(messages))
         model = str(body.get("model"))
-        self.server.providers.note(Request(provider, wire, model, title, behaviour, key, headers, roles, time.time()))
+        self.server.providers.note(
+            Request(provider, wire, model, title, behaviour, key, headers, roles, signatures, time.time())
+        )
         answer = Answer("A title") if title else _answer(provider, model, wire, body)
         self._respond(wire, behaviour, model, answer, streamed=bool(body.get("stream")))
 
@@ -201,7 +210,10 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def _answer(provider: str, model: str, wire: Wire, body: Json) -> Answer:
-    """Answer the newest prompt: USE_TOOL in it wants one step of work, USE_TOOL2 two, USE_TASK a sub-agent."""
+    """Answer the newest prompt.
+
+    USE_TOOL in it wants one step of work, USE_TOOL2 two, USE_TASK a sub-agent, THINK a thought before the text.
+    """
     messages: list[Json] = body.get("messages", [])
     newest = max((at for at, message in enumerate(messages) if _is_prompt(message)), default=0)
     prompt = json.dumps(messages[newest:][:1])
@@ -218,7 +230,8 @@ def _answer(provider: str, model: str, wire: Wire, body: Json) -> Answer:
     if "task" in tools and "USE_TASK" in prompt and not results:
         task = {"description": "a part of the work", "prompt": "say hello", "subagent_type": "general"}
         return Answer("", "task", task)
-    return Answer(f"Hello from {provider}, model {model}, after {results} results")
+    signature = f"signed by {provider}" if "THINK" in prompt else None
+    return Answer(f"Hello from {provider}, model {model}, after {results} results", signature=signature)
 
 
 def _is_prompt(message: Json) -> bool:
@@ -254,16 +267,22 @@ def _anthropic_events(model: str, answer: Answer) -> Iterator[Json]:
     usage = {"input_tokens": TOKENS_IN, "output_tokens": 1}
     message = {"id": _new_id("msg"), "type": "message", "role": "assistant", "model": model, "content": []}
     yield {"type": "message_start", "message": {**message, "stop_reason": None, "usage": usage}}
-    if answer.tool:
-        block: Json = {"type": "tool_use", "id": _new_id("toolu"), "name": answer.tool, "input": {}}
-        delta = {"type": "input_json_delta", "partial_json": json.dumps(answer.arguments)}
-    else:
-        block = {"type": "text", "text": ""}
-        delta = {"type": "text_delta", "text": answer.text}
-    yield {"type": "content_block_start", "index": 0, "content_block": block}
     yield {"type": "ping"}
-    yield {"type": "content_block_delta", "index": 0, "delta": delta}
-    yield {"type": "content_block_stop", "index": 0}
+    blocks: list[tuple[Json, list[Json]]] = []
+    if answer.signature:
+        thought = [{"type": "thinking_delta", "thinking": "Hm."}]
+        signature = [{"type": "signature_delta", "signature": answer.signature}]
+        blocks.append(({"type": "thinking", "thinking": "", "signature": ""}, thought + signature))
+    if answer.tool:
+        call = {"type": "tool_use", "id": _new_id("toolu"), "name": answer.tool, "input": {}}
+        blocks.append((call, [{"type": "input_json_delta", "partial_json": json.dumps(answer.arguments)}]))
+    else:
+        blocks.append(({"type": "text", "text": ""}, [{"type": "text_delta", "text": answer.text}]))
+    for index, (block, deltas) in enumerate(blocks):
+        yield {"type": "content_block_start", "index": index, "content_block": block}
+        for delta in deltas:
+            yield {"type": "content_block_delta", "index": index, "delta": delta}
+        yield {"type": "content_block_stop", "index": index}
     stop = {"stop_reason": "tool_use" if answer.tool else "end_turn", "stop_sequence": None}
     yield {"type": "message_delta", "delta": stop, "usage": {"output_tokens": TOKENS_OUT}}
     yield {"type": "message_stop"}

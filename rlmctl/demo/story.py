@@ -11,6 +11,8 @@ import sys
 import time
 from typing import TYPE_CHECKING, Protocol
 
+from rich.table import Table
+
 from rlmctl.client import DaemonRefusedError, DaemonUnreachableError
 from rlmctl.demo import opencode_home
 from rlmctl.demo.providers import Providers
@@ -107,7 +109,7 @@ class Story:
         self._title("The next turn does not even ask anthropic.")
         self._turn("Rename the module.", asks=["openrouter"])
 
-        self._title("openrouter has reached the hourly limit you set. No error: the next one serves.")
+        self._title("openrouter is at the hourly limit you set. No error: the next one serves.")
         self._turn("Write the changelog.", asks=["bedrock"])
         self._notice("exhausted")
         self._notice("switched")
@@ -122,7 +124,7 @@ class Story:
         self._stage.start()
         after = self._stage.status()
         self._expect(after, before, "status after the restart")
-        self._screen.print("   status      the same, to the letter", style="green")
+        self._line("status", "the same, to the letter", "green")
         self._turn("Thank you.", asks=["bedrock"])
 
     def _title(self, text: str) -> None:
@@ -134,12 +136,12 @@ class Story:
         before = len(self._providers.requests)
         answer = self._agent.turn(prompt).partition(", after")[0]
         asked = [request for request in self._providers.requests[before:] if not request.title]
-        self._screen.print(f"   you         {prompt}")
+        self._line("you", prompt)
         for request in asked:
             fine = request.behaviour == "ok"
             said = "200 OK" if fine else f"429 Too Many Requests, retry-after: {request.behaviour.partition(':')[2]}"
-            self._screen.print(f"   {request.provider:<12}{said}", style="green" if fine else "red")
-        self._screen.print(f"   agent       {answer}")
+            self._line(request.provider, said, "green" if fine else "red")
+        self._line("agent", answer)
         self._expect([request.provider for request in asked], list(asks), "providers asked")
         self._expect(f"Hello from {asks[-1]}" in answer, True, f"an answer of {asks[-1]}")
 
@@ -148,7 +150,15 @@ class Story:
         with self._stage.connect() as daemon:
             told = [told["message"] for told in daemon.request("log")["events"] if told["event"] == event]
         self._expect(bool(told), True, f"a notice of the kind {event!r}")
-        self._screen.print(f"   notice      {told[-1]}", style="yellow")
+        self._line("notice", told[-1], "yellow")
+
+    def _line(self, who: str, said: str, style: str = "") -> None:
+        """Print one line; what does not fit goes on below its own beginning."""
+        grid = Table.grid()
+        grid.add_column(width=15)
+        grid.add_column()
+        grid.add_row(f"   {who}", said, style=style)
+        self._screen.print(grid)
 
     def _show(self, text: str) -> None:
         for line in text.splitlines():
@@ -165,8 +175,8 @@ def tell(program: str | None, screen: Console) -> bool:
     agents = OpenCode if program else StandIn
     # The second turn's answer and all of the third use it up.
     config = CONFIG % (1 + agents.requests_a_turn)
-    who = "the real OpenCode" if program else "a small stand-in for an agent"
-    screen.print(f"A real daemon, {who}, three providers on loopback. No key, nothing of yours.")
+    who = "the real OpenCode" if program else "a stand-in for an agent"
+    screen.print(f"A real daemon, {who}, three providers on loopback; no key.")
     try:
         with Providers() as providers, Stage(config) as stage:
             if program:

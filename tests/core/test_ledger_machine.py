@@ -14,6 +14,7 @@ from rlmd.core.counting import LEASE
 from rlmd.core.model import Use, Wait
 
 if TYPE_CHECKING:
+    from rlmd.core.model import Purpose
     from rlmd.core.route import Target
 
 NAMES = st.sampled_from(["a", "b", "c"])
@@ -50,7 +51,9 @@ class LedgerMachine(RuleBasedStateMachine):
         estimate=ESTIMATES,
         dry_run=st.booleans(),
     )
-    def acquire(self, asked: str, session: str | None, purpose: str, estimate: int | None, *, dry_run: bool) -> object:
+    def acquire(
+        self, asked: str, session: str | None, purpose: Purpose, estimate: int | None, *, dry_run: bool
+    ) -> object:
         room, tried = self.room(), self.being_tried()
         decision = self.story.ask(asked, session, purpose=purpose, estimate=estimate, dry_run=dry_run)
         if isinstance(decision, Wait):
@@ -70,7 +73,7 @@ class LedgerMachine(RuleBasedStateMachine):
         return decision
 
     def holds_at_the_time_it_names(
-        self, wait: Wait, asked: str, session: str | None, purpose: str, estimate: int | None
+        self, wait: Wait, asked: str, session: str | None, purpose: Purpose, estimate: int | None
     ) -> None:
         if wait.retry_at is None:
             assert all(r.until is None for r in wait.refusals)

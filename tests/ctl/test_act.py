@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from conftest import MODEL
+
+from ctl.person import MODEL
 
 if TYPE_CHECKING:
-    from conftest import Daemon
+    from ctl.person import Daemon
 
 
 def provider(daemon: Daemon, name: str) -> dict[str, Any]:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import io
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from rich.console import Console
 
 from rlmctl.demo import story
+from rlmctl.demo.opencode_home import find_opencode
 from rlmctl.demo.providers import Providers
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from conftest import Daemon, Place
+    from ctl.person import Daemon, Place
 
 
 def test_it_tells_the_story_and_touches_nothing(place: Place) -> None:
@@ -92,13 +93,17 @@ def test_an_opencode_that_cannot_be_run(place: Place) -> None:
     assert "This did not happen as told" in run.stdout
 
 
+def opencode_program() -> str | None:
+    """Return the OpenCode to test with: the person's, else the one that the shim's tests bring."""
+    brought = sorted(Path(__file__).parents[1].glob("shim/node_modules/opencode-*/bin/opencode"))
+    return find_opencode() or next((str(path) for path in brought if os.access(path, os.X_OK)), None)
+
+
 @pytest.mark.opencode
 def test_the_same_with_the_real_opencode(place: Place) -> None:
-    from rlmctl.demo.opencode_home import find_opencode
-
-    program = find_opencode()
+    program = opencode_program()
     if program is None:
-        pytest.skip("OpenCode is not here: npm install opencode-ai@1.18.33, and set OPENCODE_BIN to it")
+        pytest.skip("OpenCode is not here. To get it: npm ci --prefix tests/shim --ignore-scripts")
     run = place.ctl("demo", "--opencode", OPENCODE_BIN=program, PATH="/usr/local/bin:/usr/bin:/bin")
     assert run.returncode == 0, run.stdout
     assert "the real OpenCode" in run.stdout

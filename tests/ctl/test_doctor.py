@@ -6,12 +6,12 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
-from conftest import CONFIG
 
+from ctl.person import CONFIG
 from rlmd import __version__
 
 if TYPE_CHECKING:
-    from conftest import Daemon, Place
+    from ctl.person import Daemon, Place
 
 
 def wrong(place: Place, **environ: str) -> dict[str, tuple[str, str]]:

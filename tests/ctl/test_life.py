@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 
 import psutil
 import pytest
-from conftest import MODEL
+
+from ctl.person import MODEL
 
 if TYPE_CHECKING:
-    from conftest import Daemon, Place
+    from ctl.person import Daemon, Place
 
 
 def test_start_answers_and_belongs_to_no_terminal(place: Place) -> None:

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from conftest import MODEL
+
+from ctl.person import MODEL
 
 if TYPE_CHECKING:
-    from conftest import Daemon
+    from ctl.person import Daemon
 
 DATA = Path(__file__).parent.parent / "data"
 

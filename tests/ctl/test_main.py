@@ -13,7 +13,7 @@ from rlmctl.commands.catalogue import COMMANDS, SUMMARIES, find
 from rlmd import __version__
 
 if TYPE_CHECKING:
-    from conftest import Daemon, Place
+    from ctl.person import Daemon, Place
 
 
 def test_help_names_every_command_and_fits(place: Place) -> None:
@@ -83,6 +83,22 @@ def test_a_screen_without_our_letters_gets_question_marks(daemon: Daemon) -> Non
     run = daemon.ctl("status", "--plain", PYTHONIOENCODING="ascii")
     assert run.returncode == 0
     assert "anthropic: ? Available" in run.stdout
+
+
+def test_help_on_a_command(place: Place) -> None:
+    run = place.ctl("help", "cooldown")
+    assert (run.returncode, run.stderr) == (0, "")
+    assert run.stdout == place.ctl("cooldown", "--help").stdout
+    assert "such as 90s" in run.stdout
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="the XDG directories are Linux's")
+def test_without_variables_everything_is_below_the_home(place: Place) -> None:
+    run = place.ctl("paths", RLMD_CONFIG="", RLMD_STATE_DIR="")
+    assert run.stdout.splitlines()[:2] == [
+        f"config     {place.home}/.config/rlmd/config.toml",
+        f"state_dir  {place.home}/.local/state/rlmd",
+    ]
 
 
 def test_paths_for_people(place: Place) -> None:

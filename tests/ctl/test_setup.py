@@ -16,7 +16,7 @@ import pytest
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from conftest import Place
+    from ctl.person import Place
 
 OPENCODE = """{
   // what a person has
@@ -101,6 +101,17 @@ def test_a_configuration_under_a_running_daemon_is_taken_at_once(place: Place, o
     place.ctl("start")
     assert place.ctl("setup").returncode == 0
     assert [provider["id"] for provider in place.status()["providers"]] == ["anthropic", "openrouter"]
+
+
+def test_an_agent_that_was_configured_later_is_noticed(place: Place) -> None:
+    place.ctl("setup")
+    (place.home / "opencode.json").write_text('{"model": "anthropic/claude-sonnet-4-5"}')
+    run = place.ctl("setup")
+    assert run.returncode == 0
+    assert f"OpenCode has anthropic now. To take them over: rm {place.paths.config} && rlmctl setup" in run.stderr
+    place.paths.config.unlink()
+    assert place.ctl("setup").returncode == 0
+    assert [provider["id"] for provider in place.status()["providers"]] == ["anthropic"]
 
 
 def test_dry_run_shows_all_and_does_nothing(place: Place, opencode: Path) -> None:
@@ -211,4 +222,4 @@ def test_services_are_not_there_yet_and_it_says_so(place: Place, service: str) -
     run = place.ctl("install", service)
     assert run.returncode == 1
     assert f"cannot set up {service} yet" in run.stderr
-    assert "  mend: rlmctl start\n" in run.stderr
+    assert "  mend: rlmctl start" in run.stderr

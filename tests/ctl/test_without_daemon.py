@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from conftest import Daemon, Place
+    from ctl.person import Daemon, Place
 
 NEED_A_DAEMON = (
     "status",

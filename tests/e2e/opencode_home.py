@@ -70,6 +70,13 @@ def configuration(*providers: str, top: str = "", **limits: int) -> str:
     return text
 
 
+def pretend_types(directory: Path) -> None:
+    """Spare OpenCode the installation of its types into a configuration directory."""
+    (directory / "node_modules").mkdir()
+    (directory / "package.json").write_text(json.dumps(TYPES))
+    (directory / "package-lock.json").write_text(json.dumps({"packages": {"": TYPES}}))
+
+
 class Daemon:
     """A daemon of its own, in a directory whose name is short enough for a socket."""
 
@@ -83,14 +90,16 @@ class Daemon:
 
     def start(self) -> None:
         """Start it and wait until it answers."""
-        with (self.paths.config.parent / "daemon.log").open("ab") as log:
-            self.process = subprocess.Popen(
+        log_file = self.paths.config.parent / "daemon.log"
+        with log_file.open("ab") as log:
+            process = self.process = subprocess.Popen(
                 [sys.executable, "-m", "rlmd"],
                 env={"PATH": os.environ["PATH"], "LANG": "C.UTF-8", **self.environ},
                 stdout=log,
                 stderr=log,
             )
-        until(self._answers)
+        until(lambda: self._answers() or process.poll() is not None)
+        assert process.poll() is None, log_file.read_text()
 
     def _answers(self) -> bool:
         try:
@@ -151,10 +160,9 @@ class OpenCode:
         self.directory = directory
         self.project = directory / "project"
         self.config = directory / "config" / "opencode"
-        for folder in (self.project, self.config / "node_modules", directory / "home", directory / "tmp"):
+        for folder in (self.project, self.config, directory / "home", directory / "tmp"):
             folder.mkdir(parents=True)
-        (self.config / "package.json").write_text(json.dumps(TYPES))
-        (self.config / "package-lock.json").write_text(json.dumps({"packages": {"": TYPES}}))
+        pretend_types(self.config)
         (directory / "models.json").write_text("{}")
         self.environ = {
             "PATH": os.environ["PATH"],
@@ -172,7 +180,7 @@ class OpenCode:
     def configure(self, providers: Providers, default: str, **more: Any) -> None:
         """Write opencode.json: which provider a turn is meant for, and anything else."""
         size = {"context": 200_000, "output": 8_000}
-        model = {"tool_call": True, "limit": size, "cost": {"input": 1, "output": 2}}
+        model = {"tool_call": True, "reasoning": True, "limit": size, "cost": {"input": 1, "output": 2}}
         table = {
             name: {
                 "npm": wire,
@@ -252,9 +260,23 @@ class Server:
         answer = self._post(f"/session/{session}/message", {"parts": [{"type": "text", "text": prompt}]})
         return "".join(part["text"] for part in answer["parts"] if part["type"] == "text")
 
+    def command(self, session: str, name: str) -> None:
+        """Enter a slash command."""
+        self._post(f"/session/{session}/command", {"command": name, "arguments": ""})
+
+    def texts(self, session: str) -> list[str]:
+        """Return every text that a session shows."""
+        with urllib.request.urlopen(f"{self._url}/session/{session}/message", timeout=PATIENCE) as response:
+            messages = json.load(response)
+        return [part["text"] for message in messages for part in message["parts"] if part["type"] == "text"]
+
+    def abort(self, session: str) -> None:
+        """Stop what a session does, as a person's Escape."""
+        self._post(f"/session/{session}/abort", {})
+
     def _post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         headers = {"content-type": "application/json"}
         request = urllib.request.Request(self._url + path, json.dumps(body).encode(), headers)
         with urllib.request.urlopen(request, timeout=PATIENCE) as response:
-            answer: dict[str, Any] = json.load(response)
-            return answer
+            answer = json.loads(response.read() or b"{}")
+            return answer if isinstance(answer, dict) else {}

@@ -92,30 +92,31 @@ def test_two_limits_in_one_turn_lead_to_the_third_provider(
     assert daemon.counted() == {"A": (0, 1), "B": (0, 1), "C": (1, 0)}
 
 
-@pytest.mark.parametrize("behaviour", ["overloaded", "midover", "402", "529", "refuse"])
 def test_other_failures_that_waiting_or_paying_would_mend_switch_too(
-    opencode: OpenCode, daemon: Daemon, providers: Providers, behaviour: str
+    opencode: OpenCode, daemon: Daemon, providers: Providers
 ) -> None:
-    providers.behave("A", [behaviour])
+    with opencode.serve() as server:
+        for behaviour in ("overloaded", "midover", "402", "529", "refuse"):
+            daemon.ask("reset", what="all")
+            providers.requests.clear()
+            providers.behave("A", [behaviour])
 
-    run = opencode.run()
-
-    assert (run.code, run.out) == (0, "Hello from B, model m2, after 0 results")
-    assert asked(providers) == [("A", behaviour), ("B", "ok")]
-    assert daemon.counted() == {"A": (0, 1), "B": (1, 0), "C": (0, 0)}
+            assert server.say(server.session(), "hello") == "Hello from B, model m2, after 0 results", behaviour
+            assert asked(providers) == [("A", behaviour), ("B", "ok")]
+            assert daemon.counted() == {"A": (0, 1), "B": (1, 0), "C": (0, 0)}, behaviour
 
 
-@pytest.mark.parametrize("behaviour", ["400", "401"])
 def test_an_error_that_only_looks_like_a_limit_switches_nothing(
-    opencode: OpenCode, daemon: Daemon, providers: Providers, behaviour: str
+    opencode: OpenCode, daemon: Daemon, providers: Providers
 ) -> None:
-    providers.behave("A", [behaviour])
+    with opencode.serve() as server:
+        for behaviour in ("400", "401"):
+            providers.requests.clear()
+            providers.behave("A", [behaviour])
 
-    run = opencode.run()
-
-    assert run.code == 1
-    assert asked(providers) == [("A", behaviour)]
-    assert daemon.provider("A")["available"]
+            assert server.say(server.session(), "hello") == ""
+            assert asked(providers) == [("A", behaviour)]
+            assert daemon.provider("A")["available"]
 
 
 def test_after_its_cooldown_the_first_provider_serves_again(

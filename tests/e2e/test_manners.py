@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from opencode_home import configuration, until
+from opencode_home import Daemon, configuration, pretend_types, until
 
 from rlmctl.agents import opencode as shim
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from opencode_home import Daemon, OpenCode
+    from opencode_home import OpenCode
 
     from rlmctl.demo.providers import Providers
 
@@ -102,15 +105,17 @@ def test_a_persons_stop_is_no_failure_of_the_provider(opencode: OpenCode, daemon
 
 
 def test_tokens_and_cost_of_an_answer_reach_the_daemon(
-    opencode: OpenCode, daemon: Daemon, providers: Providers
+    bare_opencode: OpenCode, daemon_with: Callable[[str], Daemon], providers: Providers
 ) -> None:
+    metered = "".join(f'[[provider.limit]]\nof = "{of}"\nmax = 1000\nper = "1d"\n' for of in ("tokens", "cost"))
+    daemon = daemon_with(configuration("A", "B") + metered)
+    bare_opencode.install_shim(daemon)
     providers.behave("A", ["429:60"])
 
-    opencode.run("USE_TOOL please")
+    bare_opencode.run("USE_TOOL please")
 
-    rows = {row["provider"]: row for row in daemon.ask("history")["rows"]}
-    assert (rows["B"]["requests"], rows["B"]["tokens"]) == (2, 240)
-    assert rows["B"]["cost"] == pytest.approx(2 * (100 * 1 + 20 * 2) / 1_000_000)
+    used = {limit["of"]: limit["used"] for limit in daemon.provider("B")["limits"] if limit["source"] == "config"}
+    assert used == {"requests": 2, "tokens": 240, "cost": pytest.approx(2 * (100 * 1 + 20 * 2) / 1_000_000)}
 
 
 def test_a_provider_that_nobody_configured_is_left_alone(
@@ -149,8 +154,27 @@ def test_the_wrappers_of_other_plugins_see_every_request_and_no_mark(opencode: O
     assert not any("rlmd" in header for request in providers.requests for header in request.headers)
 
 
+def test_it_starts_and_ends_without_a_trace(bare_opencode: OpenCode, directory: Path) -> None:
+    bare_opencode.install_shim(Daemon(directory, configuration("A")))  # which nobody starts
+    script = Path(__file__).with_name("lifecycle.ts")
+
+    done = subprocess.run(
+        [bare_opencode.program, "run", str(script), str(bare_opencode.config / "plugin" / "rlmd.ts")],
+        env={**bare_opencode.environ, "BUN_BE_BUN": "1"},  # the program is then the runtime that it is built on
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+
+    seen = json.loads(done.stdout)
+    assert len(seen) == 7
+    assert [fact for fact, so in seen.items() if not so] == []
+
+
 def test_a_shim_installed_twice_counts_once(opencode: OpenCode, daemon: Daemon, providers: Providers) -> None:
     shim.install(daemon.paths, project=opencode.project)
+    pretend_types(opencode.project / ".opencode")
     providers.behave("A", ["429:60"])
 
     run = opencode.run()

@@ -28,3 +28,17 @@ def test_without_a_daemon_it_says_how_to_start_one(opencode: OpenCode, daemon: D
 
     assert (run.code, run.out) == (0, "rlmd is not running. Start it with: rlmctl start")
     assert providers.requests == []
+
+
+def test_on_a_screen_it_is_shown_in_the_session_and_never_sent(
+    opencode: OpenCode, daemon: Daemon, providers: Providers
+) -> None:
+    with opencode.serve() as server:
+        session = server.session()
+        server.command(session, "rate_limit_status")
+
+        assert server.texts(session) == [daemon.ask("status")["text"]]
+        assert providers.requests == []
+
+        server.say(session, "hello")
+    assert [request.roles for request in providers.requests] == [("user",)]

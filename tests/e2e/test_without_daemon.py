@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
@@ -39,12 +40,12 @@ def test_a_turn_ends_as_without_the_shim(daemonless: OpenCode, providers: Provid
 
 def test_a_daemon_that_dies_in_mid_turn_is_not_missed(opencode: OpenCode, daemon: Daemon, providers: Providers) -> None:
     providers.behave("A", ["slow:1"])
-    with opencode.serve() as server:
-        session = server.session()
-        assert server.say(session, "first").startswith("Hello from A")
+    with opencode.serve() as server, ThreadPoolExecutor() as pool:
+        turn = pool.submit(server.say, server.session(), "USE_TOOL please")
+        until(lambda: daemon.provider("A")["in_flight"] == 1)
         daemon.kill()
-        assert server.say(session, "USE_TOOL please").endswith("after 1 results")
-    assert {request.provider for request in providers.requests} == {"A"}
+        assert turn.result() == "Hello from A, model m1, after 1 results"
+    assert [request.provider for request in providers.requests] == ["A", "A"]
 
 
 def test_a_daemon_that_is_killed_and_started_again_keeps_what_it_acknowledged(

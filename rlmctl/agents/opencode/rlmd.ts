@@ -118,7 +118,7 @@ function daemonFor(directory: string) {
       if (!call.keep || (call.sent && call.keep === "once")) calls.delete(id)
     }
     setTimeout(connect, backoff).unref()
-    backoff = Math.min(backoff * 2, 30_000)
+    backoff = Math.min(backoff * 2, 10_000)
   }
 
   const close = () => ((closed = true), socket?.end())
@@ -170,8 +170,9 @@ function streamOf(chunks: AsyncGenerator<Uint8Array>): ReadableStream<Uint8Array
   })
 }
 
+/** What went wrong, without addresses: some carry a key. */
 const causeOf = (error: any) =>
-  [error?.name, error?.code, error?.message ?? error].filter(Boolean).join(": ").slice(0, BODY)
+  `${error?.name}: ${error?.code ?? ""} ${error?.message}`.replace(/https?:\S+/g, "").slice(0, BODY)
 
 /** A person's stop arrives as an abort, and so do OpenCode's own time-outs. */
 const endOf = (stop?: AbortSignal) =>
@@ -191,15 +192,16 @@ function refusal(rests: Rest[]): Response {
   const local = (time: string) => new Date(time).toLocaleString()
   const each = ({ until, state, ...target }: Rest) =>
     `${nameOf(target)} ${until ? `rests until ${local(until)}` : `is ${state}`}`
-  return inStead(400, `Nobody can serve this now: ${rests.map(each).join(", ")}. rlmctl status`)
+  return inStead(400, `Nobody can serve this now: ${rests.map(each).join("; ")} (rlmctl status)`)
 }
 
 // ------------------------------------------------------------------------- the way of a request
 
 type Entry = { live: Model; first: Model; now: object } // OpenCode's own; `live` gets changed
 type Step = { hops: number; to?: Use; moved?: Entry; put?: object } // `to`: where the next try goes
-type Owner = { session: string; agent: string; purpose: "step" | "aux" } // aux: cannot be rerouted
-type Attempt = Target & Owner & { home: Target; entry: Entry; step: Step }
+type Purpose = "step" | "aux" // a title or summary cannot be rerouted: OpenCode starts none anew
+type Origin = { session: string; agent: string; purpose: Purpose }
+type Attempt = Target & Origin & { home: Target; entry: Entry; step: Step } // `home`: what it means
 type Fetch = (signal?: AbortSignal) => Promise<Response>
 type Send = (fetch: Fetch, stop?: AbortSignal) => Promise<Response>
 type Report = (outcome: string, facts?: object) => Promise<Use | Wait | undefined>

@@ -1,0 +1,43 @@
+"""Who may import what: the client stays small and fast, and the daemon does not know it."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).parents[2]
+
+
+def imported(package: str) -> Iterator[tuple[str, str]]:
+    """Yield (file, module) for every import below a package, those for the type checker included."""
+    for file in sorted((ROOT / package).rglob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                names = [node.module or ""]
+            else:
+                continue
+            yield from ((str(file.relative_to(ROOT)), name) for name in names)
+
+
+def test_the_client_never_imports_trio() -> None:
+    assert [file for file, module in imported("rlmctl") if module.partition(".")[0] == "trio"] == []
+
+
+def test_the_daemon_never_imports_the_client() -> None:
+    assert [file for file, module in imported("rlmd") if module.partition(".")[0] == "rlmctl"] == []
+
+
+def test_the_socket_client_needs_the_standard_library_only() -> None:
+    modules = {module for file, module in imported("rlmctl") if file == "rlmctl/client.py"}
+    assert modules == {"__future__", "collections.abc", "json", "os", "socket", "time", "typing"}
+
+
+def test_rich_is_imported_where_something_is_drawn() -> None:
+    files = {file for file, module in imported("rlmctl") if module.partition(".")[0] == "rich"}
+    assert files == {"rlmctl/demo/story.py", "rlmctl/render.py"}

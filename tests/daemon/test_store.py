@@ -1,0 +1,466 @@
+"""What survives: a kill at any moment, a disk that fails, a file of another version."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import sqlite3
+import stat
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import trio
+from house import MODEL, SETTINGS, House, Peer, Place, Process
+
+from rlmctl.client import DaemonUnreachableError
+from rlmd.core.model import Receipt, Step, Verdict
+from rlmd.daemon import Daemon
+from rlmd.outbox import RETRY, Outbox
+from rlmd.store import EVENTS_KEPT, MIGRATIONS, PRUNE_STEP, RECEIPTS_KEPT, Store, StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from rlmd.core.model import FactKind
+
+ROUNDS = 8
+LASTING = """\
+time_zone = "UTC"
+patience = "0s"
+[[provider]]
+id = "anthropic"
+models = ["sonnet"]
+[[provider.limit]]
+of = "requests"
+max = 50
+per = "1h"
+window = "rolling"
+[[provider]]
+id = "openrouter"
+priority = 2
+models = ["sonnet"]
+[[provider]]
+id = "groq"
+priority = 3
+models = ["sonnet", "llama"]
+"""
+"""Limits that no hour of the real clock resets."""
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    store = Store(tmp_path / "state.db")
+    yield store
+    store.close()
+
+
+def receipt(at: float = 0.0) -> Receipt:
+    return Receipt("final", at, Verdict("ok"))
+
+
+# The file
+
+
+def test_the_file_is_its_owners_only_whatever_the_mask(tmp_path: Path) -> None:
+    mask = os.umask(0)
+    try:
+        store = Store(tmp_path / "state.db")
+        store.commit({}, {"lease": receipt()}, ())
+        for path in tmp_path.iterdir():
+            assert stat.S_IMODE(path.stat().st_mode) == 0o600, path
+        store.close()
+    finally:
+        os.umask(mask)
+
+
+def test_a_file_that_others_could_read_is_closed_to_them(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    path.touch(0o644)
+    Store(path).close()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_what_was_committed_is_there_when_it_is_opened_again(tmp_path: Path) -> None:
+    store = Store(tmp_path / "state.db")
+    facts: dict[tuple[FactKind, str], Callable[[], object]]
+    facts = {("tally", "a"): lambda: {"requests": 1}, ("setting", "x"): lambda: "y"}
+    store.commit(facts, {"l": receipt()}, [(1.0, b"{}")])
+    store.commit({("tally", "a"): lambda: {"requests": 2}, ("setting", "x"): lambda: None}, {}, [(2.0, b"[]")])
+    store.close()
+    store = Store(tmp_path / "state.db")
+    assert [*store.facts()] == [("tally", "a", b'{"requests":2}')]
+    assert (store.fact("tally", "a"), store.fact("setting", "x")) == (b'{"requests":2}', None)
+    assert (store.receipt("l"), store.receipt("m")) == (receipt(), None)
+    assert store.events(0.0, 10) == [(1.0, b"{}"), (2.0, b"[]")]
+    assert store.events(1.5, 10) == store.events(0.0, 1) == [(2.0, b"[]")]
+    store.close()
+
+
+def test_a_commit_is_whole_or_nothing(store: Store) -> None:
+    def broken() -> object:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        store.commit({("tally", "a"): lambda: 1, ("tally", "b"): broken}, {"l": receipt()}, ())
+    assert [*store.facts()] == []
+    store.commit({("tally", "a"): lambda: 1}, {}, ())
+    assert [*store.facts()] == [("tally", "a", b"1")]
+
+
+def test_old_rows_go_a_few_at_a_time(store: Store) -> None:
+    many = PRUNE_STEP + 1
+    store.commit({}, {str(n): receipt(0.0) for n in range(many)}, [(0.0, b"{}")])
+    store.commit({}, {"young": receipt(100.0)}, [(100.0, b"[]")])
+    assert not store.prune(RECEIPTS_KEPT)
+    assert store.receipt("0"), "48 hours are not over"
+    assert store.prune(RECEIPTS_KEPT + 100), "there are more"
+    assert not store.prune(RECEIPTS_KEPT + 100)
+    assert [store.receipt(name) for name in ("0", str(many - 1))] == [None, None]
+    assert store.receipt("young")
+    assert len(store.events(0.0, 10)) == 2
+    store.prune(EVENTS_KEPT + 100)
+    assert store.events(0.0, 10) == [(100.0, b"[]")]
+
+
+def test_a_file_of_a_newer_version_is_refused_and_not_touched(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    store = Store(path)
+    store.commit({("tally", "a"): lambda: 1}, {}, ())
+    newer = sqlite3.connect(path, isolation_level=None)
+    newer.execute("PRAGMA wal_autocheckpoint=0")
+    newer.execute(f"PRAGMA user_version={len(MIGRATIONS) + 1}")
+    # As a kill leaves it: the new version stands in the log beside the file only.
+    killed = tmp_path / "killed"
+    killed.mkdir()
+    for name in ("state.db", "state.db-wal"):
+        (killed / name).write_bytes((tmp_path / name).read_bytes())
+    newer.close()
+    store.close()
+    before = {name: (killed / name).read_bytes() for name in ("state.db", "state.db-wal")}
+    with pytest.raises(StoreError) as caught:
+        Store(killed / "state.db")
+    assert str(caught.value) == (
+        f"{killed}/state.db was written by a newer rlmd (schema 2, this one knows 1). "
+        "Nothing was changed. Install that version again, or move the file away to start afresh."
+    )
+    assert {name: (killed / name).read_bytes() for name in before} == before
+
+
+def spoil_with_text(path: Path) -> None:
+    path.write_text("This is no database, and it is long enough to be taken for one. " * 40)
+
+
+def spoil_with_directory(path: Path) -> None:
+    path.mkdir()
+
+
+def spoil_with_link(path: Path) -> None:
+    path.symlink_to("elsewhere.db")
+
+
+@pytest.mark.parametrize("spoil", [spoil_with_text, spoil_with_directory, spoil_with_link])
+def test_a_file_that_cannot_be_used_is_named_with_the_mend(tmp_path: Path, spoil: Callable[[Path], None]) -> None:
+    path = tmp_path / "state.db"
+    spoil(path)
+    with pytest.raises(StoreError) as caught:
+        Store(path)
+    assert str(caught.value).startswith(f"The state in {path} cannot be used: ")
+    assert str(caught.value).endswith(
+        "Free or repair the disk; or move the file away (rlmd then starts with an empty one)."
+    )
+    assert not (tmp_path / "elsewhere.db").exists()
+
+
+def test_facts_that_make_no_sense_are_named_with_the_mend(place: Place) -> None:
+    place.paths.state_dir.mkdir()
+    store = Store(place.paths.database)
+    store.commit({("tally", "anthropic"): lambda: "many"}, {}, ())
+    store.close()
+    with pytest.raises(StoreError, match=r"cannot be understood: .* Move the file away; rlmd then starts with"):
+        Daemon(place.paths, place.environ)
+
+
+# A disk that fails
+
+
+class Disk:
+    """The database's disk, which can be full, or locked by somebody else."""
+
+    def __init__(self, house: House) -> None:
+        self._house = house
+        self._other: sqlite3.Connection | None = None
+
+    @property
+    def _db(self) -> sqlite3.Connection:
+        return self._house.daemon._store._db
+
+    def fill(self) -> None:
+        pages = self._db.execute("PRAGMA page_count").fetchone()[0]
+        self._db.execute(f"PRAGMA max_page_count={pages}")
+
+    def lock(self) -> None:
+        self._other = sqlite3.connect(self._house.place.paths.database, isolation_level=None)
+        self._other.execute("BEGIN IMMEDIATE")
+
+    def mend(self) -> None:
+        self._db.execute("PRAGMA max_page_count=1000000")
+        if self._other:
+            self._other.close()
+
+
+@pytest.fixture
+def disk(house: House) -> Iterator[Disk]:
+    disk = Disk(house)
+    yield disk
+    disk.mend()
+
+
+async def until_refused(peer: Peer) -> str:
+    """Report until the disk takes no more; return the lease that was not taken."""
+    for _ in range(200):
+        use = await peer.use()
+        given = {name: use[name] for name in ("provider", "model", "lease")}
+        reply = await peer.ask("report", outcome="ok", message="x", **given)
+        if reply["type"] == "error":
+            assert reply == {
+                "type": "error",
+                "code": "not_durable",
+                "message": "The report is counted in memory and the disk does not take it: send it again with the "
+                "same lease later. See `rlmctl doctor`.",
+            }
+            return str(use["lease"])
+    raise AssertionError("the disk takes everything")
+
+
+@pytest.mark.parametrize("fault", [Disk.fill, Disk.lock])
+async def test_while_the_disk_fails_decisions_go_on_and_nothing_is_lost(
+    house: House, peer: Peer, disk: Disk, fault: Callable[[Disk], None]
+) -> None:
+    house.place.configure(f'{SETTINGS}[[provider]]\nid = "anthropic"\nmodels = ["{MODEL}"]\n')
+    await peer.ask("reload")
+    listener = await house.peer()
+    await listener.ask("subscribe", events=["state"])
+    await peer.report(await peer.use())
+    fault(disk)
+    lease = await until_refused(peer)
+    assert (await listener.hear())["message"].startswith("the state cannot be written (")
+    status = await peer.ask("status")
+    assert not status["daemon"]["durable"]
+    counted = status["providers"][0]["request_count"]
+    assert (await peer.use(dry_run=True))["provider"] == "anthropic"
+    assert await peer.ask("pin", provider="anthropic") == {
+        "type": "error",
+        "code": "not_durable",
+        "message": "anthropic is used first until you say otherwise, but only until rlmd ends: the disk does not take "
+        "it. See `rlmctl doctor`.",
+    }
+    assert (await peer.ask("log"))["events"][-1]["message"].startswith("anthropic is used first")
+    disk.mend()
+    told = [(await listener.hear(RETRY))["message"] for _ in range(2)]
+    assert told[1] == "the state is written again, nothing that was kept in memory is lost"
+    assert (await peer.ask("status"))["daemon"]["durable"]
+    again = await peer.report({"provider": "anthropic", "model": MODEL, "lease": lease})
+    assert again["duplicate"], "what was counted in memory counts once"
+    await house.restart()
+    peer = await house.peer()
+    assert (await peer.provider())["request_count"] == counted
+    assert (await peer.ask("status"))["pins"] == {"*": "anthropic"}
+    again = await peer.report({"provider": "anthropic", "model": MODEL, "lease": lease})
+    assert again["duplicate"]
+
+
+async def test_it_heals_although_nobody_asks_for_anything(house: House, peer: Peer, disk: Disk) -> None:
+    disk.lock()
+    await until_refused(peer)
+    disk.mend()
+    await trio.sleep(RETRY)
+    await house.settled()
+    assert house.daemon.outbox.durable
+
+
+async def test_a_disk_that_hangs_is_not_asked_with_every_report(
+    house: House, peer: Peer, disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk.lock()
+    await until_refused(peer)
+    attempts = []
+    monkeypatch.setattr(Store, "commit", lambda *_: attempts.append(house.now()))
+    for _ in range(20):
+        await peer.ask("report", provider="anthropic", model=MODEL, outcome="ok")
+    assert attempts == []
+    await trio.sleep(RETRY)
+    await house.settled()
+    assert len(attempts) == 1
+
+
+async def test_a_clock_that_steps_back_does_not_put_healing_off(house: House, peer: Peer, disk: Disk) -> None:
+    disk.lock()
+    await until_refused(peer)
+    disk.mend()
+    house.stepped -= 3600
+    await peer.report(await peer.use())
+    assert (await peer.ask("status"))["daemon"]["durable"]
+
+
+async def test_a_disk_that_is_mended_when_the_daemon_ends_gets_everything(house: House, peer: Peer, disk: Disk) -> None:
+    disk.lock()
+    await until_refused(peer)
+    disk.mend()
+    await house.restart()
+    assert await (await house.peer()).used() == (1, 0)
+
+
+async def test_a_daemon_starts_on_a_disk_that_takes_nothing(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    await house.end()
+
+    def full(*_: object) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "commit", full)
+        house.begin()
+        peer = await house.peer()
+        assert (await peer.use())["provider"] == "anthropic"
+        assert not (await peer.ask("status"))["daemon"]["durable"]
+        assert (await peer.ask("reload"))["type"] == "done"
+
+
+async def test_a_bug_in_what_is_to_be_written_stops_no_decision(
+    house: House, peer: Peer, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken() -> object:
+        raise ZeroDivisionError("there it is")
+
+    house.daemon.outbox.add(Step(facts={("setting", "broken"): broken}))
+    reply = await peer.ask("report", provider="anthropic", model=MODEL, outcome="ok")
+    assert reply["code"] == "not_durable"
+    assert (await peer.use())["provider"] == "anthropic"
+    assert "there it is" in caplog.text
+
+
+def test_of_the_events_that_wait_the_oldest_are_dropped(tmp_path: Path) -> None:
+    from rlmd import outbox
+    from rlmd.core.model import Notice
+
+    store = Store(tmp_path / "state.db")
+    waiting = Outbox(store, lambda: 0.0)
+    store.close()
+    for n in range(outbox.EVENTS_WAITING + 5):
+        waiting.add(Step(notices=[Notice("state", 0.0, str(n))]))
+    assert not waiting.settle()
+    assert len(waiting._events) == outbox.EVENTS_WAITING
+
+
+# kill -9
+
+
+def test_everything_that_was_acknowledged_is_there_after_a_kill(process: Process) -> None:
+    process.place.configure(LASTING)
+    process.begin()
+    anthropic = {"provider": "anthropic", "model": MODEL}
+    with process.client() as client:
+        for _ in range(3):
+            client.request("report", **anthropic, outcome="ok", lease=client.request("acquire", **anthropic)["lease"])
+        use = client.request("acquire", **anthropic)
+        refused = client.request(
+            "report", **anthropic, outcome="error", status=429, headers={"retry-after": "3600"}, lease=use["lease"]
+        )
+        client.request("report", provider="openrouter", model=MODEL, outcome="ok")
+        client.request("disable", provider="groq")
+        client.request("pin", provider="groq", model="llama")
+        before = client.request("status")
+        under_way = client.request("acquire", **anthropic)
+        assert under_way["provider"] == "openrouter"
+    process.kill()
+    process.begin()
+    after = process.ask("status")
+    for part in ("providers", "current_provider", "model_mapping", "pins", "text"):
+        assert after[part] == before[part], part
+    first = after["providers"][0]
+    assert (first["state"], first["request_count"], first["error_count"]) == ("open", 3, 1)
+    assert (after["current_provider"], after["pins"]) == ("groq", {"llama": "groq"})
+    again = process.ask("report", **anthropic, outcome="error", status=429, lease=use["lease"])
+    assert (again["duplicate"], again["verdict"]) == (True, refused["verdict"])
+    late = {"provider": "openrouter", "model": MODEL, "outcome": "ok", "lease": under_way["lease"]}
+    assert "duplicate" not in process.ask("report", **late)
+    assert process.ask("report", **late)["duplicate"]
+    assert process.ask("status")["providers"][1]["request_count"] == 2
+
+
+class Agents:
+    """Several clients that acquire and report as fast as they can, and report again what was not acknowledged."""
+
+    def __init__(self, process: Process, clients: int) -> None:
+        self._process = process
+        self._running = threading.Event()
+        self._enough = threading.Event()
+        self._more = threading.Condition()
+        self.acknowledged: dict[str, str] = {}
+        self._threads = [threading.Thread(target=self._work, args=(n,)) for n in range(clients)]
+
+    def start(self) -> None:
+        for thread in self._threads:
+            thread.start()
+
+    def go_on(self) -> None:
+        self._running.set()
+
+    def pause(self) -> None:
+        self._running.clear()
+
+    def await_acknowledged(self, more: int) -> None:
+        with self._more:
+            enough = len(self.acknowledged) + more
+            assert self._more.wait_for(lambda: len(self.acknowledged) >= enough, 20)
+
+    def finish(self) -> None:
+        self._enough.set()
+        self._running.set()
+        for thread in self._threads:
+            thread.join(20)
+            assert not thread.is_alive()
+
+    def _work(self, seed: int) -> None:
+        rand = random.Random(seed)
+        pending: dict[str, Any] | None = None
+        while pending or not self._enough.is_set():
+            assert self._running.wait(20)
+            with contextlib.suppress(DaemonUnreachableError), self._process.client() as client:
+                while pending or not self._enough.is_set():
+                    if pending is None:
+                        use = client.request("acquire", provider="anthropic", model=MODEL)
+                        outcome, status = ("error", 400) if rand.random() < 0.2 else ("ok", 200)
+                        pending = {name: use[name] for name in ("provider", "model", "lease")}
+                        pending |= {"outcome": outcome, "status": status}
+                        if outcome == "ok" and rand.random() < 0.5:
+                            client.request("report", **pending | {"outcome": "accepted"})
+                    client.request("report", **pending)
+                    with self._more:
+                        self.acknowledged[pending["lease"]] = pending["outcome"]
+                        self._more.notify_all()
+                    pending = None
+
+
+def test_under_load_every_acknowledged_report_counts_once_however_often_it_is_killed(process: Process) -> None:
+    process.place.configure(f'[[provider]]\nid = "anthropic"\nmodels = ["{MODEL}"]\n')
+    process.begin()
+    agents = Agents(process, clients=4)
+    agents.start()
+    rand = random.Random(4)
+    for _ in range(ROUNDS):
+        agents.go_on()
+        agents.await_acknowledged(rand.randrange(1, 120))
+        agents.pause()
+        process.kill()
+        process.begin()
+    agents.finish()
+    anthropic = process.ask("status")["providers"][0]
+    outcomes = [*agents.acknowledged.values()]
+    assert (anthropic["request_count"], anthropic["error_count"], anthropic["in_flight"]) == (
+        outcomes.count("ok"),
+        outcomes.count("error"),
+        0,
+    )
