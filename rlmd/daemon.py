@@ -189,6 +189,7 @@ def run(paths: Paths) -> int:
         StoreError,
     ) as error:
         log.error("%s", error)  # noqa: TRY400  (told to a person, not traced)
+        service.notify(f"STATUS={error}")
         return 1
     if handed:
         daemon.socket = str(handed.getsockname())

@@ -24,6 +24,8 @@ Name = Annotated[str, msgspec.Meta(max_length=256)]
 Text = Annotated[str, msgspec.Meta(max_length=4096)]
 Whole = Annotated[int, msgspec.Meta(ge=0, le=10**12)]
 Money = Annotated[float, msgspec.Meta(ge=0, le=10**9)]
+Number = int | float
+"""Written without a point where it is whole."""
 Time = Annotated[datetime, msgspec.Meta(tz=True)]
 YEAR_MS = 366 * 86_400_000
 
@@ -321,9 +323,9 @@ class LimitInfo(Struct):
     per: str | None
     """None where a provider states what is left without saying of what span."""
     window: WindowKind | None
-    max: float
-    used: float
-    reserved: float
+    max: Number
+    used: Number
+    reserved: Number
     resets_at: str | None
     source: Literal["config", "provider"]
     model: str | UnsetType = UNSET

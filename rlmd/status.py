@@ -172,7 +172,7 @@ def _snapshots(target: Target, now: float) -> list[protocol.LimitInfo]:
     ]
 
 
-def _plain(number: float) -> float:
+def _plain(number: float) -> protocol.Number:
     """Write whole numbers as such: 50, not 50.0."""
     return int(number) if number == int(number) else number
 

@@ -1,4 +1,4 @@
-"""Commands that put rlmd's shim into an agent and take it out again: install, uninstall."""
+"""Commands that put rlmd's shim into an agent, the daemon into a service manager, and take them out again."""
 
 from __future__ import annotations
 
@@ -15,19 +15,24 @@ if TYPE_CHECKING:
 
     from rlmd.paths import Paths
 
-WHAT = ("opencode", "systemd", "launchd")
-SERVICES = {"systemd", "launchd"}
+SERVICES = ("systemd", "launchd")
+WHAT = ("opencode", *SERVICES)
 
 
 def add_install(parser: ArgumentParser) -> None:
     """Declare the arguments of `install`."""
     _add_arguments(parser)
-    parser.epilog = "Running it again brings the shim up to date."
+    parser.add_argument("--strict", action="store_true", help="systemd 254 and newer: the files closed, too")
+    parser.epilog = "Running it again brings the shim or the service up to date."
 
 
 def install(args: Namespace) -> int:
-    """Install the shim of an agent."""
-    _refuse_services(args)
+    """Install the shim of an agent, or the daemon as a service."""
+    if args.what in SERVICES:
+        from rlmctl.commands.services import install_service
+
+        with _no_file_in_the_way("The service's files"):
+            return _report(args, install_service(args.what, places(), strict=args.strict, dry_run=args.dry_run))
     return _report(args, install_shim(places(), project=_project(args), dry_run=args.dry_run))
 
 
@@ -35,22 +40,26 @@ def install_shim(paths: Paths, *, project: Path | None = None, dry_run: bool = F
     """Put the shim into OpenCode and say what was done. Raises `CommandError` where that cannot be done."""
     from rlmctl.agents import opencode
 
-    with _no_file_in_the_way():
+    with _no_file_in_the_way("The shim's file"):
         return opencode.install(paths, project=project, dry_run=dry_run)
 
 
 def add_uninstall(parser: ArgumentParser) -> None:
     """Declare the arguments of `uninstall`."""
     _add_arguments(parser)
-    parser.epilog = "Only what `rlmctl install` wrote is removed; the daemon and its state stay."
+    parser.epilog = "Only what `rlmctl install` wrote is removed; configuration and state stay."
 
 
 def uninstall(args: Namespace) -> int:
-    """Remove the shim of an agent."""
-    _refuse_services(args)
+    """Remove the shim of an agent, or the service."""
+    if args.what in SERVICES:
+        from rlmctl.commands.services import uninstall_service
+
+        with _no_file_in_the_way("The service's files"):
+            return _report(args, uninstall_service(args.what, places(), dry_run=args.dry_run))
     from rlmctl.agents import opencode
 
-    with _no_file_in_the_way():
+    with _no_file_in_the_way("The shim's file"):
         done = opencode.uninstall(places(), project=_project(args), dry_run=args.dry_run)
     return _report(args, done)
 
@@ -63,25 +72,19 @@ def _add_arguments(parser: ArgumentParser) -> None:
 
 
 @contextmanager
-def _no_file_in_the_way() -> Iterator[None]:
+def _no_file_in_the_way(what: str) -> Iterator[None]:
     """Turn what the system refuses into the message for the person."""
     try:
         yield
     except PathTooLongError as error:
         raise CommandError(str(error), code=WRONG) from None
     except OSError as error:
-        message = f"The shim's file cannot be changed: {error.strerror}: {error.filename}."
+        message = f"{what} cannot be changed: {error.strerror}: {error.filename}."
         raise CommandError(message, "make that place writable for you, then do this again") from None
 
 
 def _project(args: Namespace) -> Path | None:
     return Path.cwd() if args.project else None
-
-
-def _refuse_services(args: Namespace) -> None:
-    if args.what in SERVICES:
-        message = f"rlmctl cannot set up {args.what} yet; docs/services.md says how to do it by hand."
-        raise CommandError(message, "rlmctl start  (runs the daemon without a service manager)")
 
 
 def _report(args: Namespace, lines: list[str]) -> int:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 COMMANDS = {
     "First steps": {
         "demo": ("demo", "watch a limit being hit, in ten seconds: no key, no agent"),
-        "setup": ("setup", "configure, install the shim, start the daemon; safe to repeat"),
+        "setup": ("setup", "configure, install shim and service, start; safe to repeat"),
         "doctor": ("doctor", "check everything; each line names the command that mends it"),
     },
     "Look": {
@@ -40,8 +40,8 @@ COMMANDS = {
         "start": ("daemon", "start the daemon"),
         "stop": ("daemon", "stop the daemon; what it has recorded stays"),
         "restart": ("daemon", "stop the daemon, wait until it is gone, start it"),
-        "install": ("agents", "install the shim of an agent"),
-        "uninstall": ("agents", "remove the shim of an agent"),
+        "install": ("agents", "install an agent's shim, or the daemon as a service"),
+        "uninstall": ("agents", "remove an agent's shim, or the service"),
         "completion": ("completion", "print the completion script of a shell"),
     },
 }

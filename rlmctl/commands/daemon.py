@@ -1,6 +1,7 @@
-"""Commands for the daemon's life where no service manager cares for it: start, stop, restart.
+"""Commands for the daemon's life: start, stop, restart.
 
-A daemon started here belongs to no terminal: it has a session of its own and the log of `rlmctl paths`.
+Where a service manager keeps the daemon, it does the work. Elsewhere a daemon started here belongs to no terminal:
+it has a session of its own and the log of `rlmctl paths`.
 """
 
 from __future__ import annotations
@@ -11,10 +12,11 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rlmctl.client import Client, DaemonHangsError, DaemonNotRunningError
 from rlmctl.commands import FINE, UNREACHABLE, WRONG, CommandError, add_json, connect, places, print_json
+from rlmctl.services import serving
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
@@ -32,6 +34,8 @@ GLANCE = 0.05
 HUNG_AFTER = 2.0
 """Seconds without an answer to `shutdown` after which the process itself is told to end."""
 LAST_LINES = 15
+LOG_KEPT = 4 * 1024 * 1024
+"""Bytes of the log beyond which a start puts it aside as `rlmd.log.1`, for one that was put aside before."""
 
 
 def add_start(parser: ArgumentParser) -> None:
@@ -66,10 +70,28 @@ def add_restart(parser: ArgumentParser) -> None:
 
 def restart(args: Namespace) -> int:
     """Stop the daemon if one runs, wait until it is gone, start it."""
-    paths = places()
+    return _report(args, "restarted", replace(places()))
+
+
+def running(paths: Paths) -> dict[str, Any] | None:
+    """Return what the daemon says of itself in `status`, or None where none runs."""
+    try:
+        with connect(paths, deadline=PATIENCE) as daemon:
+            found: dict[str, Any] = daemon.request("status")["daemon"]
+    except DaemonNotRunningError:
+        return None
+    return found
+
+
+def replace(paths: Paths) -> int:
+    """Stop the daemon if one runs, wait until it is gone, start it. Return its process id. Raises `CommandError`."""
+    service = serving(paths)
+    if service is not None and service.listens():
+        service.restart()
+        return _pid(paths)
     end(paths)
     pid, _ = launch(paths)
-    return _report(args, "restarted", pid)
+    return pid
 
 
 def launch(paths: Paths) -> tuple[int, bool]:
@@ -77,10 +99,19 @@ def launch(paths: Paths) -> tuple[int, bool]:
 
     Raises `CommandError`, with the last lines of its log, if none answers in the end.
     """
+    service = serving(paths)
+    if service is not None and service.listens():
+        already = service.pid() is not None
+        if not already:
+            service.start()  # and not by connecting: a service that cannot start is to say so
+        return _pid(paths), already
     try:
         return _pid(paths), True
     except DaemonNotRunningError:
         pass
+    if service is not None:
+        service.start()
+        return _pid(paths), False
     log = _open_log(paths)
     try:
         begin = os.lseek(log, 0, os.SEEK_END)
@@ -116,6 +147,11 @@ def end(paths: Paths) -> int | None:
     """Stop the daemon and wait until its process is gone. Return its id, or None if none ran."""
     from psutil import NoSuchProcess, Process
 
+    service = serving(paths)
+    if service is not None and service.listens():
+        pid = service.pid()
+        service.stop()
+        return pid
     try:
         with connect(paths, deadline=HUNG_AFTER) as daemon:
             try:
@@ -188,6 +224,9 @@ def _open_log(paths: Paths) -> int:
     try:
         with suppress(FileExistsError):  # if it is there as a file, opening the log says so better
             paths.state_dir.mkdir(mode=0o700, parents=True)
+        with suppress(FileNotFoundError):
+            if paths.log.stat().st_size > LOG_KEPT:
+                paths.log.replace(paths.log.with_name(f"{paths.log.name}.1"))
         return os.open(paths.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise CommandError(

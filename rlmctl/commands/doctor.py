@@ -37,7 +37,10 @@ def add_doctor(parser: ArgumentParser) -> None:
 def doctor(args: Namespace) -> int:
     """Check everything."""
     paths = places()
-    checks = [*_configuration(paths), *_directory(paths), *_socket(paths), *_daemon(paths), *_agent(paths), *_zone()]
+    from rlmctl.commands.service_checks import service
+
+    before = [*_configuration(paths), *_directory(paths), *_socket(paths), *service(paths)]
+    checks = [*before, *_daemon(paths), *_agent(paths), *_zone()]
     fine = all(check.state != "wrong" for check in checks)
     if args.json:
         print_json({"ok": fine, "checks": [check._asdict() for check in checks]})

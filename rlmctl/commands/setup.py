@@ -1,6 +1,7 @@
-"""The first run in one command: a configuration, the shim, the daemon, the proof that it answers.
+"""The first run in one command: a configuration, the shim, the service, the daemon, the proof that it answers.
 
-Running it again does only what is missing. It writes the configuration once and never changes it.
+Running it again does only what is missing, and replaces a daemon, shim or unit of another version. It writes the
+configuration once and never changes it.
 """
 
 from __future__ import annotations
@@ -14,9 +15,11 @@ from rlmctl import discovery
 from rlmctl.commands import FINE, CommandError, add_json, ask, places, print_json, say
 from rlmctl.commands.agents import install_shim
 from rlmctl.commands.configuration import read
-from rlmctl.commands.daemon import launch
+from rlmctl.commands.daemon import launch, replace, running
 from rlmctl.commands.look import print_text
+from rlmctl.commands.services import install_service, service_manager
 from rlmctl.first_config import compose, write
+from rlmd import __version__
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
@@ -37,20 +40,28 @@ def setup(args: Namespace) -> int:
     paths = places()
     written = _configure(paths, args)
     shim = _install_shim(paths, args)
+    before = running(paths)
+    service = _install_service(paths, args)
     if args.dry_run:
         say(f"would start: the daemon, unless one runs (socket {paths.socket})")
         return FINE
-    pid, already = launch(paths)
-    if already and written:
-        ask("reload")
-    say(f"✓ daemon         {'runs already' if already else 'started'}, process {pid}")
+    pid, _ = launch(paths)
     status = ask("status")
+    if status["daemon"]["version"] != __version__:
+        pid = replace(paths)
+        status = ask("status")
+    elif written and before is not None and pid == before["pid"]:
+        ask("reload")
+        status = ask("status")
+    started = before is None or pid != before["pid"]
+    say(f"✓ daemon         {'started' if started else 'runs already'}, process {pid}")
     if args.json:
         done = {
             "config": str(paths.config),
             "config_written": written,
             "shim": shim,
-            "daemon_started": not already,
+            "service": service,
+            "daemon_started": started,
         }
         print_json({**done, "status": status})
     else:
@@ -95,6 +106,24 @@ def _install_shim(paths: Paths, args: Namespace) -> list[str]:
     done = install_shim(paths, dry_run=args.dry_run)
     for line in done:
         say(line if args.dry_run else f"✓ agent          {line}")
+    return done
+
+
+def _install_service(paths: Paths, args: Namespace) -> list[str]:
+    """Hand the daemon over where a service manager runs. Return what was done, nothing where there is none."""
+    manager = service_manager(paths)
+    if manager is None:
+        return []
+    if not args.yes and not args.dry_run and _is_asking() and not _agreed(f"Have {manager} keep the daemon?"):
+        say(f"- service        the daemon runs without {manager}; later: rlmctl install {manager}")
+        return []
+    try:
+        done = install_service(manager, paths, dry_run=args.dry_run)
+    except CommandError as error:
+        say(f"! service        {error} The daemon runs without {manager}; later: rlmctl install {manager}")
+        return []
+    for line in done:
+        say(line if args.dry_run else f"✓ service        {line}")
     return done
 
 

@@ -178,7 +178,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._send_events(wire, [_error(wire, OVERLOADED)])
         elif name == "midover":
             begun = list(_events(wire, model, answer._replace(tool=None)))[: 4 if wire == "anthropic" else 2]
-            self._send_events(wire, [*begun, _error(wire, OVERLOADED)])
+            self._send_events(wire, [*begun, _error(wire, OVERLOADED)], pause=0.1)
         elif streamed:
             self._send_events(wire, _events(wire, model, answer), float(wait or 0))
         else:

@@ -43,16 +43,29 @@ class Book:
         self.counters: dict[str, Counter] = {}
         self.pins: dict[str, str] = {}
         """Canonical model, or `*` for all, to the provider that the person put first."""
-        self.current: str | None = None
-        """Where the last good answer came from, or where the person pointed since."""
+        self.unusable: set[str] = set()
+        """Providers that refuse the key and models that are missing, as far as that has been told."""
         self.targets: dict[str, dict[str, Target]] = {}
         """By provider, then by canonical model."""
         self.chains: dict[str, Chain] = {}
         """All who may serve a canonical model, its fallbacks included."""
+        self._current: str | None = None
         self._names: dict[tuple[str, str], Target] = {}
+        self._met: dict[str, Counter] = {}
+        """Every counter since the start: requests may be under way in one whose limit is taken out."""
         self._windows: dict[str, CounterRow] = {}
         self._snapshots: dict[str, dict[str, Snapshot]] = {}
         self._agenda: list[tuple[float, str]] = []
+
+    @property
+    def current(self) -> str | None:
+        """Where the last good answer came from, or where the person pointed since."""
+        return self._current if self._current in self.targets else None
+
+    def behind(self, key: str) -> list[Target]:
+        """List what a breaker or a counter may keep requests from, as configured now."""
+        found = (target for by_model in self.targets.values() for target in by_model.values())
+        return [t for t in found if any(key == k for k, _ in t.breakers) or any(key == c.key for c in t.counters)]
 
     def find(self, provider: str, name: str) -> Target | None:
         """Find the target that the agent calls so; its canonical name will do as well."""
@@ -60,22 +73,22 @@ class Book:
 
     def configure(self, policy: Policy) -> None:
         """Put a policy into force. What was counted for a limit that is still there stays counted."""
-        for key, counter in self.counters.items():
-            self._windows[key] = counter.row()
         for by_model in self.targets.values():
             for target in by_model.values():
                 self._snapshots[target.key] = dict(target.snapshots)
-        kept, self.counters = self.counters, {}
-        self.policy, self.targets, self._names = policy, {}, {}
+        before, self.counters = self.counters, {}
+        self.policy, self.targets, self._names, self.unusable = policy, {}, {}, set()
         of_account: dict[str, list[Counter]] = {}
         for account, limits in _limits_by_account(policy).items():
             own = of_account[account] = []
             for limit in limits:
                 key = f"{account}|{limit.key}"
-                row = self._windows.pop(key, None)
-                counter = kept.get(key) or _counter(key, limit, row)
+                if key not in self._met:
+                    self._met[key] = _counter(key, limit, self._windows.pop(key, None))
+                counter = self.counters[key] = self._met[key]
                 counter.limit = limit
-                self.counters[key] = counter
+                if key not in before:
+                    counter.planned = None
                 own.append(counter)
         for provider in policy.providers:
             tally = self.tallies.setdefault(provider.id, Tally())
@@ -125,7 +138,7 @@ class Book:
                     snapshots = msgspec.json.decode(row, type=dict[str, Snapshot])
                     self._snapshots[key] = {name: s for name, s in snapshots.items() if now < s.resets_at}
                 case "setting" if key == "current":
-                    self.current = msgspec.json.decode(row, type=str | None)
+                    self._current = msgspec.json.decode(row, type=str | None)
                 case "setting" if key == "pins":
                     self.pins = msgspec.json.decode(row, type=dict[str, str])
 
@@ -147,9 +160,9 @@ class Book:
 
     def keep_current(self, provider: str, step: Step) -> None:
         """Note where answers come from now."""
-        if self.current != provider:
-            self.current = provider
-            step.facts["setting", "current"] = lambda: self.current
+        if self._current != provider:
+            self._current = provider
+            step.facts["setting", "current"] = lambda: self._current
 
     def plan(self, at: float, key: str) -> None:
         """Remember that something about this breaker or counter is to be announced then."""
@@ -160,9 +173,13 @@ class Book:
         return self._agenda[0][0] if self._agenda else None
 
     def due(self, now: float) -> Iterator[tuple[float, str]]:
-        """Take the announcements that are due off the agenda; some may no longer be true."""
+        """Take the announcements that are due off the agenda, each once; some may no longer be true."""
+        last: tuple[float, str] | None = None
         while self._agenda and self._agenda[0][0] <= now:
-            yield heapq.heappop(self._agenda)
+            due = heapq.heappop(self._agenda)
+            if due != last:
+                yield due
+            last = due
 
 
 def _counter(key: str, limit: Limit, row: CounterRow | None) -> Counter:

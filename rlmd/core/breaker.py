@@ -80,6 +80,8 @@ class Breaker(Struct):
     """The lease that tries it out."""
     probe_until: float = 0.0
     """When that lease ends by itself."""
+    overtaken: bool = False
+    """It has been opened again since the probe left, which is still the only one out."""
     streak: int = 0
     """Transient failures in a row."""
     recent: dict[int, tuple[int, int]] = {}
@@ -107,12 +109,22 @@ class Breaker(Struct):
 
     def admit(self, lease: str, lease_until: float) -> None:
         """Let a request pass that `free_at` allows; while this is not closed, its lease is the probe."""
-        self.probe, self.probe_until = lease, lease_until
+        self.probe, self.probe_until, self.overtaken = lease, lease_until, False
 
     def release(self, lease: str) -> None:
         """Forget a probe whose outcome says nothing about this breaker: the next request becomes one."""
         if self.probe == lease:
             self.probe = None
+
+    def missed(self, lease: str, now: float) -> bool:
+        """Take in that a probe failed for another reason. True where something durable changed.
+
+        The next request tries again at once; a long block is not tried early once more before half of what is left.
+        """
+        if not self._ends_probe(lease) or self.early_at is None:
+            return False
+        self._plan_early_probe(now)
+        return True
 
     def is_late(self, started: float, now: float) -> bool:
         """Whether a request that started then says nothing about what this breaker has become since."""
@@ -129,9 +141,7 @@ class Breaker(Struct):
 
     def passed(self, lease: str | None, started: float, now: float) -> bool:
         """Take a success in. True where something durable changed."""
-        is_probe = lease is not None and self.probe == lease
-        if is_probe:
-            self.probe = None
+        is_probe = self._ends_probe(lease)
         if self.is_late(started, now) and not is_probe:
             return False
         # Without a lease a success in the open state is a straggler; in the half-open one it is evidence.
@@ -158,9 +168,7 @@ class Breaker(Struct):
 
         `window_end` is when the exhausted window that a quota without a hint speaks of ends.
         """
-        is_probe = lease is not None and self.probe == lease
-        if is_probe:
-            self.probe = None
+        is_probe = self._ends_probe(lease)
         state = self.state(now)
         if is_probe and state == "open":
             self._plan_early_probe(now)
@@ -194,7 +202,7 @@ class Breaker(Struct):
     def order(self, until: float, reason: str, now: float) -> None:
         """Open by hand: neither level nor early probes have a say."""
         self._go("ordered", now)
-        self.until, self.reason, self.changed, self.early_at, self.probe = until, reason, now, None, None
+        self.until, self.reason, self.changed, self.early_at, self.overtaken = until, reason, now, None, True
 
     def clear(self, now: float) -> bool:
         """Close by hand and forget the level. True where there was something to forget."""
@@ -219,8 +227,15 @@ class Breaker(Struct):
 
     def _open(self, until: float, reason: str, now: float) -> None:
         self.until, self.reason, self.changed = until, reason, now
-        self.streak, self.recent = 0, {}
+        self.streak, self.recent, self.overtaken = 0, {}, True
         self._plan_early_probe(now)
+
+    def _ends_probe(self, lease: str | None) -> bool:
+        """Note that a lease is over. True where it was the probe and nothing has become known since it left."""
+        if lease is None or self.probe != lease:
+            return False
+        self.probe = None
+        return not self.overtaken
 
     def _plan_early_probe(self, now: float) -> None:
         left = self.until - now

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 from msgspec import Struct
 
 from rlmd.core.model import EventKind, Notice, Receipt, Step, Usage
-from rlmd.core.route import Counter, Target, clock, foreseen
+from rlmd.core.route import Counter, Target, clock, foreseen, named, of_model, plain, stated
 from rlmd.core.snapshot import Snapshot, merge
 
 if TYPE_CHECKING:
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 LEASE = 900.0
 """Seconds after which a lease that nobody reported is let go (the contract's 15 minutes)."""
+_BACK = 2.0
+"""Told of a window that was used up and has room again: a rolling one that stays nearly full is no news."""
 
 
 class Lease(Struct):
@@ -31,6 +33,8 @@ class Lease(Struct):
     receipt: Receipt
     slots: list[tuple[Counter, float, float]] = []
     """Counter, slot in its window, amount reserved."""
+    noted: list[tuple[Snapshot, float]] = []
+    """What the provider says of its own windows, and what was taken off that for this request."""
 
     @property
     def in_flight(self) -> bool:
@@ -45,7 +49,9 @@ def reserve(lease: Lease, now: float) -> None:
         if amount > 0:
             lease.slots.append((counter, counter.window.reserve(amount, now), amount))
     for snapshot in lease.target.snapshots.values():
-        snapshot.since += foreseen(snapshot.of, lease.estimate)
+        amount = foreseen(snapshot.of, lease.estimate)
+        snapshot.since += amount
+        lease.noted.append((snapshot, amount))
 
 
 def settle_request(lease: Lease, book: Book, now: float, step: Step, *, counts: bool) -> None:
@@ -57,12 +63,18 @@ def settle_request(lease: Lease, book: Book, now: float, step: Step, *, counts: 
                 lease.receipt.counted.append((counter.key, slot))
             changed(counter, lease.target, book, now, step)
     lease.slots = [kept for kept in lease.slots if not kept[0].counts_requests]
+    if not counts:
+        for snapshot, amount in lease.noted:
+            snapshot.since -= amount
+        lease.noted = []
 
 
 def settle_tokens(lease: Lease, book: Book, now: float, step: Step, *, keep: bool) -> None:
     """Let the estimate of a lease stand as what was used, or give it back."""
     for counter, slot, amount in lease.slots:
         counter.window.settle(slot, amount, amount if keep else 0.0, now)
+        if keep:
+            lease.receipt.estimated.append((counter.key, slot, amount))
         changed(counter, lease.target, book, now, step)
     lease.slots = []
 
@@ -76,18 +88,21 @@ def count_request(target: Target, book: Book, now: float, step: Step) -> None:
 
 
 def give_back(receipt: Receipt, target: Target, book: Book, now: float, step: Step) -> None:
-    """Take back a request that was counted before its refusal became known."""
-    for key, slot in receipt.counted:
+    """Take back a request, and its estimate, that was counted before its refusal became known."""
+    for key, slot, amount in (*((key, slot, 1.0) for key, slot in receipt.counted), *receipt.estimated):
         counter = book.counters.get(key)
         if counter is not None:
-            counter.window.refund(slot, 1.0, now)
+            counter.window.refund(slot, amount, now)
             changed(counter, target, book, now, step)
-    receipt.counted = []
+    receipt.counted, receipt.estimated = [], []
 
 
-def meter(target: Target, lease: Lease | None, usage: Usage, book: Book, now: float, step: Step) -> None:
-    """Count tokens and money; what a lease reserved for them is replaced."""
+def meter(
+    target: Target, lease: Lease | None, receipt: Receipt, usage: Usage, book: Book, now: float, step: Step
+) -> None:
+    """Count tokens and money; what a lease reserved for them, or what its estimate stands for, is replaced."""
     reserved = {counter.key: (slot, amount) for counter, slot, amount in lease.slots} if lease else {}
+    estimated = {key: (slot, amount) for key, slot, amount in receipt.estimated}
     for counter in target.counters:
         if counter.counts_requests:
             continue
@@ -95,13 +110,22 @@ def meter(target: Target, lease: Lease | None, usage: Usage, book: Book, now: fl
         slot, amount = reserved.get(counter.key, (None, 0.0))
         if slot is not None:
             counter.window.settle(slot, amount, actual, now)
+        elif counter.key in estimated:
+            slot, amount = estimated[counter.key]
+            counter.window.refund(slot, max(0.0, amount - actual), now)
+            counter.window.count(max(0.0, actual - amount), now)
         elif actual > 0:
             counter.window.count(actual, now)
         else:
             continue
         changed(counter, target, book, now, step)
+    receipt.metered, receipt.estimated = True, []
     if lease:
         lease.slots = [kept for kept in lease.slots if kept[0].counts_requests]
+        for snapshot, amount in lease.noted:
+            if snapshot.of != "requests":
+                snapshot.since += usage.amount(snapshot.of) - amount
+        lease.noted = [(s, amount) for s, amount in lease.noted if s.of == "requests"]
 
 
 def observe(
@@ -123,12 +147,19 @@ def observe(
             continue
         since = sum(foreseen(reported.of, lease.estimate) for lease in later)
         new = Snapshot(reported.of, reported.limit, reported.remaining, reported.reset, started, since)
-        target.snapshots[reported.name] = merge(target.snapshots.get(reported.name), new, now)
+        held = target.snapshots.get(reported.name)
+        merged = target.snapshots[reported.name] = merge(held, new, now)
+        if merged is not held:
+            for lease in later:
+                lease.noted.append((merged, foreseen(reported.of, lease.estimate)))
     book.keep_snapshots(target, step)
 
 
 def changed(counter: Counter, target: Target, book: Book, now: float, step: Step) -> None:
     """Follow up a change of a counter: warn once a window, plan the announcement of its end, keep it."""
+    book.keep_counter(counter, step)
+    if counter.key not in book.counters:
+        return  # its limit has been taken out
     limit = counter.limit
     share = counter.window.used(now) / limit.max
     if share >= 1.0 or (limit.warn_at and share >= min(limit.warn_at)):
@@ -140,7 +171,6 @@ def changed(counter: Counter, target: Target, book: Book, now: float, step: Step
             step.notices.append(_warning(counter, target, book, now, exhausted=reached >= 1))
     if counter.planned is None:
         plan_end(counter, book, now)
-    book.keep_counter(counter, step)
 
 
 def plan_end(counter: Counter, book: Book, now: float) -> None:
@@ -148,6 +178,8 @@ def plan_end(counter: Counter, book: Book, now: float) -> None:
     if counter.planned is not None:
         return
     window = counter.window
+    if counter.told[1] and counter.told[0] != (window.started(now) or 0.0):
+        counter.told = (0.0, 0.0)
     if counter.limit.window == "rolling":
         full = window.used(now) >= counter.limit.max
         at = window.free_at(counter.amount(None), counter.limit.max, now) if full else None
@@ -163,15 +195,18 @@ def announce_end(counter: Counter, book: Book, now: float, step: Step) -> None:
     if counter.planned is None or now < counter.planned:
         return
     counter.planned = None
-    name = counter.key.partition("|")[0]
     limit = counter.limit
+    whose = book.behind(counter.key)
+    whom, its = named(whose)
+    name = whose[0].provider.id
     if limit.window != "rolling":
-        text = f"{name}: a new window of {limit.max:,.6g} {limit.of.replace('_', ' ')} per {limit.per} begins"
+        text = f"{whom}: a new window of {stated(limit)} begins"
         step.notices.append(Notice("reset", now, text, provider=name, model=limit.model))
-    if counter.told[1] >= 1 and counter.fits(counter.amount(None), now):
-        counter.told = (0.0, 0.0)
-        text = f"{name} may be used again: its limit per {limit.per} has room"
+    if counter.told[1] == 1 and counter.fits(counter.amount(None), now):
+        counter.told = (counter.told[0], _BACK)
+        text = f"{whom} may be used again: {its} limit per {limit.per}{of_model(limit)} has room"
         step.notices.append(Notice("recovered", now, text, provider=name, model=limit.model))
+        book.keep_counter(counter, step)
     plan_end(counter, book, now)
 
 
@@ -179,9 +214,8 @@ def _warning(counter: Counter, target: Target, book: Book, now: float, *, exhaus
     limit, window = counter.limit, counter.window
     resets = window.resets_at(now)
     when = f", resets {clock(resets, now, book.policy.zone)}" if resets is not None else ""
-    used = f"{window.used(now):,.6g} of {limit.max:,.6g} {limit.of.replace('_', ' ')}"
     event: EventKind = "exhausted" if exhausted else "warning"
     name: str = target.provider.id
     reason: Literal["limit"] = "limit"
-    text = f"{name} has used {used} per {limit.per}{when}"
+    text = f"{name} has used {plain(window.used(now), limit.of)} of {stated(limit)}{when}"
     return Notice(event, now, text, provider=name, model=limit.model, reason=reason, until=resets)

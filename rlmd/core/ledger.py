@@ -62,12 +62,18 @@ class Ledger:
         self.sessions = Sessions()
         self._boot = boot
         self._issued = 0
+        self._now = 0.0
         self._all_limited: dict[str, float] = {}
         """Models that nobody serves, and until when that has been told."""
 
     def configure(self, policy: Policy) -> None:
         """Put a policy into force; leases and counts of what is still there go on."""
         self.book.configure(policy)
+        for lease in self.leases.values():
+            was = lease.target
+            same = self.book.targets.get(was.provider.id, {}).get(was.model)
+            if same is not None and same.provider.account == was.provider.account:
+                lease.target = same
 
     def restore(self, facts: Iterable[tuple[str, str, bytes]], policy: Policy, now: float) -> None:
         """Take in what the store kept, and the policy. Raises `msgspec.DecodeError` if it is unreadable."""
@@ -110,7 +116,7 @@ class Ledger:
             known.heard(now, new_turn=new_turn)
         if choice.target is None:
             step.reply = wait = as_wait(choice, ask, now, self.book.policy.zone)
-            if not dry_run:
+            if not (dry_run or wait.patient):
                 self._tell_all_limited(wait, asked, session, now, step)
             return step
         leased = not dry_run and purpose != "turn"
@@ -143,22 +149,25 @@ class Ledger:
 
         `receipt` is what the store remembers of a lease that is not under way here; `rand` is in [0, 1).
         """
+        issued = self.leases.get(lease) if lease is not None else None
         self._lapse(now, step := Step())
-        held = self.leases.get(lease) if lease is not None else None
-        target = held.target if held else self.book.find(provider, model)
-        receipt = held.receipt if held else receipt or Receipt("reserved", now)
-        session = session or (held.session if held else None)
+        held = issued if issued is not None and issued.id in self.leases else None
+        receipt = issued.receipt if issued else receipt or Receipt("reserved", now)
+        target = issued.target if issued else self._target(receipt, provider, model)
+        session = session or (issued.session if issued else None)
+        estimate = issued.estimate if issued else None
         if receipt.stage == "final" or receipt.stage == outcome == "accepted":
             verdict = receipt.verdict or Verdict("ok")
-            place = self._next(target, session, verdict, now) if retry else None
+            place = self._next(target, session, verdict, estimate, now) if retry else None
             step.reply = Recorded(verdict, place, duplicate=True)
             return step
-        verdict = self._verdict(provider, outcome, answer, now)
+        verdict = self._verdict(target.provider.id if target else provider, outcome, answer, now)
         if target is None:
             step.reply = Recorded(Verdict(verdict.kind, "none", verdict.hint))
             return step
-        started = min(now, started_at or (held.at if held else now))
-        self._count(target, held, receipt, outcome, now, step)
+        started = min(now, started_at or (issued.at if issued else now))
+        if lease is not None or outcome != "accepted":  # without a lease only the end of a request counts
+            self._count(target, held, receipt, outcome, now, step)
         said = observe(answer.headers, now) if answer.headers else ()
         counting.observe(said, target, self.leases.values(), started=started, now=now, book=self.book, step=step)
         if outcome == "error":
@@ -174,13 +183,17 @@ class Ledger:
             )
             self._note_failure(target, session, verdict, now)
         elif outcome != "cancelled":
+            if outcome == "ok":
+                resting.sample(target, started, now)
             resting.passed(target, lease, started, now, self.book, step)
             self.book.keep_current(target.provider.id, step)
         self._settle(target, held, receipt, outcome, usage, now, step)
         receipt.at, receipt.verdict = now, verdict
         if lease is not None:
             step.receipts[lease] = receipt
-        place = self._next(target, session, verdict, now) if retry else None
+        place = self._next(target, session, verdict, estimate, now) if retry else None
+        if isinstance(place, Wait) and not place.patient:
+            self._tell_all_limited(place, target, session, now, step)
         if verdict.kind == "context" and session is not None and isinstance(place, Use):
             known = self.sessions.touch(session)
             known.failed.add(target.provider.id)
@@ -199,16 +212,16 @@ class Ledger:
         receipt: Receipt | None = None,
     ) -> Step:
         """Take in tokens and money that became known apart from the report; once for each lease."""
+        issued = self.leases.get(lease) if lease is not None else None
         self._lapse(now, step := Step())
-        held = self.leases.get(lease) if lease is not None else None
-        target = held.target if held else self.book.find(provider, model)
-        receipt = held.receipt if held else receipt or Receipt("reserved", now)
+        held = issued if issued is not None and issued.id in self.leases else None
+        receipt = issued.receipt if issued else receipt or Receipt("reserved", now)
+        target = issued.target if issued else self._target(receipt, provider, model)
         verdict = receipt.verdict or Verdict("ok")
         step.reply = Recorded(verdict, duplicate=receipt.metered)
         if receipt.metered or target is None:
             return step
-        counting.meter(target, held, usage, self.book, now, step)
-        receipt.metered = True
+        counting.meter(target, held, receipt, usage, self.book, now, step)
         if held and not held.in_flight:
             del self.leases[held.id]
         if lease is not None:
@@ -270,6 +283,7 @@ class Ledger:
         estimate: int | None = None,
         beyond: int | None = None,
         failed: Collection[str] = (),
+        own: str | None = None,
     ) -> Ask:
         if known is None:
             return Ask(
@@ -280,17 +294,25 @@ class Ledger:
                 estimate=estimate,
                 early=early,
                 beyond=beyond,
+                own=own,
             )
         return Ask(
             asked.provider.id,
             asked.model,
             pin=self.pin_for(asked.model),
             sticky=known.sticky(self.book.policy.failback, now, new_turn=new_turn),
-            failed=() if new_turn else known.failed,
+            failed=known.failed if known.turn_open(now) and not new_turn else failed,
             estimate=estimate,
             early=early,
             beyond=beyond,
+            own=known.provider,
         )
+
+    def _target(self, receipt: Receipt, provider: str, model: str) -> Target | None:
+        """Find what a lease that is over was for; what the agent calls so where nobody remembers."""
+        if receipt.place is None:
+            return self.book.find(provider, model)
+        return self.book.targets.get(receipt.place[0], {}).get(receipt.place[1])
 
     def _is_held_back(self, choice: Choice, chain: Chain, ask: Ask, now: float) -> bool:
         """Whether another one would have won if the session had no provider of its own."""
@@ -301,7 +323,8 @@ class Ledger:
 
     def _lease(self, target: Target, session: str | None, estimate: int | None, now: float) -> str:
         self._issued += 1
-        lease = Lease(f"{self._boot}-{self._issued}", target, session, now, estimate, Receipt("reserved", now))
+        receipt = Receipt("reserved", now, place=(target.provider.id, target.model))
+        lease = Lease(f"{self._boot}-{self._issued}", target, session, now, estimate, receipt)
         counting.reserve(lease, now)
         for _, breaker in target.breakers:
             if breaker.opened:
@@ -401,8 +424,7 @@ class Ledger:
         was = receipt.stage
         receipt.stage = "accepted" if outcome == "accepted" else "final"
         if usage is not None and not receipt.metered:
-            counting.meter(target, held, usage, self.book, now, step)
-            receipt.metered = True
+            counting.meter(target, held, receipt, usage, self.book, now, step)
         if held is None or outcome == "accepted":
             return
         self._end_flight(held)
@@ -423,7 +445,9 @@ class Ledger:
         else:
             session.failed.add(provider)
 
-    def _next(self, target: Target | None, session: str | None, verdict: Verdict, now: float) -> Use | Wait | None:
+    def _next(
+        self, target: Target | None, session: str | None, verdict: Verdict, estimate: int | None, now: float
+    ) -> Use | Wait | None:
         """Decide where a failed request goes on; None where moving it would not help."""
         if target is None or verdict.kind not in ROUTES_AWAY:
             return None
@@ -434,8 +458,11 @@ class Ledger:
         chain = self.book.chains.get(target.model)
         if chain is None:
             return None
-        failed = () if verdict.until is not None else {target.provider.id}
-        ask = self._ask(target, known, now, new_turn=False, beyond=beyond, failed=failed)
+        name = target.provider.id
+        failed = () if verdict.until is not None else {name}
+        ask = self._ask(
+            target, known, now, new_turn=False, estimate=estimate, beyond=beyond, failed=failed, own=name
+        )
         choice = choose(chain, self.book.policy, ask, now)
         if choice.target is None:
             # A request that is too long gets shorter in the agent, not by waiting.
@@ -450,6 +477,10 @@ class Ledger:
 
     def _lapse(self, now: float, step: Step) -> None:
         """Let go of leases whose time is up."""
+        if now < self._now:  # The clock was ahead: a lease of then lives no longer than one of now.
+            for lease in self.leases.values():
+                lease.at = min(lease.at, now)
+        self._now = now
         while self.leases:
             first = next(iter(self.leases.values()))
             if first.at + LEASE > now:
@@ -466,5 +497,5 @@ class Ledger:
             held.target.tally.requests += 1
             held.receipt.stage = "lapsed"
             self.book.keep_tally(held.target.provider.id, step)
-            step.receipts[held.id] = held.receipt
         counting.settle_tokens(held, self.book, now, step, keep=True)
+        step.receipts[held.id] = held.receipt

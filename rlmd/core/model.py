@@ -196,6 +196,8 @@ class Wait(Struct, frozen=True):
     """None where time cannot help."""
     message: str
     refusals: tuple[Refusal, ...]
+    patient: bool = False
+    """Somebody else could serve, and the session's own provider is back in a moment."""
 
 
 class Pass(Struct, frozen=True):
@@ -213,10 +215,14 @@ class Receipt(Struct, omit_defaults=True):
     stage: Literal["reserved", "accepted", "lapsed", "final"]
     at: float
     verdict: Verdict | None = None
+    place: tuple[str, str] | None = None
+    """Provider and canonical model that the lease is for."""
     metered: bool = False
     """Its tokens and cost have been counted."""
     counted: list[tuple[str, float]] = []
     """Counter and slot in which the request was counted: what a late refusal gives back."""
+    estimated: list[tuple[str, float, float]] = []
+    """Counter, slot and amount where an estimate stands for tokens: what late figures replace."""
 
 
 FactKind = Literal["window", "breaker", "tally", "snapshot", "setting"]

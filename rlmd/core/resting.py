@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rlmd.core.model import EventKind, Kind, Notice, Step, Verdict
-from rlmd.core.route import Target, clock
+from rlmd.core.route import Target, clock, named
 
 if TYPE_CHECKING:
     from rlmd.core.book import Book
@@ -17,12 +17,18 @@ ROUTES_AWAY: frozenset[Kind] = BLOCKS | {"model_missing", "context"}
 """Kinds after which another provider may do better with the same request."""
 
 
-def passed(target: Target, lease: str | None, started: float, now: float, book: Book, step: Step) -> None:
-    """Take in a good answer: a probe that passed closes what it tried."""
-    closed = False
+def sample(target: Target, started: float, now: float) -> None:
+    """Take in that a request ended well: failures are told apart from too many by what else there was."""
     server = target.breakers[0][1]
     if not server.is_late(started, now):
         server.sample(now, failed=False)
+
+
+def passed(target: Target, lease: str | None, started: float, now: float, book: Book, step: Step) -> None:
+    """Take in a good answer: a probe that passed closes what it tried."""
+    closed = False
+    if book.unusable:
+        book.unusable -= {target.key, target.provider.id}
     for key, breaker in target.breakers:
         if breaker.opened and breaker.passed(lease, started, now):
             book.keep_breaker(key, step)
@@ -49,12 +55,15 @@ def failed(
     A probe that failed for another reason than its breaker rests for says nothing: the next one tries.
     """
     if verdict.kind in {"auth", "model_missing"}:
-        step.notices.append(_unusable(target, verdict, now))
+        what = target.provider.id if verdict.kind == "auth" else target.key
+        if what not in book.unusable:
+            book.unusable.add(what)
+            step.notices.append(_unusable(target, verdict, now))
     until: float | None = None
     for key, breaker in target.breakers:
         if verdict.kind not in BLOCKS or key.partition(":")[0] != verdict.scope:
-            if lease is not None:
-                breaker.release(lease)
+            if lease is not None and breaker.missed(lease, now):
+                book.keep_breaker(key, step)
             continue
         was_open = breaker.state(now) == "open"
         window_end = _used_up_until(target, now) if verdict.kind == "quota" else None
@@ -80,9 +89,13 @@ def announce_end(key: str, at: float, book: Book, now: float, step: Step) -> Non
     """Tell that a rest is over, if it is the one that was planned to end then."""
     breaker = book.breakers[key]
     if breaker.until == at and breaker.state(now) == "half_open":
-        name = key.partition(":")[2]
-        text = f"{name} may be used again: its cooldown is over"
-        step.notices.append(Notice("recovered", now, text, provider=name.partition("/")[0]))
+        whose = book.behind(key)
+        if not whose:
+            return
+        first, model = whose[0], whose[0].model if key.startswith("model:") else None
+        whom, its = named(whose) if model is None else (first.key, "its")
+        text = f"{whom} may be used again: {its} cooldown is over"
+        step.notices.append(Notice("recovered", now, text, provider=first.provider.id, model=model))
 
 
 def _used_up_until(target: Target, now: float) -> float | None:

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from rlmd.core.model import Limit, Policy, Provider, ProviderModel, Quantity, Reason, Refusal, Use, Wait
 
@@ -124,6 +125,7 @@ class Target:
     def headroom(self, now: float) -> float:
         """Free share of the tightest limit, 1 where there is none."""
         shares = [1 - c.window.load(now) / c.limit.max for c in self.counters if c.limit.max > 0]
+        shares += [s.left() / s.limit for s in self.snapshots.values() if now < s.resets_at and s.limit > 0]
         return min(shares, default=1.0)
 
 
@@ -152,6 +154,8 @@ class Ask(Struct, frozen=True):
     pin: str | None = None
     sticky: str | None = None
     """The session's own provider, while it is to stay there."""
+    own: str | None = None
+    """The session's own provider, also where it may leave it: that one is waited for a moment."""
     failed: Collection[str] = ()
     """Providers that failed in this turn."""
     estimate: int | None = None
@@ -168,12 +172,38 @@ class Choice(Struct, frozen=True):
     refusals: tuple[Refusal, ...] = ()
     retry_at: float | None = None
     probes: bool = False
+    patient: bool = False
+    """Nobody was taken because the last one refused is nearly back."""
 
 
 def clock(at: float, now: float, zone: tzinfo | None) -> str:
     """Tell a time to a person: `17:30` today, `Mon 12 Jan 17:30` on another day."""
     local, today = (datetime.fromtimestamp(t, zone or UTC) for t in (at, now))
     return f"{local:%H:%M:%S}" if local.date() == today.date() else f"{local:%a} {local.day} {local:%b %H:%M}"
+
+
+def plain(amount: float, of: Quantity) -> str:
+    """Write an amount of something limited: `1,500`, `$2.50`."""
+    return f"${amount:,.2f}" if of == "cost" else f"{amount:,.0f}"
+
+
+def of_model(limit: Limit) -> str:
+    """Name the model of a limit that holds for one only."""
+    return f" of {limit.model}" if limit.model else ""
+
+
+def stated(limit: Limit) -> str:
+    """Write a limit: `50 requests per 1h`, `1 request per 1m of opus`, `$5.00 per 1d`."""
+    what = "" if limit.of == "cost" else " " + limit.of.replace("_", " ")
+    if limit.max == 1:
+        what = what.removesuffix("s")
+    return f"{plain(limit.max, limit.of)}{what} per {limit.per}{of_model(limit)}"
+
+
+def named(targets: Sequence[Target]) -> tuple[str, str]:
+    """Name the providers of some targets, and say `its` or `their`."""
+    names = list(dict.fromkeys(t.provider.id for t in targets))
+    return ", ".join(names[:-2] + [" and ".join(names[-2:])]), "its" if len(names) == 1 else "their"
 
 
 def refuse(target: Target, ask: Ask, now: float, zone: tzinfo | None) -> Refusal | None:
@@ -196,15 +226,16 @@ def refuse(target: Target, ask: Ask, now: float, zone: tzinfo | None) -> Refusal
         room_at, why = full
         if room_at is None:
             return _refusal(target, "exhausted", None, "limit", why)
-        until = max(until, room_at)
-        if resting is None:
-            return _refusal(target, "exhausted", until, "limit", f"{why} until {clock(room_at, now, zone)}")
+        if room_at > until:
+            return _refusal(target, "exhausted", room_at, "limit", f"{why} until {clock(room_at, now, zone)}")
     if resting is None:
         return None
     if resting.state(now) == "half_open":
         why = "is being tried by another request"
         return _refusal(target, "half_open", until, "cooldown", why, resting.reason)
     why = f"is cooling down until {clock(resting.until, now, zone)} ({resting.reason})"
+    if until < resting.until:
+        why += f" and may be tried at {clock(until, now, zone)}"
     return _refusal(target, "open", until, "cooldown", why, resting.reason)
 
 
@@ -217,16 +248,17 @@ def _full(target: Target, estimate: int | None, now: float) -> tuple[float | Non
         load = counter.window.load(now)
         if load + amount <= limit.max and (amount or load < limit.max):
             continue
-        limited = f"{limit.max:,.6g} {limit.of.replace('_', ' ')} per {limit.per}"
         at = counter.window.free_at(amount, limit.max, now)
         if at is None:
-            return None, f"never takes {amount:,.6g} at once: its limit is {limited}"
+            return None, f"never takes {plain(amount, limit.of)} at once: its limit is {stated(limit)}"
         if longest is None or at > longest[0]:
-            longest = at, f"has used {load:,.6g} of {limited}"
+            over = f" and this takes {plain(amount, limit.of)}" if load < limit.max else ""
+            longest = at, f"has used {plain(load, limit.of)} of {stated(limit)}{over}"
     for snapshot in target.snapshots.values():
         at = snapshot.free_at(foreseen(snapshot.of, estimate), now)
         if at is not None and (longest is None or at > longest[0]):
-            longest = at, f"says that no {snapshot.of.replace('_', ' ')} are left"
+            few = "only " + plain(snapshot.left(), snapshot.of) if snapshot.left() > 0 else "no"
+            longest = at, f"says that {few} {snapshot.of.replace('_', ' ')} are left"
     return longest
 
 
@@ -264,14 +296,26 @@ def in_order(chain: Chain, policy: Policy, ask: Ask, now: float) -> Sequence[Tar
 
 
 def choose(chain: Chain, policy: Policy, ask: Ask, now: float) -> Choice:
-    """Pick the first candidate in order that may serve now.
+    """Pick the first candidate in order that may serve now, or say when one may if nothing else happens.
 
-    A provider that failed in this turn is taken only as the last one. Where the one that would be first is
-    back within `patience`, nobody is taken: waiting a moment is cheaper than moving a conversation.
+    A provider that failed in this turn is taken only as the last one. Where the session's own one (in a new
+    session: the first) is back within `patience`, nobody is taken: waiting a moment is cheaper than moving a
+    conversation.
     """
+    choice = _choose(chain, policy, ask, now)
+    retry_at = choice.retry_at
+    if retry_at is None:
+        return choice
+    # By then the turn may have ended, and another one that is nearly back may be worth the wait.
+    later = replace(ask, sticky=ask.own, failed=())
+    while (then := _choose(chain, policy, later, retry_at)).retry_at is not None and then.retry_at > retry_at:
+        retry_at = then.retry_at
+    return replace(choice, retry_at=retry_at)
+
+
+def _choose(chain: Chain, policy: Policy, ask: Ask, now: float) -> Choice:
     refusals: list[Refusal] = []
     spare: Target | None = None
-    own_back: float | None = None
     own_seen = False
     for target in in_order(chain, policy, ask, now):
         refusal = refuse(target, ask, now, policy.zone)
@@ -282,19 +326,14 @@ def choose(chain: Chain, policy: Policy, ask: Ask, now: float) -> Choice:
             spare = spare or target
             refusal = _refusal(target, "closed", now, "failed", "failed in this turn")
         refusals.append(refusal)
-        if own_seen or refusal.cause in {"disabled", "context"}:
+        if own_seen or refusal.cause in {"disabled", "context"} or ask.own not in {None, target.provider.id}:
             continue
         own_seen = True
-        own_back = None if has_failed else refusal.until
-        if own_back is not None and own_back <= now + policy.patience:
-            return Choice(None, tuple(refusals), own_back)
+        if not has_failed and refusal.until is not None and refusal.until <= now + policy.patience:
+            return Choice(None, tuple(refusals), refusal.until, patient=True)
     if spare is not None:
         return _take(spare, [r for r in refusals if r.cause != "failed"])
-    retry_at = min((r.until for r in refusals if r.until is not None), default=None)
-    if retry_at is not None and own_back is not None and own_back <= retry_at + policy.patience:
-        # Earlier than this, patience would say again that its own provider is nearly back.
-        retry_at = own_back
-    return Choice(None, tuple(refusals), retry_at)
+    return Choice(None, tuple(refusals), min((r.until for r in refusals if r.until is not None), default=None))
 
 
 def _take(target: Target, refusals: list[Refusal]) -> Choice:
@@ -326,7 +365,8 @@ def as_use(choice: Choice, ask: Ask, lease: str | None, *, held_back: bool) -> U
     else:
         reason = "preferred"
     because = lost or (choice.refusals[0] if choice.refusals else None)
-    message = f"{because.why}; using {provider}" if switched and because else f"using {provider}"
+    using = f"using {provider}" if target.model == ask.model else f"using {provider} with {target.model}"
+    message = f"{because.why}; {using}" if switched and because else using
     return Use(provider, target.offer.name, switched, reason, message, lease)
 
 
@@ -341,6 +381,10 @@ _LOST_BY: dict[str, Reason] = {
 
 def as_wait(choice: Choice, ask: Ask, now: float, zone: tzinfo | None) -> Wait:
     """Say from when somebody may serve, and what keeps each candidate."""
+    if choice.patient and choice.retry_at is not None:
+        own = choice.refusals[-1]
+        message = f"waiting for {own.provider} until {clock(choice.retry_at, now, zone)}: {own.why}"
+        return Wait(choice.retry_at, message, choice.refusals, patient=True)
     reasons = "; ".join(r.why for r in choice.refusals)
     if choice.retry_at is None:
         message = f"no provider of {ask.model} can serve this request, and waiting will not help: {reasons}"

@@ -1,11 +1,12 @@
 """The agents and the clock of a simulation. The agents behave as the shims do; the clock jumps from event to event.
 
-Simplified: the way to the provider takes no time; a rejection or the first byte comes after `FIRST_BYTE`, the end after
-half to one and a half times `Load.duration`; `accepted` is reported where it decides something, of a probe.
+Simplified: the way to the provider takes no time; `accepted` is reported where it decides something, of a probe;
+requests of one conversation may overlap, but what comes up behind one that waits goes out one after the other.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from functools import partial
 from heapq import heappop, heappush
 from math import log
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from rlmd.simulate.provider import Behaviour, Rejection
 
 FIRST_BYTE = 1.0
-"""Seconds after which a provider begins to answer, or rejects."""
+"""Seconds after which a provider begins to answer, or rejects, on average: half to one and a half times as many."""
 TRIES = 5
 """So often an agent sends one request; then the error ends its turn."""
 PAUSE = 2.0
@@ -46,7 +47,7 @@ class Load(Struct, frozen=True):
     model: str
     """The agents' own name of it there."""
     sessions: int = 40
-    """Conversations. Each request belongs to any of them, and one that waits holds up those that come after it."""
+    """Conversations. Each request belongs to any one of them."""
     turn: int = 20
     """Requests of a person's turn, on average."""
     duration: float = 10.0
@@ -66,8 +67,8 @@ class Session:
         self.name = name
         self.home: tuple[str, str] | None = None
         """Provider and model that its turn began with; None: the next request begins a turn."""
-        self.held: list[Request] = []
-        """What waits. The first one knows until when."""
+        self.held: deque[Request] = deque()
+        """The first one waits until it may be sent, or for its first byte, and the others wait for it."""
 
 
 class Request(Struct):
@@ -128,14 +129,10 @@ class Simulation:
         self._result.requests += 1
         request = Request(session, now, int(load.input * (0.5 + random())), int(load.output * (0.5 + random())))
         if session.held:
+            request.waited = True
             session.held.append(request)
-            return
-        if session.home is None or random() * load.turn < 1.0:
-            session.home = self._first
-            start = self._acquire(session, "turn", request.input, now)
-            if isinstance(start, Use):
-                session.home = start.provider, start.model
-        self._ask(request, now)
+        else:
+            self._ask(request, now)
 
     def _acquire(self, session: Session, purpose: Purpose, tokens: int, now: float) -> Use | Wait:
         provider, model = session.home or self._first
@@ -149,23 +146,31 @@ class Simulation:
 
     def _ask(self, request: Request, now: float) -> None:
         """Ask where a request goes; send it there, or let it wait."""
-        use = self._acquire(request.session, "step", request.input, now)
+        session, random = request.session, self._random
+        if session.home is None or (request.tries == 0 and random() * self._load.turn < 1.0):
+            session.home = self._first
+            start = self._acquire(session, "turn", request.input, now)
+            if isinstance(start, Use):
+                session.home = start.provider, start.model
+        use = self._acquire(session, "step", request.input, now)
         if isinstance(use, Wait):
             self._hold(request, use.retry_at, now)
             return
         rejection = self._places[use.provider, use.model].take(request.input, now)
+        first_byte = now + FIRST_BYTE * (0.5 + random())
         if rejection is not None:
-            self._plan(now + FIRST_BYTE, partial(self._rejected, request, use, rejection, now))
+            self._plan(first_byte, partial(self._rejected, request, use, rejection, now))
             return
         if use.reason == "probe":
-            self._plan(now + FIRST_BYTE, partial(self._report, request, use, "accepted", now))
-        end = now + self._load.duration * (0.5 + self._random())
-        self._plan(end, partial(self._finished, request, use, now))
+            self._plan(first_byte, partial(self._report, request, use, "accepted", now))
+        if session.held:
+            self._plan(first_byte, partial(self._follow, request))
+        end = now + self._load.duration * (0.5 + random())
+        self._plan(max(first_byte, end), partial(self._finished, request, use, now))
 
     def _finished(self, request: Request, use: Use, sent: float, now: float) -> None:
-        usage = Usage(request.input, request.output)
         self._places[use.provider, use.model].finish(request.output, now)
-        self._report(request, use, "ok", sent, now, usage=usage)
+        self._report(request, use, "ok", sent, now, usage=Usage(request.input, request.output))
         self._result.row(use.provider, sent).served += 1
         if request.waited:
             self._result.note_wait(request.came, sent)
@@ -177,13 +182,38 @@ class Simulation:
         request.tries += 1
         if request.tries == TRIES:
             self._result.failed += 1
-            request.session.home = None
+            self._end_turn(request, now)
         elif recorded.next is None:
             self._hold(request, now + PAUSE * 2.0 ** (request.tries - 1), now)
         elif isinstance(recorded.next, Wait):
             self._hold(request, recorded.next.retry_at, now)
         else:
             self._ask(request, now)
+
+    def _hold(self, request: Request, until: float | None, now: float) -> None:
+        """Let a request wait until then; where that is too long, its turn ends."""
+        if until is None or until - request.came > self._load.wait:
+            self._result.hour(request.came).given_up += 1
+            self._end_turn(request, now)
+            return
+        request.waited = True
+        held = request.session.held
+        if not held or held[0] is not request:
+            held.append(request)
+        if held[0] is request:
+            self._plan(until, partial(self._ask, request))
+
+    def _end_turn(self, request: Request, now: float) -> None:
+        request.session.home = None
+        self._follow(request, now)
+
+    def _follow(self, request: Request, now: float) -> None:
+        """Let what waits behind a request have its turn."""
+        held = request.session.held
+        if held and held[0] is request:
+            held.popleft()
+            if held:
+                self._plan(now, partial(self._ask, held[0]))
 
     def _report(
         self,
@@ -214,41 +244,19 @@ class Simulation:
             raise TypeError(f"a report was answered with {step.reply}")
         return step.reply
 
-    def _hold(self, request: Request, until: float | None, now: float) -> None:
-        """Let a request wait until then; where that is too long, its turn ends."""
-        session = request.session
-        if until is None or until - request.came > self._load.wait:
-            self._result.hour(request.came).given_up += 1
-            session.home = None
-            return
-        request.waited = True
-        session.held.append(request)
-        if session.held[0] is request:
-            self._plan(max(until, now), partial(self._resume, session))
-
-    def _resume(self, session: Session, now: float) -> None:
-        """A wait is over: what was held asks, in the order in which it came, until one has to wait again."""
-        held, session.held = session.held, []
-        for request in held:
-            if session.held:
-                session.held.append(request)
-            else:
-                request.waited = True
-                self._ask(request, now)
-
     def _count(self, use: Use, rejection: Rejection, until: float | None, sent: float, now: float) -> None:
-        """Count a rejection, apart from those of requests that were under way when an earlier one became known."""
+        """Count a rejection. Each one by a limit begins a rest, unless its request was under way when another did."""
         row = self._result.row(use.provider, sent)
         if rejection.limit is None:
             row.failed += 1
             return
         account = self._places[use.provider, use.model].account
         rest = self._rests.get(account)
-        if rest is not None and sent < rest.at:
+        probe = use.reason == "probe"
+        if rest is not None and sent < rest.at and not probe:
             row.refused_in_flight += 1
             rest.in_flight += 1
             return
-        probe = use.reason == "probe"
         row.refused_probe += probe
         row.refused += not probe
         hit = Hit(now, use.provider, named(rejection.limit), until, "probe" if probe else "refusal")

@@ -436,7 +436,7 @@ def test_the_end_of_a_window_and_of_a_cooldown_are_announced_once() -> None:
     story.now = NOON + 3600
     story.settle(story.ledger.roll(story.now))
     story.settle(story.ledger.roll(story.now))
-    assert story.told("reset") == ["a: a new window of 1 requests per 1h begins"]
+    assert story.told("reset") == ["a: a new window of 1 request per 1h begins"]
     assert story.told("recovered")[1:] == ["a may be used again: its limit per 1h has room"]
     assert story.ledger.next_deadline() is None
 
@@ -484,7 +484,7 @@ def test_reloading_keeps_counts_of_unchanged_limits_and_leases_under_way() -> No
     story.report(open_lease)
     assert (story.used("a", 0), story.reserved("a", 0)) == (2, 0)
     story.ledger.configure(story.policy)
-    assert story.used("a", 1) == 1, "what was counted for the day is still known"
+    assert story.used("a", 1) == 2, "what was counted for the day is still known, and who was under way"
 
 
 def test_only_the_last_ten_thousand_sessions_are_remembered() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import signal
@@ -50,6 +51,7 @@ hourly_limit = 100
 sonnet = "anthropic/sonnet"
 """
 TWO = f"{SETTINGS}{ANTHROPIC}{OPENROUTER}"
+_numbers = itertools.count()
 SOON = 20.0
 """Real seconds in which another process has to do what is awaited of it; it takes a fraction of one."""
 
@@ -206,26 +208,24 @@ class Process:
     def __init__(self, place: Place, **environ: str) -> None:
         self.place = place
         self.log = place.root / "log"
-        self._environ = place.environ | environ
+        self.environ = place.environ | environ
         self._manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        address = place.root / "notify"
-        address.unlink(missing_ok=True)
+        address = place.root / f"notify{next(_numbers)}"
         self._manager.bind(str(address))
-        self._environ.setdefault("NOTIFY_SOCKET", str(address))
+        self.environ.setdefault("NOTIFY_SOCKET", str(address))
 
-    def launch(self) -> None:
+    def launch(self, *command: str) -> None:
+        command = command or (sys.executable, "-m", "rlmd")
         with self.log.open("ab") as log:
-            self.popen = subprocess.Popen(
-                [sys.executable, "-m", "rlmd"], env=self._environ, cwd=self.place.root, stdout=log, stderr=log
-            )
+            self.popen = subprocess.Popen(command, env=self.environ, cwd=self.place.root, stdout=log, stderr=log)
 
     def begin(self) -> Process:
         self.launch()
         self.await_state("READY=1")
         return self
 
-    def await_state(self, state: str) -> str:
-        """Wait for a message to the service manager that has this line; return the whole message."""
+    def hears(self, state: str) -> str | None:
+        """Wait for a message to the service manager that has this line; None where the process ends without it."""
         self._manager.settimeout(0.05)
         until = time.monotonic() + SOON
         while time.monotonic() < until:
@@ -233,9 +233,24 @@ class Process:
                 message = self._manager.recv(4096).decode()
                 if state in message.split("\n"):
                     return message
+                continue
             if self.popen.poll() is not None:
-                break
-        raise AssertionError(f"no {state}; rc {self.popen.poll()}; {self.log.read_text()}")
+                return None
+        raise AssertionError(f"no {state}: {self.log.read_text()}")
+
+    def await_state(self, state: str) -> str:
+        """Wait for a message to the service manager that has this line; return the whole message."""
+        message = self.hears(state)
+        assert message is not None, self.log.read_text()
+        return message
+
+    def await_path(self, path: Path) -> None:
+        """Wait for a file."""
+        until = time.monotonic() + SOON
+        while not path.exists():
+            assert self.popen.poll() is None, self.log.read_text()
+            assert time.monotonic() < until, self.log.read_text()
+            time.sleep(0.01)
 
     def client(self) -> Client:
         return Client(self.place.paths.socket, SOON)

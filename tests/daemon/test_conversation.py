@@ -314,6 +314,14 @@ async def test_whoever_connected_a_moment_before_the_end_is_not_left_hanging(hou
         await house.stopped.wait()
 
 
+async def test_whoever_gets_in_while_the_daemon_ends_is_answered_once(house: House) -> None:
+    house.daemon.server.drain()
+    late = await house.peer()
+    await late.say(PING)
+    assert await late.hear() == PONG
+    assert await late.ended()
+
+
 async def test_a_peer_that_reads_nothing_delays_the_end_by_less_than_five_seconds(
     house: House, nursery: trio.Nursery
 ) -> None:

@@ -339,8 +339,23 @@ async def test_explain_says_when_nobody_can(peer: Peer) -> None:
     explained = await peer.ask("explain", model=MODEL)
     assert (explained["decision"], explained["message"]) == (
         "wait",
-        "nobody can serve sonnet before 2026-01-12T12:01:00.000Z",
+        "nobody can serve sonnet before 12:01:00",
     )
+
+
+async def test_explain_says_what_made_the_winner_win_and_the_others_not(peer: Peer) -> None:
+    async def why(**fields: Any) -> list[str]:
+        return [c["why"] for c in (await peer.ask("explain", model=MODEL, **fields))["candidates"]]
+
+    assert await why() == [
+        "anthropic comes first: priority 1",
+        "openrouter could serve; an earlier one is taken",
+    ]
+    await peer.report(await peer.use(session="s"), "error", status=500, session="s")
+    await peer.use(session="s")
+    assert await why(session="s") == ["openrouter is where this session is", "anthropic failed in this turn"]
+    await peer.ask("pin", provider="openrouter")
+    assert await why() == ["openrouter is pinned", "anthropic could serve; an earlier one is taken"]
 
 
 async def test_explaining_a_model_that_nobody_serves_names_those_there_are(peer: Peer) -> None:

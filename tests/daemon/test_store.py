@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
-from house import MODEL, SETTINGS, House, Peer, Place, Process
+from house import MODEL, NOON, SETTINGS, House, Peer, Place, Process
 
 from rlmctl.client import DaemonUnreachableError
 from rlmd.core.model import Receipt, Step, Verdict
-from rlmd.daemon import Daemon
+from rlmd.daemon import PRUNE_EVERY, Daemon
 from rlmd.outbox import RETRY, Outbox
 from rlmd.store import EVENTS_KEPT, MIGRATIONS, PRUNE_STEP, RECEIPTS_KEPT, Store, StoreError
 
@@ -259,7 +259,8 @@ async def test_while_the_disk_fails_decisions_go_on_and_nothing_is_lost(
     }
     assert (await peer.ask("log"))["events"][-1]["message"].startswith("anthropic is used first")
     disk.mend()
-    told = [(await listener.hear(RETRY))["message"] for _ in range(2)]
+    told = [(await listener.hear())["message"] for _ in range(2)]
+    assert house.now() <= NOON + RETRY
     assert told[1] == "the state is written again, nothing that was kept in memory is lost"
     assert (await peer.ask("status"))["daemon"]["durable"]
     again = await peer.report({"provider": "anthropic", "model": MODEL, "lease": lease})
@@ -339,6 +340,37 @@ async def test_a_bug_in_what_is_to_be_written_stops_no_decision(
     assert reply["code"] == "not_durable"
     assert (await peer.use())["provider"] == "anthropic"
     assert "there it is" in caplog.text
+
+
+async def test_a_database_that_cannot_be_read_stops_no_decision(
+    house: House, peer: Peer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def unreadable(*_: object) -> None:
+        raise sqlite3.DatabaseError("database disk image is malformed")
+
+    for reading in ("events", "receipt", "prune"):
+        monkeypatch.setattr(Store, reading, unreadable)
+    assert await peer.ask("log") == {
+        "type": "error",
+        "code": "unavailable",
+        "message": "The state cannot be read now: database disk image is malformed.",
+    }
+    recorded = await peer.report({"provider": "anthropic", "model": MODEL, "lease": "of-a-former-daemon"})
+    assert "duplicate" not in recorded
+    await trio.sleep(PRUNE_EVERY)
+    assert "cannot look up a lease: database disk image is malformed" in caplog.text
+    assert "old rows cannot be removed now: database disk image is malformed" in caplog.text
+    assert (await peer.use())["provider"] == "anthropic"
+
+
+async def test_old_rows_go_without_holding_anybody_up(house: House, peer: Peer) -> None:
+    many = 3 * PRUNE_STEP
+    house.daemon._store.commit({}, {str(n): receipt(NOON - RECEIPTS_KEPT) for n in range(many)}, ())
+    await trio.sleep(PRUNE_EVERY + 2)
+    assert house.daemon._store.receipt("0")
+    await trio.sleep(2)
+    assert (await peer.ask("ping"))["type"] == "pong"
+    assert house.daemon._store.receipt(str(many - 1)) is None
 
 
 def test_of_the_events_that_wait_the_oldest_are_dropped(tmp_path: Path) -> None:

@@ -159,14 +159,17 @@ function errorIn(event: string): string | undefined {
   } catch {} // text that only looks like one
 }
 
-function streamOf(chunks: AsyncGenerator<Uint8Array>): ReadableStream<Uint8Array> {
-  return new ReadableStream({
+function streamOf(chunks: AsyncGenerator<Uint8Array>, cut: AbortController) {
+  return new ReadableStream<Uint8Array>({
     async pull(out) {
       const { value, done } = await chunks.next()
       if (done) out.close()
       else out.enqueue(value)
     },
-    cancel: () => void chunks.return(undefined),
+    cancel() {
+      cut.abort() // without it the generator would sit out a read that is under way
+      void chunks.return(undefined)
+    },
   })
 }
 
@@ -174,9 +177,9 @@ function streamOf(chunks: AsyncGenerator<Uint8Array>): ReadableStream<Uint8Array
 const causeOf = (error: any) =>
   `${error?.name}: ${error?.code ?? ""} ${error?.message}`.replace(/https?:\S+/g, "").slice(0, BODY)
 
-/** A person's stop arrives as an abort, and so do OpenCode's own time-outs. */
-const endOf = (stop?: AbortSignal) =>
-  stop?.aborted && !/Timeout|Stream/.test(stop.reason?.name) ? "cancelled" : "error"
+/** A person's stop arrives as an abort, and so do time-outs, OpenCode's and ours. */
+const endOf = ({ aborted, reason }: AbortSignal) =>
+  aborted && !/Timeout|Stream/.test(reason?.name) ? "cancelled" : "error"
 
 /** An answer in the provider's stead; every wire format finds its error there. */
 function inStead(status: number, message: string, headers: Record<string, string> = {}): Response {
@@ -334,11 +337,13 @@ function routerFor({ client }: PluginInput, daemon: ReturnType<typeof daemonFor>
     if (place === "pass") return fetch(stop)
     const report = reporter(attempt, place?.lease)
     const cut = new AbortController()
+    const signal = stop ? AbortSignal.any([stop, cut.signal]) : cut.signal
     const patience = place && daemon.settings.first_byte_ms
-    const late = () => cut.abort(new Error(`request timed out: nothing came in ${patience} ms`))
+    const silence = `request timed out: nothing came in ${patience} ms`
+    const late = () => cut.abort(new DOMException(silence, "TimeoutError"))
     const timer = patience ? setTimeout(late, patience) : undefined
     try {
-      const response = await fetch(stop ? AbortSignal.any([stop, cut.signal]) : cut.signal)
+      const response = await fetch(signal)
       const headers = [...response.headers].filter(([name]) => TELLING.test(name))
       const facts = { status: response.status, headers: Object.fromEntries(headers) }
       const rest = listen(response)
@@ -346,12 +351,13 @@ function routerFor({ client }: PluginInput, daemon: ReturnType<typeof daemonFor>
       const failed = first.error !== undefined
       const recorded = report(failed ? "error" : "accepted", { ...facts, body: first.error })
       const answer = failed && (await instead(attempt, await recorded))
-      const relayed = () => relay(attempt, first, rest, report, stop)
-      if (!answer) return new Response(streamOf(relayed()), response)
+      const relayed = () => streamOf(relay(attempt, first, rest, report, signal), cut)
+      if (!answer) return new Response(relayed(), response)
       cut.abort()
       return answer
     } catch (error) {
-      const answer = await instead(attempt, await report(endOf(stop), { message: causeOf(error) }))
+      const next = await report(endOf(signal), { message: causeOf(error) })
+      const answer = await instead(attempt, next)
       if (answer) return answer
       throw error
     } finally {
@@ -365,7 +371,7 @@ function routerFor({ client }: PluginInput, daemon: ReturnType<typeof daemonFor>
     first: Heard,
     rest: AsyncGenerator<Heard>,
     report: Report,
-    stop?: AbortSignal,
+    signal: AbortSignal,
   ) {
     try {
       yield* first.chunks
@@ -377,11 +383,11 @@ function routerFor({ client }: PluginInput, daemon: ReturnType<typeof daemonFor>
       }
       void report("ok")
     } catch (error) {
-      const next = await report(endOf(stop), { message: causeOf(error) })
+      const next = await report(endOf(signal), { message: causeOf(error) })
       if (next?.type === "use") await move(attempt, next)
       throw error
     } finally {
-      void report(stop?.aborted ? endOf(stop) : "cancelled", { message: causeOf(stop?.reason) })
+      void report(endOf(signal), { message: causeOf(signal.reason) })
     }
   }
 

@@ -1,0 +1,62 @@
+"""What `install` and `uninstall` do with a service manager: hand the daemon over to it, and take it back."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from rlmctl.commands import UNREACHABLE, CommandError
+from rlmctl.commands.daemon import end, running
+from rlmctl.services.launch_agent import LaunchAgent
+from rlmctl.services.user_units import UserUnits
+
+if TYPE_CHECKING:
+    from rlmd.paths import Paths
+
+
+def service_manager(paths: Paths) -> str | None:
+    """Name the service manager that runs here for this person, or None where there is none."""
+    if sys.platform == "darwin":
+        return "launchd"
+    return "systemd" if UserUnits(paths).manager() is not None else None
+
+
+def install_service(what: str, paths: Paths, *, strict: bool = False, dry_run: bool = False) -> list[str]:
+    """Have the service manager keep the daemon, and see that it answers. Returns what was done, as sentences.
+
+    Doing it again brings everything up to date, a daemon of another version included. Raises `CommandError`.
+    """
+    from rlmd import __version__
+    from rlmd.paths import check_socket
+
+    check_socket(paths.socket)
+    service: UserUnits | LaunchAgent
+    if what == "systemd":
+        service = units = UserUnits(paths)
+        done, stale = units.install(strict=strict, dry_run=dry_run)
+    else:
+        service = agent = LaunchAgent(paths)
+        done, stale = agent.install(dry_run=dry_run)
+    if dry_run:
+        return done
+    if not service.listens():
+        end(paths)  # a daemon that was started by hand holds the lock
+        service.start()
+    elif stale:
+        service.restart()
+    elif service.pid() is None:
+        service.start()
+    daemon = running(paths)
+    if daemon is not None and daemon["version"] != __version__:
+        service.restart()
+        daemon = running(paths)
+    if daemon is None:
+        raise CommandError(f"{service.name} started the daemon, and it does not answer.", "rlmctl doctor", UNREACHABLE)
+    done.append(f"The daemon answers at {paths.socket} (process {daemon['pid']}), and {service.name} keeps it.")
+    return done
+
+
+def uninstall_service(what: str, paths: Paths, *, dry_run: bool = False) -> list[str]:
+    """Take the daemon out of the service manager. Returns what was done, as sentences. Raises `CommandError`."""
+    service = UserUnits(paths) if what == "systemd" else LaunchAgent(paths)
+    return service.uninstall(dry_run=dry_run)
