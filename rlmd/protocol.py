@@ -8,12 +8,24 @@ event has no `id`. Times are RFC 3339 in UTC, spans are whole milliseconds in fi
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
-from rlmd.core.model import Kind, Outcome, Purpose, Quantity, Reason, Scope, State, WindowKind
+from rlmd.core.model import (
+    EventKind,
+    Kind,
+    Outcome,
+    Purpose,
+    Quantity,
+    Reason,
+    Scope,
+    State,
+    Usage,
+    Whole,
+    WindowKind,
+)
 
 VERSION = 1
 MAX_LINE = 256 * 1024
@@ -22,8 +34,6 @@ MAX_LINE = 256 * 1024
 Name = Annotated[str, msgspec.Meta(max_length=256)]
 """Ids of providers, models, sessions, leases: bounded, because the daemon remembers them."""
 Text = Annotated[str, msgspec.Meta(max_length=4096)]
-Whole = Annotated[int, msgspec.Meta(ge=0, le=10**12)]
-Money = Annotated[float, msgspec.Meta(ge=0, le=10**9)]
 Number = int | float
 """Written without a point where it is whole."""
 Time = Annotated[datetime, msgspec.Meta(tz=True)]
@@ -44,45 +54,13 @@ ErrorCode = Literal[
     "internal",
 ]
 
-EVENTS = (
-    "switched",
-    "exhausted",
-    "recovered",
-    "warning",
-    "all_limited",
-    "reset",
-    "auth",
-    "config",
-    "state",
-)
-EventName = Literal[
-    "switched",
-    "exhausted",
-    "recovered",
-    "warning",
-    "all_limited",
-    "reset",
-    "auth",
-    "config",
-    "state",
-]
+EVENTS: tuple[str, ...] = get_args(EventKind)
 
 
 class Request(Struct, tag_field="op", kw_only=True):
     """What every request carries."""
 
     id: Id = None
-
-
-class Usage(Struct, omit_defaults=True):
-    """Tokens and US dollars that one request took."""
-
-    input: Whole = 0
-    output: Whole = 0
-    reasoning: Whole = 0
-    cache_read: Whole = 0
-    cache_write: Whole = 0
-    cost: Money = 0.0
 
 
 class Hello(Request, tag="hello"):
@@ -200,7 +178,7 @@ class Pin(Request, tag="pin"):
 class Subscribe(Request, tag="subscribe"):
     """Have events of these kinds, or of all, pushed on this connection; it replaces what was asked for before."""
 
-    events: list[EventName] | None = None
+    events: list[EventKind] | None = None
 
 
 class Reload(Request, tag="reload"):
@@ -438,7 +416,7 @@ class History(Reply, tag="history"):
 class Event(Struct, tag_field="type", tag="event", omit_defaults=True):
     """Something worth telling. Pushed, it has no id."""
 
-    event: EventName
+    event: EventKind
     at: str
     message: str
     provider: str | None = None

@@ -8,16 +8,11 @@ from typing import TYPE_CHECKING
 from msgspec import UNSET
 
 from rlmd import protocol
-from rlmd.core.model import Pass, Recorded, Usage, Use, Wait
+from rlmd.core.model import Pass, Recorded, Use, Wait
 from rlmd.protocol import rfc3339
 
 if TYPE_CHECKING:
     from rlmd.core.model import Decision, Verdict
-
-
-def usage(said: protocol.Usage) -> Usage:
-    """What an agent said of tokens and money, for the ledger."""
-    return Usage(said.input, said.output, said.reasoning, said.cache_read, said.cache_write, said.cost)
 
 
 def decided(

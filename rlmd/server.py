@@ -278,7 +278,7 @@ class Server:
             lease=request.lease,
             session=request.session,
             started_at=request.started_at.timestamp() if request.started_at else None,
-            usage=replies.usage(request.usage) if request.usage else None,
+            usage=request.usage,
             retry=request.retry,
             receipt=self._remembered(request.lease),
         )
@@ -292,7 +292,7 @@ class Server:
             message = 'usage: give the "lease", or the "provider" and the "model".'
             return protocol.Error(id=request.id, code="bad_request", message=message)
         step = self._ledger.meter(
-            replies.usage(request.usage),
+            request.usage,
             now,
             lease=request.lease,
             provider=request.provider or "",

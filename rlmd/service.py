@@ -1,12 +1,18 @@
-"""The service manager's side: its messages (sd_notify) and the sockets that it hands over."""
+"""The service manager's side: messages to systemd (sd_notify), and the socket that it or launchd hands over."""
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import os
 import socket
+import sys
 from contextlib import suppress
+from typing import Any
 
 LISTEN_FDS_START = 3
+LAUNCHD_SOCKET = b"Listener"
+"""What launchd/dev.rlmd.plist calls the socket."""
 
 
 class HandoverError(Exception):
@@ -32,18 +38,13 @@ def watchdog_period() -> float | None:
 
 
 def handed_over() -> socket.socket | None:
-    """The listening socket that systemd opened for us, if it did; its variables are taken out of the environment.
-
-    Raises `HandoverError`.
-    """
-    pid, count = os.environ.get("LISTEN_PID"), os.environ.get("LISTEN_FDS", "")
-    for name in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"):
-        os.environ.pop(name, None)
-    if pid != str(os.getpid()) or count in {"", "0"}:
+    """The listening socket that systemd or launchd opened for us, if one did. Raises `HandoverError`."""
+    descriptor = launchd_descriptor(ctypes.CDLL(None)) if sys.platform == "darwin" else _systemd_descriptor()
+    if descriptor is None:
         return None
     try:
-        os.set_inheritable(LISTEN_FDS_START, False)
-        handed = socket.socket(fileno=LISTEN_FDS_START)
+        os.set_inheritable(descriptor, False)
+        handed = socket.socket(fileno=descriptor)
     except OSError as error:
         raise HandoverError(f"{_WRONG_UNIT} It is no socket ({error.strerror}).") from None
     if (handed.family, handed.type) != (socket.AF_UNIX, socket.SOCK_STREAM):
@@ -53,6 +54,31 @@ def handed_over() -> socket.socket | None:
         handed.close()
         raise HandoverError(f"{_WRONG_UNIT} It is one connection: take Accept=yes out.")
     return handed
+
+
+def _systemd_descriptor() -> int | None:
+    """Tell whether systemd handed a socket to this process; its variables are taken out of the environment."""
+    pid, count = os.environ.get("LISTEN_PID"), os.environ.get("LISTEN_FDS", "")
+    for name in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PIDFDID"):
+        os.environ.pop(name, None)
+    return None if pid != str(os.getpid()) or count in {"", "0"} else LISTEN_FDS_START
+
+
+def launchd_descriptor(system: Any) -> int | None:
+    """Fetch our socket from launchd through the C library `system`; None where launchd did not start us.
+
+    Raises `HandoverError`.
+    """
+    descriptors, count = ctypes.POINTER(ctypes.c_int)(), ctypes.c_size_t()
+    number = system.launch_activate_socket(LAUNCHD_SOCKET, ctypes.byref(descriptors), ctypes.byref(count))
+    if number == errno.ESRCH:
+        return None
+    if number or not count.value:
+        why = os.strerror(number) if number else "it opened none"
+        raise HandoverError(f"launchd does not hand the socket over ({why}). Mend: rlmctl install launchd")
+    descriptor: int = descriptors[0]
+    system.free(descriptors)
+    return descriptor
 
 
 _WRONG_UNIT = "The service manager handed over something else than the listening socket of rlmd.socket."

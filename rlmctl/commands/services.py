@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rlmctl.commands import UNREACHABLE, CommandError
 from rlmctl.commands.daemon import end, running
@@ -11,6 +11,7 @@ from rlmctl.services.launch_agent import LaunchAgent
 from rlmctl.services.user_units import UserUnits
 
 if TYPE_CHECKING:
+    from rlmctl.services import Service
     from rlmd.paths import Paths
 
 
@@ -26,19 +27,36 @@ def install_service(what: str, paths: Paths, *, strict: bool = False, dry_run: b
 
     Doing it again brings everything up to date, a daemon of another version included. Raises `CommandError`.
     """
-    from rlmd import __version__
     from rlmd.paths import check_socket
 
     check_socket(paths.socket)
-    service: UserUnits | LaunchAgent
-    if what == "systemd":
-        service = units = UserUnits(paths)
-        done, stale = units.install(strict=strict, dry_run=dry_run)
-    else:
-        service = agent = LaunchAgent(paths)
-        done, stale = agent.install(dry_run=dry_run)
+    service = UserUnits(paths) if what == "systemd" else LaunchAgent(paths)
+    done, stale = service.install(strict=strict, dry_run=dry_run)
     if dry_run:
         return done
+    try:
+        daemon = _bring_up(service, paths, stale=stale)
+    except CommandError as error:
+        if not strict or not isinstance(service, UserUnits):
+            raise
+        service.relax()
+        _bring_up(service, paths, stale=True)
+        message = f"This system does not start the daemon under --strict: {error} It runs without."
+        raise CommandError(message, error.mend) from None
+    done.append(f"The daemon answers at {paths.socket} (process {daemon['pid']}), and {service.name} keeps it.")
+    return done
+
+
+def uninstall_service(what: str, paths: Paths, *, dry_run: bool = False) -> list[str]:
+    """Take the daemon out of the service manager. Returns what was done, as sentences. Raises `CommandError`."""
+    service = UserUnits(paths) if what == "systemd" else LaunchAgent(paths)
+    return service.uninstall(dry_run=dry_run)
+
+
+def _bring_up(service: Service, paths: Paths, *, stale: bool) -> dict[str, Any]:
+    """Have the daemon run as it is installed; return what it says of itself. Raises `CommandError`."""
+    from rlmd import __version__
+
     if not service.listens():
         end(paths)  # a daemon that was started by hand holds the lock
         service.start()
@@ -52,11 +70,4 @@ def install_service(what: str, paths: Paths, *, strict: bool = False, dry_run: b
         daemon = running(paths)
     if daemon is None:
         raise CommandError(f"{service.name} started the daemon, and it does not answer.", "rlmctl doctor", UNREACHABLE)
-    done.append(f"The daemon answers at {paths.socket} (process {daemon['pid']}), and {service.name} keeps it.")
-    return done
-
-
-def uninstall_service(what: str, paths: Paths, *, dry_run: bool = False) -> list[str]:
-    """Take the daemon out of the service manager. Returns what was done, as sentences. Raises `CommandError`."""
-    service = UserUnits(paths) if what == "systemd" else LaunchAgent(paths)
-    return service.uninstall(dry_run=dry_run)
+    return daemon

@@ -281,7 +281,7 @@ def _limit(written: str) -> Limit:
     found = _LIMIT.fullmatch(written)
     if not found:
         raise ArgumentTypeError(
-            f'"{written}" is no limit: write 40/h, 400000tokens/m or 45/5h:first_use, unlimited, no-hint or 529'
+            f'"{written}" is no limit: write 40/h, 400000tokens/m, 45/5h:first_use, unlimited or no-hint'
         )
     per = found[3] if found[3] == "month" else span(_span(_with_number(found[3])))
     window = found[4] or ("calendar" if per in _CALENDAR else "rolling")

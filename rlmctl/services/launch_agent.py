@@ -54,8 +54,13 @@ class LaunchAgent:
         """Return the installed file if it is not what this version would write."""
         return [] if present(self.path) == render(self._paths) else [self.path]
 
-    def install(self, *, dry_run: bool = False) -> tuple[list[str], bool]:
-        """Write and load the agent; return what was done, as sentences, and whether the daemon has to restart."""
+    def install(self, *, strict: bool = False, dry_run: bool = False) -> tuple[list[str], bool]:
+        """Write the agent; return what was done, as sentences, and whether the daemon has to restart.
+
+        Raises `CommandError` where launchd does not run here, or for `strict`, which is systemd's.
+        """
+        if strict:
+            raise CommandError("--strict is systemd's.", "rlmctl install launchd")
         if sys.platform != "darwin" and not dry_run:
             raise CommandError("launchd is macOS's; this is another system.", WITHOUT)
         wanted = render(self._paths)

@@ -110,6 +110,13 @@ class UserUnits:
         self._call("enable", "--quiet", SOCKET, SERVICE)
         return done, bool(changed)
 
+    def relax(self) -> None:
+        """Take back what `strict` added."""
+        path = self.directory / STRICT
+        path.unlink(missing_ok=True)
+        remove_empty(path.parent, self.directory)
+        self._call("daemon-reload")
+
     def uninstall(self, *, dry_run: bool = False) -> list[str]:
         """Stop and disable the units and remove every trace of them. Returns what was done, as sentences."""
         files = [path for name in (SERVICE, SOCKET, STRICT) if (path := self.directory / name).exists()]

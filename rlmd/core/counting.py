@@ -27,6 +27,8 @@ class Lease(Struct):
 
     id: str
     target: Target
+    wanted: str
+    """The canonical model that was asked for; its fallbacks may serve it."""
     session: str | None
     at: float
     estimate: int | None

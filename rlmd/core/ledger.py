@@ -108,7 +108,7 @@ class Ledger:
         known = self.sessions.get(session)
         new_turn = purpose == "turn" or (purpose == "step" and not (known and known.turn_open(now)))
         early = purpose == "aux" or known is None or not known.leased
-        ask = self._ask(asked, known, now, new_turn=new_turn, early=early, estimate=estimate)
+        ask = self._ask(asked.provider.id, asked.model, known, now, new_turn=new_turn, early=early, estimate=estimate)
         chain = self.book.chains[asked.model]
         choice = choose(chain, self.book.policy, ask, now)
         if session is not None and not dry_run:
@@ -120,7 +120,7 @@ class Ledger:
                 self._tell_all_limited(wait, asked, session, now, step)
             return step
         leased = not dry_run and purpose != "turn"
-        lease = self._lease(choice.target, session, estimate, now) if leased else None
+        lease = self._lease(choice.target, asked.model, session, estimate, now) if leased else None
         held_back = choice.target.provider.id == ask.sticky and self._is_held_back(choice, chain, ask, now)
         step.reply = use = as_use(choice, ask, lease, held_back=held_back)
         if not dry_run:
@@ -155,10 +155,9 @@ class Ledger:
         receipt = issued.receipt if issued else receipt or Receipt("reserved", now)
         target = issued.target if issued else self._target(receipt, provider, model)
         session = session or (issued.session if issued else None)
-        estimate = issued.estimate if issued else None
         if receipt.stage == "final" or receipt.stage == outcome == "accepted":
             verdict = receipt.verdict or Verdict("ok")
-            place = self._next(target, session, verdict, estimate, now) if retry else None
+            place = self._next(target, issued, session, verdict, now) if retry else None
             step.reply = Recorded(verdict, place, duplicate=True)
             return step
         verdict = self._verdict(target.provider.id if target else provider, outcome, answer, now)
@@ -191,7 +190,7 @@ class Ledger:
         receipt.at, receipt.verdict = now, verdict
         if lease is not None:
             step.receipts[lease] = receipt
-        place = self._next(target, session, verdict, estimate, now) if retry else None
+        place = self._next(target, issued, session, verdict, now) if retry else None
         if isinstance(place, Wait) and not place.patient:
             self._tell_all_limited(place, target, session, now, step)
         if verdict.kind == "context" and session is not None and isinstance(place, Use):
@@ -265,7 +264,7 @@ class Ledger:
         new_turn = not (known and known.turn_open(now))
         first = in_order(chain, self.book.policy, Ask("", model, pin=self.pin_for(model)), now)[0]
         early = known is None or not known.leased
-        ask = self._ask(first, known, now, new_turn=new_turn, early=early, estimate=None)
+        ask = self._ask(first.provider.id, first.model, known, now, new_turn=new_turn, early=early)
         return ask, in_order(chain, self.book.policy, ask, now), choose(chain, self.book.policy, ask, now)
 
     def pin_for(self, model: str) -> str | None:
@@ -274,7 +273,8 @@ class Ledger:
 
     def _ask(
         self,
-        asked: Target,
+        provider: str,
+        model: str,
         known: Session | None,
         now: float,
         *,
@@ -285,28 +285,14 @@ class Ledger:
         failed: Collection[str] = (),
         own: str | None = None,
     ) -> Ask:
-        if known is None:
-            return Ask(
-                asked.provider.id,
-                asked.model,
-                pin=self.pin_for(asked.model),
-                failed=failed,
-                estimate=estimate,
-                early=early,
-                beyond=beyond,
-                own=own,
-            )
-        return Ask(
-            asked.provider.id,
-            asked.model,
-            pin=self.pin_for(asked.model),
-            sticky=known.sticky(self.book.policy.failback, now, new_turn=new_turn),
-            failed=known.failed if known.turn_open(now) and not new_turn else failed,
-            estimate=estimate,
-            early=early,
-            beyond=beyond,
-            own=known.provider,
-        )
+        """Gather what a decision depends on; `failed` and `own` hold for a request of no session."""
+        sticky: str | None = None
+        if known is not None:
+            own = known.provider
+            sticky = known.sticky(self.book.policy.failback, now, new_turn=new_turn)
+            if known.turn_open(now) and not new_turn:
+                failed = known.failed
+        return Ask(provider, model, self.pin_for(model), sticky, own, failed, estimate, early, beyond)
 
     def _target(self, receipt: Receipt, provider: str, model: str) -> Target | None:
         """Find what a lease that is over was for; what the agent calls so where nobody remembers."""
@@ -321,10 +307,10 @@ class Ledger:
             return False
         return choose(chain, self.book.policy, free, now).target is not choice.target
 
-    def _lease(self, target: Target, session: str | None, estimate: int | None, now: float) -> str:
+    def _lease(self, target: Target, wanted: str, session: str | None, estimate: int | None, now: float) -> str:
         self._issued += 1
         receipt = Receipt("reserved", now, place=(target.provider.id, target.model))
-        lease = Lease(f"{self._boot}-{self._issued}", target, session, now, estimate, receipt)
+        lease = Lease(f"{self._boot}-{self._issued}", target, wanted, session, now, estimate, receipt)
         counting.reserve(lease, now)
         for _, breaker in target.breakers:
             if breaker.opened:
@@ -446,7 +432,7 @@ class Ledger:
             session.failed.add(provider)
 
     def _next(
-        self, target: Target | None, session: str | None, verdict: Verdict, estimate: int | None, now: float
+        self, target: Target | None, issued: Lease | None, session: str | None, verdict: Verdict, now: float
     ) -> Use | Wait | None:
         """Decide where a failed request goes on; None where moving it would not help."""
         if target is None or verdict.kind not in ROUTES_AWAY:
@@ -454,14 +440,21 @@ class Ledger:
         beyond = target.offer.context if verdict.kind == "context" else None
         if verdict.kind == "context" and beyond is None:
             return None
-        known = self.sessions.get(session)
-        chain = self.book.chains.get(target.model)
+        wanted = issued.wanted if issued else target.model
+        chain = self.book.chains.get(wanted)
         if chain is None:
             return None
         name = target.provider.id
-        failed = () if verdict.until is not None else {name}
         ask = self._ask(
-            target, known, now, new_turn=False, estimate=estimate, beyond=beyond, failed=failed, own=name
+            name,
+            wanted,
+            self.sessions.get(session),
+            now,
+            new_turn=False,
+            estimate=issued.estimate if issued else None,
+            beyond=beyond,
+            failed=() if verdict.until is not None else {name},
+            own=name,
         )
         choice = choose(chain, self.book.policy, ask, now)
         if choice.target is None:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import tzinfo
-from typing import Literal
+from typing import Annotated, Literal
 
-from msgspec import Struct, field
+from msgspec import Meta, Struct, field
 
 HOUR = 3600.0
 DAY = 86400.0
@@ -136,15 +136,19 @@ class Verdict(Struct, frozen=True):
     """Epoch seconds until which the ledger blocks the scope because of this; None where it does not."""
 
 
-class Usage(Struct, frozen=True):
-    """Tokens and money that one request took."""
+Whole = Annotated[int, Meta(ge=0, le=10**12)]
+"""A count of tokens that somebody may have; what is beyond is a mistake."""
 
-    input: int = 0
-    output: int = 0
-    reasoning: int = 0
-    cache_read: int = 0
-    cache_write: int = 0
-    cost: float = 0.0
+
+class Usage(Struct, frozen=True, omit_defaults=True):
+    """Tokens and US dollars that one request took."""
+
+    input: Whole = 0
+    output: Whole = 0
+    reasoning: Whole = 0
+    cache_read: Whole = 0
+    cache_write: Whole = 0
+    cost: Annotated[float, Meta(ge=0, le=10**9)] = 0.0
 
     def amount(self, of: Quantity) -> float:
         """How much of a limited quantity this is. Cached input counts as input: providers meter it too."""

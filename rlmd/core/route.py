@@ -203,7 +203,7 @@ def stated(limit: Limit) -> str:
 def named(targets: Sequence[Target]) -> tuple[str, str]:
     """Name the providers of some targets, and say `its` or `their`."""
     names = list(dict.fromkeys(t.provider.id for t in targets))
-    return ", ".join(names[:-2] + [" and ".join(names[-2:])]), "its" if len(names) == 1 else "their"
+    return ", ".join([*names[:-2], " and ".join(names[-2:])]), "its" if len(names) == 1 else "their"
 
 
 def refuse(target: Target, ask: Ask, now: float, zone: tzinfo | None) -> Refusal | None:

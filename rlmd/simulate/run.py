@@ -147,7 +147,7 @@ class Simulation:
     def _ask(self, request: Request, now: float) -> None:
         """Ask where a request goes; send it there, or let it wait."""
         session, random = request.session, self._random
-        if session.home is None or (request.tries == 0 and random() * self._load.turn < 1.0):
+        if session.home is None or not (request.tries or request.waited) and random() * self._load.turn < 1.0:
             session.home = self._first
             start = self._acquire(session, "turn", request.input, now)
             if isinstance(start, Use):

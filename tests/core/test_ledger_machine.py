@@ -10,20 +10,33 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule
 from story import MODEL, NOON, Story, limit, provider
 
+from rlmd.core import orders
 from rlmd.core.counting import LEASE
-from rlmd.core.model import Use, Wait
+from rlmd.core.model import Policy, Use, Wait
 
 if TYPE_CHECKING:
+    from rlmd.core.breaker import Breaker
     from rlmd.core.model import Purpose
     from rlmd.core.route import Target
 
+A = provider("a", 1, limit(3), limit(120, "1m", of="tokens"), account="key")
+B = provider("b", 1, limit(4, "5m", window="first_use"), account="key")
+C = provider("c", 2, limit(5, "90s"), limit(3, "1h", model=MODEL), context=110)
+D = provider("d", 1, limit(2, "1d"), models=("llama",))
+POLICIES = [
+    (A, B, C, D),
+    (A, C, D),
+    (A, provider("b", 3, limit(2), account="own"), C, D),
+    (provider("a", 2, limit(2), account="key"), B, provider("c", 1, limit(5, "90s"), models=(MODEL, "llama")), D),
+]
+"""What may be in force: each differs from the first in providers, accounts, limits or models."""
 NAMES = st.sampled_from(["a", "b", "c"])
 SESSIONS = st.sampled_from(["1", "2", "3", None])
 ESTIMATES = st.one_of(st.none(), st.integers(0, 130))
 
 
 class LedgerMachine(RuleBasedStateMachine):
-    """Three providers of one model, two of them on one account, with limits of every kind."""
+    """Three providers of one model, two of them on one account, and a fallback, with limits of every kind."""
 
     leases = Bundle("leases")
 
@@ -31,17 +44,21 @@ class LedgerMachine(RuleBasedStateMachine):
         strategy=st.sampled_from(["priority", "headroom"]),
         failback=st.sampled_from(["turn", "idle", "session"]),
         patience=st.sampled_from([0.0, 3.0]),
+        fallback=st.booleans(),
     )
-    def begin(self, strategy: str, failback: str, patience: float) -> None:
+    def begin(self, strategy: str, failback: str, patience: float, *, fallback: bool) -> None:
         self.story = Story(
-            provider("a", 1, limit(3), limit(120, "1m", of="tokens"), account="key"),
-            provider("b", 1, limit(4, "5m", window="first_use"), account="key"),
-            provider("c", 2, limit(5, "90s"), context=110),
+            *POLICIES[0],
             strategy=strategy,
             failback=failback,
             patience=patience,
+            fallback={MODEL: ("llama",)} if fallback else {},
         )
         self.boots = 0
+        self.asked: dict[str, tuple[str, str | None, int | None]] = {}
+        """What each lease was asked for: provider, session, estimate."""
+        self.probes: dict[str, str] = {}
+        """By breaker the lease that tries it, as told from outside."""
 
     @rule(
         target=leases,
@@ -54,23 +71,33 @@ class LedgerMachine(RuleBasedStateMachine):
     def acquire(
         self, asked: str, session: str | None, purpose: Purpose, estimate: int | None, *, dry_run: bool
     ) -> object:
-        room, tried = self.room(), self.being_tried()
+        room = self.room()
+        if self.story.ledger.book.find(asked, MODEL) is None:
+            return multiple()
         decision = self.story.ask(asked, session, purpose=purpose, estimate=estimate, dry_run=dry_run)
         if isinstance(decision, Wait):
             self.holds_at_the_time_it_names(decision, asked, session, purpose, estimate)
             return multiple()
         assert isinstance(decision, Use)
-        assert decision.provider in {"a", "b", "c"}
-        assert decision.model == MODEL
+        self.is_configured(decision)
         if decision.lease is None:
             return multiple()
-        assert not tried & {key for key, _ in self.target(decision).breakers}, "a second probe"
+        self.asked[decision.lease] = asked, session, estimate
+        for key, breaker in self.target(decision).breakers:
+            if breaker.opened:
+                assert not self.is_trying(self.probes.get(key)), "a second probe"
+                assert decision.reason == "probe"
+                self.probes[key] = decision.lease
         for name, (left, of) in room.items():
-            if name in self.counters_of(decision.provider):
+            if name in {c.key for c in self.target(decision).counters}:
                 amount = 1 if of == "requests" else estimate or 0
                 assert amount <= left, f"admitted into a full window: {name}"
                 assert amount or left > 0
         return decision
+
+    def is_configured(self, use: Use) -> None:
+        assert use.model in next(p for p in self.story.policy.providers if p.id == use.provider).models
+        assert use.model in {MODEL, *self.story.policy.fallback.get(MODEL, ())}
 
     def holds_at_the_time_it_names(
         self, wait: Wait, asked: str, session: str | None, purpose: Purpose, estimate: int | None
@@ -79,7 +106,7 @@ class LedgerMachine(RuleBasedStateMachine):
             assert all(r.until is None for r in wait.refusals)
             return
         assert wait.retry_at > self.story.now
-        assert {r.provider for r in wait.refusals} <= {"a", "b", "c"}
+        assert {r.provider for r in wait.refusals} <= {p.id for p in self.story.policy.providers}
         then = self.story.ledger.acquire(
             asked, MODEL, wait.retry_at, session=session, purpose=purpose, estimate=estimate, dry_run=True
         )
@@ -95,20 +122,13 @@ class LedgerMachine(RuleBasedStateMachine):
             for key, c in self.story.ledger.book.counters.items()
         }
 
-    def being_tried(self) -> set[str]:
-        """Breakers whose one probe is under way."""
-        ledger, now = self.story.ledger, self.story.now
-        return {
-            key
-            for key, b in ledger.book.breakers.items()
-            if b.opened and b.probe in ledger.leases and now < ledger.leases[b.probe].at + LEASE
-        }
+    def is_trying(self, lease: str | None) -> bool:
+        """Whether a probe is under way still."""
+        held = self.story.ledger.leases.get(lease or "")
+        return held is not None and held.receipt.stage == "reserved" and self.story.now < held.at + LEASE
 
     def target(self, use: Use) -> Target:
-        return self.story.ledger.book.targets[use.provider][MODEL]
-
-    def counters_of(self, name: str) -> set[str]:
-        return {c.key for c in self.story.ledger.book.targets[name][MODEL].counters}
+        return self.story.ledger.book.targets[use.provider][use.model]
 
     @rule(use=consumes(leases), outcome=st.sampled_from(["ok", "cancelled"]), session=SESSIONS)
     def finish(self, use: Use, outcome: str, session: str | None) -> None:
@@ -128,10 +148,30 @@ class LedgerMachine(RuleBasedStateMachine):
         rand=st.floats(0, 0.99),
     )
     def refuse(self, use: Use, status: int, after: float | None, early: float, rand: float) -> None:
-        recorded = self.story.refuse(use, after, status=status, rand=rand, started_at=self.story.now - early)
+        started = self.story.now - early
+        old = {key: rest for key, rest in self.rests().items() if self.probes.get(key) != use.lease}
+        late = {key: rest for key, rest in old.items() if self.is_late(self.story.ledger.book.breakers[key], started)}
+        known = use.lease in self.story.ledger.leases
+        recorded = self.story.refuse(use, after, status=status, rand=rand, started_at=started)
+        for key, (opened, until, level) in late.items():
+            now = self.rests()[key]
+            assert now[2] == level
+            assert now[:2] == (opened, until) or (after and opened and now[0] and now[1] > until), "a late result"
+        asked, session, estimate = self.asked[use.lease or ""]
         if isinstance(recorded.next, Use):
             assert recorded.next.lease is None
             assert (recorded.next.provider, recorded.next.model) != (use.provider, use.model)
+            self.is_configured(recorded.next)
+        elif isinstance(recorded.next, Wait) and known and self.story.ledger.book.find(asked, MODEL):
+            self.holds_at_the_time_it_names(recorded.next, asked, session, "step", estimate)
+
+    def rests(self) -> dict[str, tuple[bool, float, int]]:
+        return {key: (b.opened, b.until, b.level) for key, b in self.story.ledger.book.breakers.items()}
+
+    def is_late(self, breaker: Breaker, started: float) -> bool:
+        """Whether a request began before the last change: an end that was read from the clock is one."""
+        ended = breaker.opened and breaker.until <= self.story.now
+        return started < (breaker.until if ended else breaker.changed)
 
     @rule(use=leases)
     def report_twice(self, use: Use) -> None:
@@ -165,6 +205,46 @@ class LedgerMachine(RuleBasedStateMachine):
         self.story.settle(self.story.ledger.roll(self.story.now))
         deadline = self.story.ledger.next_deadline()
         assert deadline is None or deadline > self.story.now
+
+    @rule(use=leases, left=st.integers(0, 3), reset=st.sampled_from(["5s", "61s", "300s"]))
+    def hear_what_is_left(self, use: Use, left: int, reset: str) -> None:
+        headers = {
+            "x-ratelimit-limit-requests": "9",
+            "x-ratelimit-remaining-requests": str(left),
+            "x-ratelimit-reset-requests": reset,
+        }
+        self.story.report(use, "accepted", headers=headers)
+
+    @rule(
+        name=st.sampled_from(["a", "b", "c", "d"]), what=st.sampled_from(["enable", "disable", "rest", "pin", "reset"])
+    )
+    def order(self, name: str, what: str) -> None:
+        book, now = self.story.ledger.book, self.story.now
+        if name not in book.targets:
+            return
+        match what:
+            case "enable" | "disable":
+                step = orders.enable(book, name, now, enabled=what == "enable")
+            case "rest":
+                step = orders.rest(book, name, None, now + 2, None, now)
+            case "pin":
+                step = orders.pin(book, name, None, now)
+            case _:
+                step = orders.reset(book, "all", name, now)
+        self.story.settle(step)
+
+    @rule(number=st.integers(0, len(POLICIES) - 1))
+    def reload(self, number: int) -> None:
+        old = self.story.policy
+        self.story.policy = Policy(
+            POLICIES[number],
+            old.fallback,
+            strategy=old.strategy,
+            failback=old.failback,
+            patience=old.patience,
+            zone=old.zone,
+        )
+        self.story.ledger.configure(self.story.policy)
 
     @rule()
     def restart(self) -> None:

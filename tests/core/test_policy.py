@@ -193,9 +193,9 @@ def test_a_probe_that_is_accepted_closes_and_halves_the_level() -> None:
 
 def test_a_probe_accepted_and_then_broken_in_the_stream_moves_on_for_this_turn() -> None:
     story = Story(*TWO)
-    story.refuse(story.use(), after=60)
-    story.now += 60
-    probe = story.use(purpose="step", session="x")
+    story.report(story.use(), "error", status=529, body=OVERLOADED)
+    story.now += 10
+    probe = story.use(session="x")
     assert probe.reason == "probe"
     story.now += 1
     story.report(probe, "accepted")
@@ -597,6 +597,26 @@ def test_fallbacks_of_fallbacks_come_in_their_order_and_say_which_model_answers(
     assert story.wait(session=None).retry_at is None
 
 
+def test_a_fallback_that_fails_is_followed_by_the_next_one_for_what_was_asked() -> None:
+    story = Story(
+        provider("a"),
+        provider("b", 1, models=("llama",)),
+        provider("c", 1, models=("qwen",)),
+        fallback={MODEL: ("llama", "qwen")},
+    )
+    quota(story, story.use(), after=600)
+    use = next_use(story.refuse(story.use(), after=60))
+    assert (use.provider, use.model, use.reason) == ("c", "qwen", "fallback_model")
+    assert next_wait(story.refuse(story.use(), after=90)).retry_at == NOON + 60
+
+
+def test_a_turn_that_is_over_by_silence_forgets_what_failed_also_for_a_title() -> None:
+    story = Story(*TWO)
+    story.report(story.use(), "error", status=500)
+    story.now += 1800
+    assert story.use(purpose="aux").provider == "a"
+
+
 def test_headroom_counts_what_the_provider_itself_says_is_left() -> None:
     story = Story(provider("a", 1, limit(100)), provider("b", 1, limit(10)), strategy="headroom")
     story.report(story.use(session=None), headers=left(20))
@@ -721,8 +741,8 @@ def test_where_a_cooldown_and_a_full_limit_meet_the_later_one_is_told() -> None:
 
 
 def test_no_ping_pong_within_a_turn_also_with_fallback_models() -> None:
-    both = {"models": {MODEL: ProviderModel(MODEL), "llama": ProviderModel("llama")}}
-    story = Story(provider("a", 1, **both), provider("b", 2, **both), fallback={MODEL: ("llama",)})
+    both = (MODEL, "llama")
+    story = Story(provider("a", 1, models=both), provider("b", 2, models=both), fallback={MODEL: ("llama",)})
     recorded = story.report(story.use(), "error", status=500)
     assert (next_use(recorded).provider, next_use(recorded).model) == ("b", MODEL)
     recorded = story.report(story.use(), "error", status=429, body=THROTTLED_MODEL, headers={"retry-after": "60"})
@@ -899,16 +919,18 @@ def test_a_reset_forgets_counts_or_cooldowns_of_one_or_of_all() -> None:
 def test_orders_refuse_names_that_nobody_configured() -> None:
     story = Story(*TWO, provider("c", 3, models=("llama",)))
     book = story.ledger.book
-    for wrong in (
-        lambda: orders.enable(book, "x", NOON, enabled=True),
-        lambda: orders.reset(book, "all", "x", NOON),
-        lambda: orders.rest(book, "a", "x", NOON + 1, None, NOON),
-        lambda: orders.pin(book, "x", None, NOON),
-        lambda: orders.pin(book, "a", "x", NOON),
-        lambda: orders.pin(book, "c", MODEL, NOON),
-    ):
-        with pytest.raises(orders.UnknownNameError):
-            wrong()
+    with pytest.raises(orders.UnknownNameError, match="there are: a, b, c"):
+        orders.enable(book, "x", NOON, enabled=True)
+    with pytest.raises(orders.UnknownNameError, match="there are: a, b, c"):
+        orders.reset(book, "all", "x", NOON)
+    with pytest.raises(orders.UnknownNameError, match="it serves: sonnet"):
+        orders.rest(book, "a", "x", NOON + 1, None, NOON)
+    with pytest.raises(orders.UnknownNameError, match="there are: a, b, c"):
+        orders.pin(book, "x", None, NOON)
+    with pytest.raises(orders.UnknownNameError, match="there are: llama, sonnet"):
+        orders.pin(book, "a", "x", NOON)
+    with pytest.raises(orders.UnknownNameError, match="c does not serve 'sonnet'"):
+        orders.pin(book, "c", MODEL, NOON)
 
 
 def test_a_pin_is_told_and_taken_back() -> None:

@@ -724,8 +724,10 @@ class TestTheVariableOfProviders:
 class TestWarnings:
     def test_no_provider_is_allowed_and_remarked(self) -> None:
         assert read("").warnings == (
-            "config.toml: There is no provider, so nothing is routed. "
-            "Add a [[provider]] (docs/configuration.md), then: rlmctl reload",
+            (
+                "config.toml: There is no provider, so nothing is routed. "
+                "Add a [[provider]] (docs/configuration.md), then: rlmctl reload"
+            ),
         )
 
     def test_the_webhook_of_the_environment_is_one_more_target(self) -> None:

@@ -6,6 +6,7 @@ import os
 import stat
 import threading
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 from usermanager import CONFIG, MODEL, Person, eventually
@@ -87,12 +88,15 @@ def test_kill_9_breaks_one_request_at_most_and_never_the_socket(served: Person) 
             except DaemonUnreachableError as error:
                 broken.append(str(error))
 
+    def is_not_last(pid: int) -> bool:
+        return answered[-1] != pid
+
     asking = threading.Thread(target=ask_without_end)
     asking.start()
     for killed in range(1, 4):
         eventually(lambda: served.pid() in answered)
         pid = served.kill()
-        eventually(lambda pid=pid: answered[-1] != pid)
+        eventually(partial(is_not_last, pid))
         assert (len(broken), refused) == (killed, [])
     done.set()
     asking.join()
@@ -156,7 +160,13 @@ def test_no_connection_is_refused_during_a_restart_and_no_report_is_lost(served:
     counted = 0
     broken = 0
     done = threading.Event()
-    restarting = threading.Thread(target=lambda: (served.ctl("restart"), served.ctl("restart"), done.set()))
+
+    def restart_twice() -> None:
+        for _ in range(2):
+            served.ctl("restart")
+        done.set()
+
+    restarting = threading.Thread(target=restart_twice)
     restarting.start()
     lease = 0
     while not done.is_set():
@@ -213,9 +223,11 @@ def test_a_start_limit_of_the_persons_own_is_named_and_start_forgives_it(served:
     def given_up() -> bool:
         return served.show("rlmd.service", "ActiveState") == "failed"
 
+    def back_or_given_up(killed: int) -> bool:
+        return served.pid() not in {0, killed} or given_up()
+
     while not given_up():
-        pid = served.kill()
-        eventually(lambda pid=pid: served.pid() not in {0, pid} or given_up())
+        eventually(partial(back_or_given_up, served.kill()))
     said = served.doctor()["service"]
     assert (said["state"], said["mend"]) == ("wrong", "rlmctl start")
     assert "systemd gave up" in said["meaning"]

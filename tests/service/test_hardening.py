@@ -1,0 +1,151 @@
+"""Each hardening directive of the shipped unit does what its name says: tried alone, against none, and with all."""
+
+from __future__ import annotations
+
+import platform
+from typing import TYPE_CHECKING, NamedTuple
+
+import pytest
+from usermanager import CHECKOUT
+
+if TYPE_CHECKING:
+    from usermanager import Person
+
+
+class Probe(NamedTuple):
+    """What to try in Python, and what it prints: without any directive, and under it."""
+
+    code: str
+    free: str
+    held: str
+
+
+C = "import ctypes, os; c = ctypes.CDLL(None, use_errno=True); errno = ctypes.get_errno\n"
+PROBES = {
+    "LimitNOFILE": Probe("import resource; print(resource.getrlimit(resource.RLIMIT_NOFILE)[0])", "*", "8192"),
+    "UMask": Probe("import os; print(oct(os.umask(0)))", "0o22", "0o77"),
+    "NoNewPrivileges": Probe("print(open('/proc/self/status').read().split('NoNewPrivs:')[1].split()[0])", "0", "1"),
+    "LockPersonality": Probe(f"{C}print(c.personality(0x0040000) == -1 and errno())", "False", "1"),
+    "MemoryDenyWriteExecute": Probe(
+        "import mmap\n"
+        "try: mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC); print('mapped')\n"
+        "except OSError as error: print(error.errno)",
+        "mapped",
+        "1",
+    ),
+    "RestrictNamespaces": Probe(
+        # A flag that goes with no namespace is refused as senseless; the filter refuses the namespace before that.
+        f"{C}print(c.unshare(0x10000000 | 0x1) == -1 and errno())",
+        "22",
+        "1",
+    ),
+    "RestrictRealtime": Probe(
+        # Priority 0 is senseless for it and refused as such, by whoever asks; the filter comes before that.
+        "import os\n"
+        "try: os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(0))\n"
+        "except OSError as error: print(error.errno)",
+        "22",
+        "1",
+    ),
+    "RestrictSUIDSGID": Probe(
+        "import os\nopen('probe', 'w').close()\n"
+        "try: os.chmod('probe', 0o4700); print('set')\n"
+        "except OSError as error: print(error.errno)\n"
+        "os.unlink('probe')",
+        "set",
+        "1",
+    ),
+    "RestrictAddressFamilies": Probe(
+        "import socket\n"
+        "for family in (socket.AF_UNIX, socket.AF_INET, socket.AF_INET6): socket.socket(family).close()\n"
+        "try: socket.socket(socket.AF_NETLINK, socket.SOCK_RAW).close(); print('made')\n"
+        "except OSError as error: print(error.errno)",
+        "made",
+        "97",
+    ),
+    "SystemCallArchitectures": Probe(
+        # getpid as a program of 32 bits asks for it.
+        "import ctypes, mmap, os\n"
+        "page = mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)\n"
+        "page.write(bytes.fromhex('b814000000cd80c3'))\n"
+        "code = ctypes.CFUNCTYPE(ctypes.c_int)(ctypes.addressof(ctypes.c_char.from_buffer(page)))\n"
+        "child = os.fork() or os._exit(code() != os.getpid())\n"
+        "print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))",
+        "0",
+        "-31",
+    ),
+    "SystemCallFilter": Probe(
+        f"{C}child = os.fork() or os._exit(c.ptrace(0, 0, 0, 0) != 0)\n"
+        "print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))",
+        "0",
+        "-31",
+    ),
+}
+OTHERWISE = {
+    "Type", "NotifyAccess", "ExecStart", "ExecReload", "Environment", "EnvironmentFile", "Restart", "RestartSec",
+    "WatchdogSec", "TimeoutStopSec",
+}  # fmt: skip
+"""What the unit says beside hardening; the tests of its life try these."""
+
+
+def directives() -> dict[str, str]:
+    text = (CHECKOUT / "systemd" / "rlmd.service").read_text()
+    section = text.split("[Service]\n")[1].split("\n[")[0]
+    lines = [line.partition("=") for line in section.splitlines() if line and not line.startswith("#")]
+    return {name: value for name, _, value in lines if name not in OTHERWISE}
+
+
+def tried(person: Person, probe: Probe, *given: str) -> str:
+    properties = [word for directive in given for word in ("--property", directive)]
+    run = person.run(
+        "systemd-run", "--user", "--wait", "--pipe", "--quiet", "--collect", f"--working-directory={person.home}",
+        *properties, person.python, "-c", probe.code,
+    )  # fmt: skip
+    return run.out.strip() or f"{run.code} {run.err}"
+
+
+def test_every_directive_has_a_probe() -> None:
+    assert directives().keys() == PROBES.keys()
+
+
+@pytest.mark.parametrize("name", PROBES)
+def test_a_directive_has_its_effect(person: Person, name: str) -> None:
+    if name == "SystemCallArchitectures" and platform.machine() != "x86_64":
+        pytest.skip("the probe is machine code for x86_64")
+    probe = PROBES[name]
+    free = tried(person, probe)
+    if name == "SystemCallArchitectures" and free != "0":
+        pytest.skip("this kernel runs no programs of 32 bits anyway")
+    assert free == probe.free or (probe.free == "*" and free != probe.held)
+    assert tried(person, probe, f"{name}={directives()[name]}") == probe.held
+
+
+def test_all_of_them_hold_in_the_service_itself(served: Person) -> None:
+    status = dict(
+        line.split(":", 1) for line in served.fine("cat", f"/proc/{served.pid()}/status").splitlines() if ":" in line
+    )
+    assert status["NoNewPrivs"].strip() == "1"
+    assert status["Seccomp"].strip() == "2", "no filter of system calls is in force"
+    assert status["Umask"].strip() == "0077"
+    assert "8192" in served.fine("grep", "open files", f"/proc/{served.pid()}/limits")
+    for name, value in directives().items():
+        shown = served.show("rlmd.service", name)
+        assert shown not in {"", "no"}, (name, value, shown)
+
+
+def test_the_strict_drop_in(served: Person) -> None:
+    version = int(served.systemctl("--version").split()[1])
+    if version < 254:
+        run = served.ctl("install", "systemd", "--strict")
+        assert run.code == 1
+        assert f"--strict needs systemd 254 or newer, this is {version}." in run.err
+        pytest.skip(f"systemd is {version}: user units have no view of the files of their own")
+    run = served.ctl("install", "systemd", "--strict")
+    assert run.code == 0, run
+    mounts = served.fine("cat", f"/proc/{served.pid()}/mountinfo")
+    root = next(line for line in mounts.splitlines() if line.split()[4] == "/")
+    assert "ro" in root.split()[5].split(",")
+    assert served.ask("status")["daemon"]["durable"] is True
+    assert (served.units / "rlmd.service.d" / "strict.conf").exists()
+    assert served.ctl("uninstall", "systemd").code == 0
+    assert not served.units.exists()
