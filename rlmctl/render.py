@@ -72,7 +72,9 @@ def show_status(reply: dict[str, Any]) -> None:
     screen.print(f"rlmd {daemon['version']}, up {up}, agents connected: {daemon['agents']}")
     for client in daemon["clients"]:
         place = f" in {client['directory']}" if client["directory"] else ""
-        screen.print(f"  {client['client']} {client['version']}{place}", style="bright_black")
+        process = f", process {client['pid']}" if client["pid"] else ""
+        since = f"{_time(client['since']).astimezone():%H:%M}"
+        screen.print(f"  {client['client']} {client['version']}{place}{process}, since {since}", style="bright_black")
     screen.print(f"current provider: {reply['current_provider'] or 'none yet'}")
     for model, provider in reply["pins"].items():
         screen.print(f"put first by hand: {provider} for {'all models' if model == '*' else model}")
@@ -180,6 +182,10 @@ def _show_troubles(screen: Console, daemon: dict[str, Any]) -> None:
     if not daemon["durable"]:
         screen.print("\nThe state cannot be written to disk: a restart would forget it.", style="red")
         screen.print("  mend: rlmctl doctor")
+    for target in daemon["notify"]:
+        if target["ok"] is False:
+            screen.print(f"\nNotifications to {target['target']} fail: {target['error']}", style="red", soft_wrap=True)
+            screen.print("  mend: rlmctl notify test")
 
 
 def _left(until: str, now: datetime) -> str:

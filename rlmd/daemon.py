@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 import msgspec
 import trio
 
-from rlmd import __version__, config, listener, protocol, service
+from rlmd import __version__, config, listener, protocol, service, status
 from rlmd.core.ledger import Ledger
 from rlmd.core.model import Notice, Step
+from rlmd.notify import Notifier
 from rlmd.outbox import Outbox
 from rlmd.paths import PathTooLongError
 from rlmd.server import Server
@@ -51,6 +52,8 @@ class Daemon:
         self.ledger = Ledger(f"{int(self.started_at):x}{secrets.token_hex(3)}")
         try:
             self._config = self._first_config()
+            self.notifier = Notifier(self._store, clock)
+            self.notifier.configure(self._config.notify, self._config.policy.zone)
             self.ledger.restore(self._store.facts(), self._config.policy, self.started_at)
         except (msgspec.DecodeError, sqlite3.Error) as error:
             self._store.close()
@@ -61,7 +64,7 @@ class Daemon:
         self.outbox.settle()
         self.timers = Timers(self.ledger, self.outbox, clock)
         self.server = Server(self.ledger, self.outbox, self.timers, self, clock)
-        self.outbox.publish = self.server.publish
+        self.outbox.publish = self._publish
         self._stopping = trio.Event()
 
     def settings(self) -> protocol.Settings:
@@ -85,6 +88,7 @@ class Daemon:
             return Step(notices=[Notice("config", now, f"{error} The daemon keeps the configuration it has.")])
         self.config_error = None
         self.ledger.configure(self._config.policy)
+        self.notifier.configure(self._config.notify, self._config.policy.zone)
         text = f"the configuration {self.config_path} is in force: {len(self._config.policy.providers)} providers"
         return Step(notices=[Notice("config", now, text)])
 
@@ -95,7 +99,7 @@ class Daemon:
     async def run(self, accepting: listener.Listener) -> None:
         """Serve until told to stop, then answer what has arrived and return."""
         async with trio.open_nursery() as nursery:
-            for task in (self._heed_signals, self.timers.run, self._prune, self._sign_of_life):
+            for task in (self._heed_signals, self.timers.run, self.notifier.run, self._prune, self._sign_of_life):
                 nursery.start_soon(task)
             await self._serve(accepting)
             nursery.cancel_scope.cancel()
@@ -107,15 +111,28 @@ class Daemon:
         async with trio.open_nursery() as conversations:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._accept, listening, conversations)
-                service.notify(f"READY=1\nSTATUS={len(self._config.policy.providers)} providers")
+                service.notify(f"READY=1\n{self._state()}")
                 log.info("serving %s with %s", self.socket, self.config_path)
                 await self._stopping.wait()
                 service.notify("STOPPING=1")
                 log.info("stopping")
                 nursery.cancel_scope.cancel()
+            self.notifier.stop()
             accepting.close()
             conversations.cancel_scope.deadline = trio.current_time() + DRAIN
             self.server.drain()
+
+    def _publish(self, event: protocol.Event) -> None:
+        """Hand an event to those who listen, to the notification targets, and to the service manager."""
+        self.server.publish(event)
+        self.notifier.take(event)
+        service.notify(self._state())
+
+    def _state(self) -> str:
+        """Say in a line for `systemctl status` how things are."""
+        now = self._clock()
+        state = status.line(status.providers(self.ledger, now), now, self._config.policy.zone)
+        return f"STATUS={state}{'' if self.config_error is None else '; the configuration is refused: rlmctl doctor'}"
 
     async def _accept(self, listening: trio.SocketListener, conversations: trio.Nursery) -> None:
         await trio.serve_listeners(self.server.serve, [listening], handler_nursery=conversations)

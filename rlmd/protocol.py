@@ -189,6 +189,10 @@ class Shutdown(Request, tag="shutdown"):
     """Drain and exit."""
 
 
+class NotifyTest(Request, tag="notify_test"):
+    """Send a test message to every notification target; `status` shows how that went."""
+
+
 class Ping(Request, tag="ping"):
     """Ask whether the daemon answers."""
 
@@ -210,6 +214,7 @@ AnyRequest = (
     | Subscribe
     | Reload
     | Shutdown
+    | NotifyTest
     | Ping
 )
 
@@ -347,6 +352,17 @@ class Agent(Struct):
     since: str
 
 
+class NotifyInfo(Struct):
+    """One notification target in `status`."""
+
+    target: str
+    """Its address, masked."""
+    ok: bool | None
+    """Whether the last message got there; None where none was sent since the daemon started."""
+    error: str | None
+    waiting: int
+
+
 class DaemonInfo(Struct):
     """The daemon in `status`."""
 
@@ -359,6 +375,7 @@ class DaemonInfo(Struct):
     config: str
     config_error: str | None
     clients: list[Agent]
+    notify: list[NotifyInfo]
 
 
 class Status(Reply, tag="status"):

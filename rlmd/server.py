@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from rlmd.core.ledger import Ledger
     from rlmd.core.model import Receipt, Step
+    from rlmd.notify import Notifier
     from rlmd.outbox import Outbox
     from rlmd.timers import Timers
 
@@ -43,6 +44,7 @@ class Host(Protocol):
     config_path: str
     config_error: str | None
     started_at: float
+    notifier: Notifier
 
     def settings(self) -> protocol.Settings:
         """Return the `[agent]` table."""
@@ -238,6 +240,8 @@ class Server:
                 case protocol.Shutdown():
                     self._host.shutdown()
                     return protocol.Done(id=id_, message="rlmd is stopping")
+                case protocol.NotifyTest():
+                    return self._notify_test(id_)
                 case protocol.Ping():
                     return protocol.Pong(id=id_)
                 case _:
@@ -340,6 +344,7 @@ class Server:
                 config=self._host.config_path,
                 config_error=self._host.config_error,
                 clients=agents,
+                notify=self._host.notifier.infos(),
             ),
             providers=infos,
             current_provider=book.current,
@@ -351,6 +356,13 @@ class Server:
     def _subscribe(self, request: protocol.Subscribe, connection: Connection) -> protocol.Subscribed:
         connection.subscribe(frozenset(protocol.EVENTS if request.events is None else request.events))
         return protocol.Subscribed(id=request.id, events=sorted(connection.events))
+
+    def _notify_test(self, id_: protocol.Id) -> protocol.AnyReply:
+        count = self._host.notifier.test()
+        if not count:
+            message = "There is no notification target: name one under [notify] in the configuration."
+            return protocol.Error(id=id_, code="not_found", message=message)
+        return protocol.Done(id=id_, message=f"a test message is on its way to {count} targets")
 
     def _reload(self, id_: protocol.Id) -> protocol.AnyReply:
         step = self._host.reload()

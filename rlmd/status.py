@@ -46,6 +46,18 @@ def text(infos: Sequence[protocol.ProviderInfo], current: str | None, zone: tzin
     return "\n".join(lines)
 
 
+def line(infos: Sequence[protocol.ProviderInfo], now: float, zone: tzinfo | None) -> str:
+    """Write in one line who is available, and until when the others are not."""
+    if not infos:
+        return "no provider is configured: rlmctl setup"
+    away = [info for info in infos if not info.available]
+    told = [f"{len(infos) - len(away)} of {len(infos)} providers available"]
+    for info in away:
+        until = None if info.until is None else datetime.fromisoformat(info.until).timestamp()
+        told.append(f"{info.id} {info.reason if until is None else f'until {clock(until, now, zone)}'}")
+    return "; ".join(told)
+
+
 def explained(
     ledger: Ledger, model: str, session: str | None, now: float, id_: protocol.Id = None
 ) -> protocol.Explained:

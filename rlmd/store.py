@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from contextlib import closing
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -35,6 +35,10 @@ MIGRATIONS = (
     CREATE INDEX receipt_at ON receipt (at);
     CREATE TABLE event (id INTEGER PRIMARY KEY, at REAL NOT NULL, row BLOB NOT NULL);
     CREATE INDEX event_at ON event (at);
+    """,
+    """
+    CREATE TABLE letter (id INTEGER PRIMARY KEY, row BLOB NOT NULL);
+    CREATE TABLE told (fact TEXT PRIMARY KEY, until REAL NOT NULL) WITHOUT ROWID;
     """,
 )
 """Numbered from 1; `user_version` is the number of the last one a file has seen."""
@@ -119,8 +123,7 @@ class Store:
     ) -> None:
         """Make all of this durable in one transaction, or none of it; a fact that reads None is removed."""
         execute: Any = self._db.execute
-        execute("BEGIN IMMEDIATE")
-        try:
+        with self._whole():
             for (kind, key), read in facts.items():
                 row = read()
                 if row is None:
@@ -131,11 +134,36 @@ class Store:
                 execute("INSERT OR REPLACE INTO receipt VALUES (?, ?, ?)", (lease, receipt.at, _encode(receipt)))
             for event in events:
                 execute("INSERT INTO event (at, row) VALUES (?, ?)", event)
-            execute("COMMIT")
+
+    @contextmanager
+    def _whole(self) -> Iterator[None]:
+        """Make what is done inside one transaction: all of it or nothing."""
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._db.execute("COMMIT")
         except BaseException:
             if self._db.in_transaction:
-                execute("ROLLBACK")
+                self._db.execute("ROLLBACK")
             raise
+
+    def letters(self) -> list[tuple[int, bytes]]:
+        """Give the notifications that wait, oldest first."""
+        return self._db.execute("SELECT id, row FROM letter ORDER BY id").fetchall()
+
+    def told(self) -> dict[str, float]:
+        """Give the facts that people were told, and until when that holds."""
+        return dict(self._db.execute("SELECT fact, until FROM told"))
+
+    def keep_letters(
+        self, written: Mapping[int, bytes], gone: Iterable[int], told: Mapping[str, float], now: float
+    ) -> None:
+        """Keep what notifications wait and what was told, in one transaction; told facts whose time is up go."""
+        with self._whole():
+            self._db.executemany("INSERT OR REPLACE INTO letter VALUES (?, ?)", written.items())
+            self._db.executemany("DELETE FROM letter WHERE id = ?", ((number,) for number in gone))
+            self._db.executemany("INSERT OR REPLACE INTO told VALUES (?, ?)", told.items())
+            self._db.execute("DELETE FROM told WHERE until <= ?", (now,))
 
     def prune(self, now: float) -> bool:
         """Remove a few rows that are too old to matter. True where there may be more."""

@@ -34,6 +34,7 @@ COMMANDS = {
         "config": ("configuration", "check or show the configuration, or say where it is"),
         "reload": ("act", "have the daemon read the configuration again"),
         "simulate": ("simulate", "where a load would go under a configuration"),
+        "notify": ("notify", "try the notification targets"),
         "paths": ("configuration", "where configuration, state, socket and log are"),
     },
     "Installation": {

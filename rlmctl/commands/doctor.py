@@ -134,6 +134,36 @@ def _daemon(paths: Paths) -> Iterator[Check]:
     else:
         meaning = f"{paths.database} cannot be written: a restart would forget what was counted"
         yield Check("database", "wrong", meaning, f"free space on the disk of {paths.state_dir}, then: rlmctl restart")
+    yield from _notifications(paths, daemon)
+    yield from _agents_without_shim(paths, daemon)
+
+
+def _notifications(paths: Paths, daemon: dict[str, Any]) -> Iterator[Check]:
+    for target in daemon["notify"]:
+        waiting = f", waiting: {target['waiting']}" if target["waiting"] else ""
+        if target["ok"] is False:
+            meaning = f"{target['target']} gets none: {target['error']}{waiting}"
+            yield Check("notifications", "wrong", meaning, "mend its address under [notify], then: rlmctl notify test")
+        else:
+            how = "took the last one" if target["ok"] else "has not been tried since the daemon started"
+            yield Check("notifications", "ok", f"{target['target']} {how}{waiting}")
+    if os.environ.get("SLACK_WEBHOOK") and not daemon["notify"]:
+        meaning = "SLACK_WEBHOOK is set in this shell, and the daemon does not know of it"
+        mend = f"rlmctl restart; under systemd write it into {paths.config.parent}/environment before that"
+        yield Check("notifications", "warning", meaning, mend)
+
+
+def _agents_without_shim(paths: Paths, daemon: dict[str, Any]) -> Iterator[Check]:
+    from rlmctl.processes import unconnected
+
+    connected = {client["pid"] for client in daemon["clients"] if client["pid"]}
+    for process in unconnected("opencode", connected, paths.socket):
+        meaning = (
+            f"process {process.pid}{f' in {process.directory}' if process.directory else ''} does not ask the daemon"
+        )
+        yield Check(
+            "OpenCode", "warning", meaning, "rlmctl install opencode; then end that OpenCode and start it again"
+        )
 
 
 def _agent(paths: Paths) -> Iterator[Check]:

@@ -283,10 +283,9 @@ class Ledger:
         estimate: int | None = None,
         beyond: int | None = None,
         failed: Collection[str] = (),
-        own: str | None = None,
     ) -> Ask:
-        """Gather what a decision depends on; `failed` and `own` hold for a request of no session."""
-        sticky: str | None = None
+        """Gather what a decision depends on; `failed` holds where no turn is open that would know better."""
+        sticky = own = None
         if known is not None:
             own = known.provider
             sticky = known.sticky(self.book.policy.failback, now, new_turn=new_turn)
@@ -454,7 +453,6 @@ class Ledger:
             estimate=issued.estimate if issued else None,
             beyond=beyond,
             failed=() if verdict.until is not None else {name},
-            own=name,
         )
         choice = choose(chain, self.book.policy, ask, now)
         if choice.target is None:

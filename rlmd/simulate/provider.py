@@ -143,11 +143,6 @@ class Place:
         return Answer(status, headers, _REFUSED if status == 429 else _OVERLOADED)  # noqa: PLR2004  (an HTTP status)
 
 
-def named(limit: Limit) -> str:
-    """Name a limit to a person, as the core does: `50 requests per 1h`."""
-    return f"{limit.max:,.6g} {limit.of.replace('_', ' ')} per {limit.per}"
-
-
 def build(policy: Policy, behaviours: Mapping[str, Behaviour]) -> dict[tuple[str, str], Place]:
     """Set every provider up; the places by what the agent calls them: provider and model."""
     limits: dict[str, dict[str, Limit]] = {}

@@ -16,7 +16,8 @@ from msgspec import Struct
 
 from rlmd.core.ledger import NOTHING_SEEN, Ledger
 from rlmd.core.model import HOUR, Notice, Recorded, Usage, Use, Wait
-from rlmd.simulate.provider import build, named
+from rlmd.core.route import stated
+from rlmd.simulate.provider import build
 from rlmd.simulate.result import Hit, Result
 
 if TYPE_CHECKING:
@@ -147,7 +148,7 @@ class Simulation:
     def _ask(self, request: Request, now: float) -> None:
         """Ask where a request goes; send it there, or let it wait."""
         session, random = request.session, self._random
-        if session.home is None or not (request.tries or request.waited) and random() * self._load.turn < 1.0:
+        if session.home is None or (not (request.tries or request.waited) and random() * self._load.turn < 1.0):
             session.home = self._first
             start = self._acquire(session, "turn", request.input, now)
             if isinstance(start, Use):
@@ -259,7 +260,7 @@ class Simulation:
             return
         row.refused_probe += probe
         row.refused += not probe
-        hit = Hit(now, use.provider, named(rejection.limit), until, "probe" if probe else "refusal")
+        hit = Hit(now, use.provider, stated(rejection.limit), until, "probe" if probe else "refusal")
         self._rests[account] = hit
         self._result.hits.append(hit)
 

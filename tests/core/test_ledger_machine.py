@@ -165,6 +165,12 @@ class LedgerMachine(RuleBasedStateMachine):
         elif isinstance(recorded.next, Wait) and known and self.story.ledger.book.find(asked, MODEL):
             self.holds_at_the_time_it_names(recorded.next, asked, session, "step", estimate)
 
+    @rule(use=consumes(leases), status=st.sampled_from([429, 529]), after=st.sampled_from([None, 60.0]))
+    def refuse_what_began_before_a_reset(self, use: Use, status: int, after: float | None) -> None:
+        self.order("a", "reset")
+        self.story.now += 1
+        self.refuse(use, status, after, 2.0, 0.0)
+
     def rests(self) -> dict[str, tuple[bool, float, int]]:
         return {key: (b.opened, b.until, b.level) for key, b in self.story.ledger.book.breakers.items()}
 
@@ -230,7 +236,7 @@ class LedgerMachine(RuleBasedStateMachine):
             case "pin":
                 step = orders.pin(book, name, None, now)
             case _:
-                step = orders.reset(book, "all", name, now)
+                step = orders.reset(book, "all", None, now)
         self.story.settle(step)
 
     @rule(number=st.integers(0, len(POLICIES) - 1))
@@ -269,6 +275,8 @@ class LedgerMachine(RuleBasedStateMachine):
         if not hasattr(self, "story"):
             return
         leases = self.story.ledger.leases
+        breakers = self.story.ledger.book.breakers
+        self.probes = {key: lease for key, lease in self.probes.items() if breakers[key].opened}
         for breaker in self.story.ledger.book.breakers.values():
             if breaker.probe is not None:
                 assert breaker.opened
@@ -276,7 +284,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
 
 LedgerMachine.TestCase.settings = settings(
-    max_examples=150, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=200, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
 )
 TestLedger = pytest.mark.filterwarnings("default")(LedgerMachine.TestCase)
 

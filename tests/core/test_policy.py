@@ -693,10 +693,14 @@ def test_patience_holds_for_a_pinned_provider_in_a_new_session() -> None:
     assert story.wait().retry_at == NOON + 2
 
 
-def test_at_the_time_that_is_named_the_request_is_admitted_also_when_the_turn_has_ended_by_then() -> None:
-    story = Story(*TWO, patience=3.0)
-    story.refuse(story.use(), after=2000)
-    story.refuse(story.use(), after=1999)
+@pytest.mark.parametrize("failback", ["turn", "idle", "session"])
+@pytest.mark.parametrize(("first", "second"), [(2000, 1999), (1999, 2000)])
+def test_at_the_time_that_is_named_the_request_is_admitted_also_when_the_turn_has_ended_by_then(
+    failback: str, first: float, second: float
+) -> None:
+    story = Story(*TWO, patience=3.0, failback=failback)
+    story.refuse(story.use(), after=first)
+    story.refuse(story.use(), after=second)
     waiting = story.wait()
     assert waiting.retry_at is not None
     story.now = waiting.retry_at

@@ -155,13 +155,13 @@ def test_where_the_only_provider_is_down_the_error_ends_the_turn() -> None:
 
 def test_where_all_are_limited_requests_wait_for_as_long_as_the_agent_does() -> None:
     providers = (provider("a", 1, limit(60, "5m")), provider("b", 2, limit(20, "1m", window="first_use")))
-    result = run(providers, per_hour=2400, hours=3, wait=40.0)
+    result = run(providers, per_hour=2400, hours=1.5, wait=40.0)
     assert result.waited > 100
     assert 0 < result.waited_seconds / result.waited < result.waited_longest
     assert result.given_up > 100
-    patient = run(providers, per_hour=2400, hours=3, wait=400.0)
+    patient = run(providers, per_hour=2400, hours=1.5, wait=400.0)
     assert patient.waited_longest > result.waited_longest
-    impatient = run(providers, per_hour=2400, hours=3, wait=0.0)
+    impatient = run(providers, per_hour=2400, hours=1.5, wait=0.0)
     assert (impatient.waited, impatient.waited_seconds) == (0, 0.0)
 
 

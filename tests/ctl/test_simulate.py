@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from ctl.person import Place
 
-HIDDEN = ("--hours", "4", "--rate", "5/m", "--real", "anthropic=20/h", "--real", "openrouter=8/m,no-hint")
+HIDDEN = ("--hours", "4", "--rate", "5/m", "--real", "anthropic=20/h", "--real", "openrouter=3/m,no-hint")
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from rlmd import daemon, service
 from rlmd.__main__ import main
 from rlmd.listener import listen
 from rlmd.paths import SOCKET_LIMIT
-from rlmd.store import Store
+from rlmd.store import MIGRATIONS, Store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -269,8 +269,8 @@ def with_a_database_of_a_newer_version(path: Path) -> str:
     with closing(sqlite3.connect(path / "state.db")) as newer:
         newer.execute("PRAGMA user_version=99")
     return (
-        f"{path}/state.db was written by a newer rlmd (schema 99, this one knows 1). Nothing was changed. "
-        "Install that version again, or move the file away to start afresh."
+        f"{path}/state.db was written by a newer rlmd (schema 99, this one knows {len(MIGRATIONS)}). "
+        "Nothing was changed. Install that version again, or move the file away to start afresh."
     )
 
 
@@ -361,7 +361,7 @@ def test_who_binds_leaves_nothing_beside_the_name_and_takes_only_its_own_away(pl
 def test_the_service_manager_is_told_when_it_answers_and_that_it_lives(process: Process) -> None:
     process.environ |= {"WATCHDOG_USEC": "100000"}
     process.launch()
-    assert process.await_state("READY=1") == "READY=1\nSTATUS=2 providers"
+    assert process.await_state("READY=1") == "READY=1\nSTATUS=2 of 2 providers available"
     for _ in range(2):
         process.await_state("WATCHDOG=1")
     process.send(signal.SIGTERM)

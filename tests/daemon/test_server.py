@@ -295,6 +295,7 @@ async def test_status_of_a_fresh_daemon(house: House, peer: Peer) -> None:
         "config": str(house.place.paths.config),
         "config_error": None,
         "clients": [],
+        "notify": [],
     }
     assert status["current_provider"] is None
     assert status["model_mapping"] == {MODEL: ["anthropic", "openrouter"]}
@@ -665,6 +666,12 @@ async def test_nothing_of_a_body_a_header_or_a_key_is_told_or_kept(house: House,
     kept = [path for path in house.place.paths.state_dir.iterdir() if path.is_file()]
     assert kept
     assert not any(secret.encode() in path.read_bytes() for path in kept)
+
+
+async def test_a_test_message_needs_somebody_to_send_it_to(peer: Peer) -> None:
+    refused = await peer.ask("notify_test")
+    assert (refused["type"], refused["code"]) == ("error", "not_found")
+    assert "[notify]" in refused["message"]
 
 
 async def test_every_operation_has_been_asked_for_here() -> None:

@@ -143,7 +143,8 @@ def test_a_file_of_a_newer_version_is_refused_and_not_touched(tmp_path: Path) ->
     with pytest.raises(StoreError) as caught:
         Store(killed / "state.db")
     assert str(caught.value) == (
-        f"{killed}/state.db was written by a newer rlmd (schema 2, this one knows 1). "
+        f"{killed}/state.db was written by a newer rlmd "
+        f"(schema {len(MIGRATIONS) + 1}, this one knows {len(MIGRATIONS)}). "
         "Nothing was changed. Install that version again, or move the file away to start afresh."
     )
     assert {name: (killed / name).read_bytes() for name in before} == before

@@ -1,0 +1,288 @@
+"""Tells people: which events, to whom, when, and again where that failed. Decides nothing about routing.
+
+An event becomes a letter to each target. A letter is kept in the state until its target took it; targets do not
+wait for each other, and nothing waits for them. A fact is told once in its window, restarts notwithstanding.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from hashlib import blake2b
+from typing import TYPE_CHECKING
+
+import msgspec
+import trio
+from msgspec import Struct
+
+from rlmd import targets
+from rlmd.core.route import clock
+from rlmd.protocol import NotifyInfo
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from datetime import tzinfo
+
+    from rlmd.config import Notify
+    from rlmd.protocol import Event
+    from rlmd.store import Store
+
+log = logging.getLogger(__name__)
+
+AGAIN = 600.0
+"""Seconds after which a fact that names no end may be told again."""
+FIRST_RETRY, LONGEST_RETRY = 5.0, 600.0
+"""Seconds between attempts, doubling from the first to the longest."""
+GIVE_UP = 86400.0
+"""Seconds after which nobody wants to know any more."""
+MOST = 100
+"""Letters that wait for one target; beyond that the oldest is dropped."""
+LATE = 60.0
+"""Seconds after which a message says when it happened."""
+LONGEST_SLEEP = 30.0
+"""Seconds slept at most: trio's clock stops in suspend, and the wall clock may step."""
+HANGS = 60.0
+"""Seconds after which a target that says nothing has failed."""
+GRACE = 2.0
+"""Seconds that messages under way get when the daemon stops, so that the next one need not repeat them."""
+
+
+class Letter(Struct):
+    """One message to one target, as it is kept."""
+
+    target: str
+    at: float
+    event: str
+    message: str
+    until: float | None = None
+    held: bool = False
+    """It came in quiet hours: when they end, it is told if it still holds."""
+    tries: int = 0
+    due: float = 0.0
+
+
+class _Target:
+    """One address and what waits for it."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self.key = _key(address)
+        self.letters: dict[int, Letter] = {}
+        self.tests = 0
+        """Test messages asked for and not sent yet."""
+        self.ok: bool | None = None
+        self.error: str | None = None
+        self.scope = trio.CancelScope()
+        self._wake = trio.Event()
+
+    def wake(self) -> None:
+        """Have its task look again."""
+        self._wake.set()
+
+    async def wait(self, seconds: float = float("inf")) -> None:
+        """Wait for `wake`, so long at most."""
+        with trio.move_on_after(seconds):
+            await self._wake.wait()
+        self._wake = trio.Event()
+
+
+class Notifier:
+    """Keeps letters, and a task for each target that delivers them. `send` returns why it could not, or None."""
+
+    def __init__(
+        self,
+        store: Store,
+        now: Callable[[], float],
+        send: Callable[[str, str, str], Awaitable[str | None]] = targets.send,
+    ) -> None:
+        """Take up what the last daemon left. Raises `sqlite3.Error`, `msgspec.DecodeError`."""
+        self._store = store
+        self._now = now
+        self._send = send
+        self._told = store.told()
+        self._left = {number: msgspec.json.decode(row, type=Letter) for number, row in store.letters()}
+        """Letters for targets that are not configured, or not yet: the file may be broken for a while."""
+        self._last = max(self._left, default=0)
+        self._targets: dict[str, _Target] = {}
+        self._events: frozenset[str] = frozenset()
+        self._settings: Notify | None = None
+        self._zone: tzinfo | None = None
+        self._nursery: trio.Nursery | None = None
+        self._sending: set[trio.CancelScope] = set()
+        self._stopping = False
+
+    def configure(self, settings: Notify, zone: tzinfo | None) -> None:
+        """Put `[notify]` into force. What waits for a target that is gone is dropped with it."""
+        if settings.targets:
+            targets.keep_addresses_out_of_the_log()
+        before, self._targets = self._targets, {}
+        self._settings, self._zone, self._events = settings, zone, frozenset(settings.events)
+        for address in settings.targets:
+            if (known := before.pop(address, None)) is not None:
+                self._targets[address] = known
+                known.wake()  # its quiet hours may have changed
+                continue
+            target = self._targets[address] = _Target(address)
+            for number in [n for n, letter in self._left.items() if letter.target == target.key]:
+                target.letters[number] = self._left.pop(number)
+            if self._nursery is not None:
+                self._nursery.start_soon(self._serve, target)
+        old = self._now() - GIVE_UP
+        gone = [number for number, letter in self._left.items() if letter.at < old]
+        gone += (number for target in before.values() for number in target.letters)
+        if gone:
+            self._keep({}, gone)
+        for target in before.values():
+            target.scope.cancel()
+
+    def take(self, event: Event) -> None:
+        """Write the letters of an event, unless nobody wants it or the fact has been told."""
+        if event.event not in self._events or not self._targets:
+            return
+        now = self._now()
+        until = None if event.until is None else datetime.fromisoformat(event.until).timestamp()
+        fact = _fact(event)
+        if self._told.get(fact, 0.0) > now:
+            return
+        self._told = {name: end for name, end in self._told.items() if end > now}
+        self._told[fact] = until if until is not None and until > now else now + AGAIN
+        held = self._quiet_until(now) is not None
+        message = f"{event.model}: {event.message}" if event.event == "switched" else event.message
+        written: dict[int, Letter] = {}
+        gone: list[int] = []
+        for target in self._targets.values():
+            self._last += 1
+            letter = Letter(target.key, now, event.event, message, until, held)
+            written[self._last] = target.letters[self._last] = letter
+            if len(target.letters) > MOST:
+                gone.append(next(iter(target.letters)))
+                del target.letters[gone[-1]]
+            target.wake()
+        self._keep(written, gone, fact)
+
+    def test(self) -> int:
+        """Send a test message to every target, quiet hours or not. Return how many there are."""
+        for target in self._targets.values():
+            target.tests += 1
+            target.ok = target.error = None
+            target.wake()
+        return len(self._targets)
+
+    def infos(self) -> list[NotifyInfo]:
+        """Describe every target for `status`, addresses masked."""
+        return [
+            NotifyInfo(target=targets.masked(t.address), ok=t.ok, error=t.error, waiting=len(t.letters) + t.tests)
+            for t in self._targets.values()
+        ]
+
+    async def run(self) -> None:
+        """Deliver for ever."""
+        async with trio.open_nursery() as self._nursery:
+            for target in self._targets.values():
+                self._nursery.start_soon(self._serve, target)
+            await trio.sleep_forever()
+
+    def stop(self) -> None:
+        """Begin nothing new; what is under way gets a moment."""
+        self._stopping = True
+        for scope in self._sending:
+            scope.deadline = min(scope.deadline, trio.current_time() + GRACE)
+
+    async def _serve(self, target: _Target) -> None:
+        with target.scope:
+            while True:
+                await self._next(target)
+
+    async def _next(self, target: _Target) -> None:
+        """Deliver what is first in line, or wait for its time."""
+        now = self._now()
+        if self._stopping or not (target.letters or target.tests):
+            await target.wait()
+            return
+        if target.tests:
+            target.tests -= 1
+            await self._deliver(target, "this is a test, and it works", "test", self._tried)
+            return
+        number, letter = next(iter(target.letters.items()))
+        at = max(min(letter.due, now + LONGEST_RETRY), self._quiet_until(now) or 0.0)
+        if at > now:
+            await target.wait(min(LONGEST_SLEEP, at - now))
+        elif letter.held and letter.until is not None and letter.until <= now:
+            self._drop(target, number)  # it is over, and nobody was to be woken for it
+        else:
+            late = f"{clock(letter.at, now, self._zone)} " if now - letter.at > LATE else ""
+            await self._deliver(target, late + letter.message, letter.event, partial(self._settle, number))
+
+    async def _deliver(
+        self, target: _Target, message: str, event: str, then: Callable[[_Target, str | None], None]
+    ) -> None:
+        """Send one message and do what follows from how that went, whatever ends the daemon in the meantime."""
+        text = " ".join(f"rlmd: {message}".split())
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + HANGS) as scope:
+            self._sending.add(scope)
+            try:
+                then(target, await self._send(target.address, text, event))
+            finally:
+                self._sending.discard(scope)
+        if scope.cancelled_caught and not self._stopping:
+            then(target, f"it did not answer within {HANGS:g} s")
+
+    def _tried(self, target: _Target, error: str | None) -> None:
+        target.ok, target.error = error is None, error
+
+    def _settle(self, number: int, target: _Target, error: str | None) -> None:
+        """Be done with a letter, or plan its next attempt."""
+        self._tried(target, error)
+        letter = target.letters.get(number)
+        if letter is None:
+            return
+        now = self._now()
+        if error is None:
+            self._drop(target, number)
+        elif now - letter.at > GIVE_UP:
+            log.warning("a message to %s is given up: %s", targets.masked(target.address), error)
+            self._drop(target, number)
+        else:
+            if letter.tries == 0:
+                log.warning("%s: %s; tried again until it works", targets.masked(target.address), error)
+            letter.due = now + min(FIRST_RETRY * 2**letter.tries, LONGEST_RETRY)
+            letter.tries += 1
+            self._keep({number: letter}, [])
+
+    def _drop(self, target: _Target, number: int) -> None:
+        del target.letters[number]
+        self._keep({}, [number])
+
+    def _keep(self, written: dict[int, Letter], gone: list[int], fact: str | None = None) -> None:
+        """Have the state say the same as memory. A disk that fails costs the memory of a restart, no message."""
+        rows = {number: msgspec.json.encode(letter) for number, letter in written.items()}
+        try:
+            self._store.keep_letters(rows, gone, {} if fact is None else {fact: self._told[fact]}, self._now())
+        except sqlite3.Error as error:
+            log.warning("notifications cannot be kept on the disk: %s", error)
+
+    def _quiet_until(self, now: float) -> float | None:
+        """Tell when the quiet hours end that we are in; None outside of them."""
+        if self._settings is None or self._settings.quiet_hours is None:
+            return None
+        begin, end = self._settings.quiet_hours
+        local = datetime.fromtimestamp(now, self._zone or UTC)
+        time = local.time()
+        if not (begin <= time < end if begin <= end else time >= begin or time < end):
+            return None
+        day = local.date() if time < end else local.date() + timedelta(days=1)
+        return datetime.combine(day, end, self._zone or UTC).timestamp()
+
+
+def _key(address: str) -> str:
+    """Name a target in the state without its address."""
+    return blake2b(address.encode(), digest_size=12).hexdigest()
+
+
+def _fact(event: Event) -> str:
+    """Name what an event says, so that it is told once. What it says of a limit is in its message alone."""
+    of_limit = event.message if event.reason == "limit" and event.event != "switched" else ""
+    parts = (event.event, event.provider, event.model, event.to, event.reason, of_limit)
+    return "/".join(part or "" for part in parts)
