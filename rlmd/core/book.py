@@ -86,7 +86,7 @@ class Book:
                 if key not in self._met:
                     self._met[key] = _counter(key, limit, self._windows.pop(key, None))
                 counter = self.counters[key] = self._met[key]
-                counter.limit = limit
+                counter.hold(limit)
                 if key not in before:
                     counter.planned = None
                 own.append(counter)
@@ -141,6 +141,22 @@ class Book:
                     self._current = msgspec.json.decode(row, type=str | None)
                 case "setting" if key == "pins":
                     self.pins = msgspec.json.decode(row, type=dict[str, str])
+
+    def keep_everything(self) -> Step:
+        """Put all that is durable of what is configured into a step."""
+        step = Step()
+        for counter in self.counters.values():
+            self.keep_counter(counter, step)
+        for key in self.breakers:
+            self.keep_breaker(key, step)
+        for provider in self.tallies:
+            self.keep_tally(provider, step)
+        for by_model in self.targets.values():
+            for target in by_model.values():
+                self.keep_snapshots(target, step)
+        step.facts["setting", "current"] = lambda: self._current
+        step.facts["setting", "pins"] = lambda: self.pins
+        return step
 
     def keep_counter(self, counter: Counter, step: Step) -> None:
         """Put what is durable of a counter into a step."""

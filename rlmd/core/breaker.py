@@ -42,6 +42,9 @@ TRANSIENT_FIRST = 30.0
 TRANSIENT_IN_A_ROW = 5
 TRANSIENT_SPAN = 60.0
 TRANSIENT_BUCKETS = 12
+PROBE = 20.0
+"""Seconds for which a probe has a half-open breaker to itself: others wait that long for its outcome, not for
+the end of its lease, which may be a quarter of an hour away. A slower one still counts when it is back."""
 JITTER_MAX = 30.0
 JITTER_SHARE = 0.2
 
@@ -79,7 +82,7 @@ class Breaker(Struct):
     probe: str | None = None
     """The lease that tries it out."""
     probe_until: float = 0.0
-    """When that lease ends by itself."""
+    """Until when it keeps all others waiting."""
     overtaken: bool = False
     """It has been opened again since the probe left, which is still the only one out."""
     streak: int = 0
@@ -107,9 +110,9 @@ class Breaker(Struct):
             at = max(at, self.probe_until)
         return at
 
-    def admit(self, lease: str, lease_until: float) -> None:
+    def admit(self, lease: str, now: float) -> None:
         """Let a request pass that `free_at` allows; while this is not closed, its lease is the probe."""
-        self.probe, self.probe_until, self.overtaken = lease, lease_until, False
+        self.probe, self.probe_until, self.overtaken = lease, now + PROBE, False
 
     def release(self, lease: str) -> None:
         """Forget a probe whose outcome says nothing about this breaker: the next request becomes one."""
@@ -128,7 +131,9 @@ class Breaker(Struct):
 
     def is_late(self, started: float, now: float) -> bool:
         """Whether a request that started then says nothing about what this breaker has become since."""
-        return started < (self.until if self.state(now) == "half_open" else self.changed)
+        if self.opened and now >= self.until:
+            return started < self.until
+        return started < self.changed
 
     def sample(self, now: float, *, failed: bool) -> None:
         """Note a result, for telling one transient failure from too many."""

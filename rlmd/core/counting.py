@@ -47,7 +47,7 @@ class Lease(Struct):
 def reserve(lease: Lease, now: float) -> None:
     """Take out of every limit what the request will use as far as it is known."""
     for counter in lease.target.counters:
-        amount = counter.amount(lease.estimate)
+        amount = 1.0 if counter.counts_requests else counter.amount(lease.estimate)
         if amount > 0:
             lease.slots.append((counter, counter.window.reserve(amount, now), amount))
     for snapshot in lease.target.snapshots.values():
@@ -64,7 +64,7 @@ def settle_request(lease: Lease, book: Book, now: float, step: Step, *, counts: 
             if counts:
                 lease.receipt.counted.append((counter.key, slot))
             changed(counter, lease.target, book, now, step)
-    lease.slots = [kept for kept in lease.slots if not kept[0].counts_requests]
+    lease.slots = [kept for kept in lease.slots if not kept[0].counts_requests] if lease.target.meters else []
     if not counts:
         for snapshot, amount in lease.noted:
             snapshot.since -= amount
@@ -103,11 +103,28 @@ def meter(
     target: Target, lease: Lease | None, receipt: Receipt, usage: Usage, book: Book, now: float, step: Step
 ) -> None:
     """Count tokens and money; what a lease reserved for them, or what its estimate stands for, is replaced."""
+    if target.meters:
+        _replace(target, lease, receipt, usage, book, now, step)
+    receipt.metered, receipt.estimated = True, []
+    for what in ("tokens", "cost"):
+        if amount := usage.amount(what):
+            step.usage.append((target.provider.id, target.model, what, amount))
+    if lease:
+        if target.meters:
+            lease.slots = [kept for kept in lease.slots if kept[0].counts_requests]
+        for snapshot, amount in lease.noted:
+            if snapshot.of != "requests":
+                snapshot.since += usage.amount(snapshot.of) - amount
+        lease.noted = [(s, amount) for s, amount in lease.noted if s.of == "requests"]
+
+
+def _replace(
+    target: Target, lease: Lease | None, receipt: Receipt, usage: Usage, book: Book, now: float, step: Step
+) -> None:
+    """Put the real amounts in the place of what was reserved, or of what an estimate stood for."""
     reserved = {counter.key: (slot, amount) for counter, slot, amount in lease.slots} if lease else {}
     estimated = {key: (slot, amount) for key, slot, amount in receipt.estimated}
-    for counter in target.counters:
-        if counter.counts_requests:
-            continue
+    for counter in target.meters:
         actual = usage.amount(counter.limit.of)
         slot, amount = reserved.get(counter.key, (None, 0.0))
         if slot is not None:
@@ -121,13 +138,6 @@ def meter(
         else:
             continue
         changed(counter, target, book, now, step)
-    receipt.metered, receipt.estimated = True, []
-    if lease:
-        lease.slots = [kept for kept in lease.slots if kept[0].counts_requests]
-        for snapshot, amount in lease.noted:
-            if snapshot.of != "requests":
-                snapshot.since += usage.amount(snapshot.of) - amount
-        lease.noted = [(s, amount) for s, amount in lease.noted if s.of == "requests"]
 
 
 def observe(
@@ -164,7 +174,7 @@ def changed(counter: Counter, target: Target, book: Book, now: float, step: Step
         return  # its limit has been taken out
     limit = counter.limit
     share = counter.window.used(now) / limit.max
-    if share >= 1.0 or (limit.warn_at and share >= min(limit.warn_at)):
+    if share >= counter.first_warning:
         start = counter.window.started(now) or 0.0
         told = counter.told[1] if counter.told[0] == start else 0.0
         reached = max((w for w in (*limit.warn_at, 1.0) if told < w <= share), default=None)

@@ -16,6 +16,8 @@ from rlmd.core.classify import classify
 from rlmd.core.counting import LEASE, Lease
 from rlmd.core.hints import observe
 from rlmd.core.model import (
+    DAY,
+    Kind,
     Notice,
     Outcome,
     Pass,
@@ -23,6 +25,7 @@ from rlmd.core.model import (
     Purpose,
     Receipt,
     Recorded,
+    Refusal,
     Step,
     Usage,
     Use,
@@ -30,7 +33,7 @@ from rlmd.core.model import (
     Wait,
 )
 from rlmd.core.resting import ROUTES_AWAY
-from rlmd.core.route import Ask, Chain, Choice, Target, as_use, as_wait, choose, in_order
+from rlmd.core.route import Ask, Chain, Choice, Target, as_use, as_wait, choose, in_order, refuse
 from rlmd.core.session import Session, Sessions
 
 if TYPE_CHECKING:
@@ -47,6 +50,11 @@ class Answer(Struct, frozen=True):
 
 
 NOTHING_SEEN = Answer()
+OK = Verdict("ok")
+CANCELLED = Verdict("cancelled")
+
+PLAUSIBLE = DAY
+"""Seconds for which a request may have been under way."""
 
 
 class Ledger:
@@ -63,6 +71,8 @@ class Ledger:
         self._boot = boot
         self._issued = 0
         self._now = 0.0
+        self._lapse_at = 0.0
+        """No lease is let go before this time unless the clock steps back."""
         self._all_limited: dict[str, float] = {}
         """Models that nobody serves, and until when that has been told."""
 
@@ -106,9 +116,10 @@ class Ledger:
             step.reply = Pass(f"{provider}/{model} is not in the configuration")
             return step
         known = self.sessions.get(session)
-        new_turn = purpose == "turn" or (purpose == "step" and not (known and known.turn_open(now)))
+        in_turn = known is not None and purpose != "turn" and known.turn_open(now)
+        new_turn = purpose == "turn" or (purpose == "step" and not in_turn)
         early = purpose == "aux" or known is None or not known.leased
-        ask = self._ask(asked.provider.id, asked.model, known, now, new_turn=new_turn, early=early, estimate=estimate)
+        ask = self._ask(asked.provider.id, asked.model, known, now, in_turn=in_turn, early=early, estimate=estimate)
         chain = self.book.chains[asked.model]
         choice = choose(chain, self.book.policy, ask, now)
         if session is not None and not dry_run:
@@ -121,8 +132,8 @@ class Ledger:
             return step
         leased = not dry_run and purpose != "turn"
         lease = self._lease(choice.target, asked.model, session, estimate, now) if leased else None
-        held_back = choice.target.provider.id == ask.sticky and self._is_held_back(choice, chain, ask, now)
-        step.reply = use = as_use(choice, ask, lease, held_back=held_back)
+        lost, held_back = self._why_not(asked, choice, chain, ask, now)
+        step.reply = use = as_use(choice, ask, lease, lost=lost, held_back=held_back)
         if not dry_run:
             self._all_limited.pop(asked.model, None)
             if session is not None and known is not None:
@@ -156,7 +167,7 @@ class Ledger:
         target = issued.target if issued else self._target(receipt, provider, model)
         session = session or (issued.session if issued else None)
         if receipt.stage == "final" or receipt.stage == outcome == "accepted":
-            verdict = receipt.verdict or Verdict("ok")
+            verdict = receipt.verdict or OK
             place = self._next(target, issued, session, verdict, now) if retry else None
             step.reply = Recorded(verdict, place, duplicate=True)
             return step
@@ -164,9 +175,9 @@ class Ledger:
         if target is None:
             step.reply = Recorded(Verdict(verdict.kind, "none", verdict.hint))
             return step
-        started = min(now, started_at or (issued.at if issued else now))
+        started = min(now, self._started(started_at, issued, now))
         if lease is not None or outcome != "accepted":  # without a lease only the end of a request counts
-            self._count(target, held, receipt, outcome, now, step)
+            self._count(target, held, receipt, verdict.kind if outcome == "error" else None, now, step)
         said = observe(answer.headers, now) if answer.headers else ()
         counting.observe(said, target, self.leases.values(), started=started, now=now, book=self.book, step=step)
         if outcome == "error":
@@ -216,7 +227,7 @@ class Ledger:
         held = issued if issued is not None and issued.id in self.leases else None
         receipt = issued.receipt if issued else receipt or Receipt("reserved", now)
         target = issued.target if issued else self._target(receipt, provider, model)
-        verdict = receipt.verdict or Verdict("ok")
+        verdict = receipt.verdict or OK
         step.reply = Recorded(verdict, duplicate=receipt.metered)
         if receipt.metered or target is None:
             return step
@@ -239,8 +250,10 @@ class Ledger:
         """Tell when `roll` will have something to do; None: nothing is pending."""
         first = next(iter(self.leases.values()), None)
         planned = self.book.planned()
-        lapse = first.at + LEASE if first else None
-        return min((at for at in (lapse, planned) if at is not None), default=None)
+        if first is None:
+            return planned
+        lapse = first.at + LEASE
+        return lapse if planned is None or lapse < planned else planned
 
     def roll(self, now: float) -> Step:
         """Announce what has ended: cooldowns, windows, leases. It decides nothing; reading the time does."""
@@ -261,10 +274,10 @@ class Ledger:
         if chain is None:
             return None
         known = self.sessions.get(session)
-        new_turn = not (known and known.turn_open(now))
+        in_turn = known is not None and known.turn_open(now)
         first = in_order(chain, self.book.policy, Ask("", model, pin=self.pin_for(model)), now)[0]
         early = known is None or not known.leased
-        ask = self._ask(first.provider.id, first.model, known, now, new_turn=new_turn, early=early)
+        ask = self._ask(first.provider.id, first.model, known, now, in_turn=in_turn, early=early)
         return ask, in_order(chain, self.book.policy, ask, now), choose(chain, self.book.policy, ask, now)
 
     def pin_for(self, model: str) -> str | None:
@@ -278,7 +291,7 @@ class Ledger:
         known: Session | None,
         now: float,
         *,
-        new_turn: bool,
+        in_turn: bool,
         early: bool = False,
         estimate: int | None = None,
         beyond: int | None = None,
@@ -288,10 +301,16 @@ class Ledger:
         sticky = own = None
         if known is not None:
             own = known.provider
-            sticky = known.sticky(self.book.policy.failback, now, new_turn=new_turn)
-            if known.turn_open(now) and not new_turn:
+            sticky = known.sticky(self.book.policy.failback, now, in_turn=in_turn)
+            if in_turn:
                 failed = known.failed
         return Ask(provider, model, self.pin_for(model), sticky, own, failed, estimate, early, beyond)
+
+    def _started(self, said: float | None, issued: Lease | None, now: float) -> float:
+        """When a request began; an agent whose clock is off by days does not know."""
+        if said is not None and now - said < PLAUSIBLE:
+            return said
+        return issued.at if issued else now
 
     def _target(self, receipt: Receipt, provider: str, model: str) -> Target | None:
         """Find what a lease that is over was for; what the agent calls so where nobody remembers."""
@@ -299,12 +318,17 @@ class Ledger:
             return self.book.find(provider, model)
         return self.book.targets.get(receipt.place[0], {}).get(receipt.place[1])
 
-    def _is_held_back(self, choice: Choice, chain: Chain, ask: Ask, now: float) -> bool:
-        """Whether another one would have won if the session had no provider of its own."""
+    def _why_not(
+        self, asked: Target, choice: Choice, chain: Chain, ask: Ask, now: float
+    ) -> tuple[Refusal | None, bool]:
+        """Say why a session that stays with its provider does not get what was asked for, or the best one."""
+        if choice.target is None or choice.target.provider.id != ask.sticky or choice.target is chain.targets[0]:
+            return None, False
+        if choice.target is not asked:
+            lost = refuse(asked, ask, now, self.book.policy.zone)
+            return lost, lost is None
         free = Ask(ask.provider, ask.model, pin=ask.pin, estimate=ask.estimate)
-        if in_order(chain, self.book.policy, free, now)[0] is choice.target:
-            return False
-        return choose(chain, self.book.policy, free, now).target is not choice.target
+        return None, in_order(chain, self.book.policy, free, now)[0] is not asked
 
     def _lease(self, target: Target, wanted: str, session: str | None, estimate: int | None, now: float) -> str:
         self._issued += 1
@@ -313,7 +337,7 @@ class Ledger:
         counting.reserve(lease, now)
         for _, breaker in target.breakers:
             if breaker.opened:
-                breaker.admit(lease.id, now + LEASE)
+                breaker.admit(lease.id, now)
         target.tally.in_flight += 1
         self.leases[lease.id] = lease
         return lease.id
@@ -328,6 +352,7 @@ class Ledger:
         before = session.provider or asked.provider.id
         session.provider = use.provider
         if use.provider != before:
+            step.usage.append((before, asked.model, "switches", 1))
             notice = Notice(
                 "switched",
                 now,
@@ -369,20 +394,22 @@ class Ledger:
             )
             # The agent saw an error that the answer does not show: a broken stream, say.
             return Verdict("transient", "server") if verdict.kind == "ok" else verdict
-        return Verdict("cancelled" if outcome == "cancelled" else "ok")
+        return CANCELLED if outcome == "cancelled" else OK
 
     def _count(
         self,
         target: Target,
         held: Lease | None,
         receipt: Receipt,
-        outcome: Outcome,
+        error: Kind | None,
         now: float,
         step: Step,
     ) -> None:
         """Settle whether the request counts: it does once it was accepted, or may have been."""
-        refused = outcome == "error"
-        target.tally.errors += refused
+        refused, before = error is not None, target.tally.requests
+        if error is not None:
+            target.tally.errors += 1
+            step.usage.append((target.provider.id, target.model, error, 1))
         match receipt.stage:
             case "reserved" if held:
                 counting.settle_request(held, self.book, now, step, counts=not refused)
@@ -393,6 +420,8 @@ class Ledger:
             case "lapsed" if refused:
                 counting.give_back(receipt, target, self.book, now, step)
                 target.tally.requests -= 1
+        if target.tally.requests != before:
+            step.usage.append((target.provider.id, target.model, "requests", target.tally.requests - before))
         self.book.keep_tally(target.provider.id, step)
 
     def _settle(
@@ -444,12 +473,13 @@ class Ledger:
         if chain is None:
             return None
         name = target.provider.id
+        known = self.sessions.get(session)
         ask = self._ask(
             name,
             wanted,
-            self.sessions.get(session),
+            known,
             now,
-            new_turn=False,
+            in_turn=known is not None and known.turn_open(now),
             estimate=issued.estimate if issued else None,
             beyond=beyond,
             failed=() if verdict.until is not None else {name},
@@ -458,7 +488,7 @@ class Ledger:
         if choice.target is None:
             # A request that is too long gets shorter in the agent, not by waiting.
             return None if verdict.kind == "context" else as_wait(choice, ask, now, self.book.policy.zone)
-        return None if choice.target is target else as_use(choice, ask, None, held_back=False)
+        return None if choice.target is target else as_use(choice, ask, None)
 
     def _end_flight(self, held: Lease) -> None:
         held.target.tally.in_flight -= 1
@@ -468,6 +498,9 @@ class Ledger:
 
     def _lapse(self, now: float, step: Step) -> None:
         """Let go of leases whose time is up."""
+        if self._now <= now < self._lapse_at:
+            self._now = now
+            return
         if now < self._now:  # The clock was ahead: a lease of then lives no longer than one of now.
             for lease in self.leases.values():
                 lease.at = min(lease.at, now)
@@ -475,8 +508,9 @@ class Ledger:
         while self.leases:
             first = next(iter(self.leases.values()))
             if first.at + LEASE > now:
-                return
+                break
             self._let_go(first, now, step)
+        self._lapse_at = (next(iter(self.leases.values())).at if self.leases else now) + LEASE
 
     def _let_go(self, held: Lease, now: float, step: Step) -> None:
         """Count what stays unknown as used: a provider that took the request has counted it, too."""
@@ -486,6 +520,7 @@ class Ledger:
         if held.receipt.stage == "reserved":
             counting.settle_request(held, self.book, now, step, counts=True)
             held.target.tally.requests += 1
+            step.usage.append((held.target.provider.id, held.target.model, "requests", 1))
             held.receipt.stage = "lapsed"
             self.book.keep_tally(held.target.provider.id, step)
         counting.settle_tokens(held, self.book, now, step, keep=True)

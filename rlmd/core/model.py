@@ -229,6 +229,9 @@ class Receipt(Struct, omit_defaults=True):
     """Counter, slot and amount where an estimate stands for tokens: what late figures replace."""
 
 
+Spent = Literal["requests", "tokens", "cost", "switches"]
+"""What the usage history adds up beside errors by kind."""
+
 FactKind = Literal["window", "breaker", "tally", "snapshot", "setting"]
 
 EventKind = Literal["switched", "exhausted", "recovered", "warning", "all_limited", "reset", "auth", "config", "state"]
@@ -265,3 +268,5 @@ class Step(Struct):
     receipts: dict[str, Receipt] = {}
     """What is to be remembered of leases."""
     notices: list[Notice] = []
+    usage: list[tuple[str, str, Spent | Kind, float]] = []
+    """For the history: provider, canonical model, what of it, and how much there is to add."""

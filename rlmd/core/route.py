@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 
 from msgspec import Struct
@@ -36,13 +37,20 @@ class Counter:
 
     def __init__(self, key: str, limit: Limit, window: Window) -> None:
         self.key = key
-        self.limit = limit
         self.window = window
         self.counts_requests = limit.of == "requests"
+        self.hold(limit)
         self.told: tuple[float, float] = (0.0, 0.0)
         """The window's start and the largest share of it that a warning has named."""
         self.planned: float | None = None
         """When the window's end is to be announced."""
+
+    def hold(self, limit: Limit) -> None:
+        """Count for this limit from now on; it differs in its maximum or its warnings at the most."""
+        self.limit = limit
+        self.stated = stated(limit)
+        self.first_warning = min((1.0, *limit.warn_at))
+        """The smallest share that is worth a word."""
 
     def row(self) -> CounterRow:
         """Give the durable part."""
@@ -109,6 +117,8 @@ class Target:
         self.breakers = breakers
         """Keys and breakers of the server, the account and the model, in this order."""
         self.counters = counters
+        self.meters = tuple(c for c in counters if not c.counts_requests)
+        """Those of them that count tokens or money."""
         self.snapshots: dict[str, Snapshot] = {}
         """What the provider itself last said is left, by its own name of the window."""
 
@@ -140,8 +150,15 @@ class Chain:
         ranks = [(t.model, t.provider.priority) for t in self.targets]
         self.distinct = len(set(ranks)) == len(ranks)
         """No two of a model have one priority: then this order holds whatever the load."""
-        self.first = (None, self.targets[0].provider.id)
-        """A session that is at the first one, or nowhere, changes nothing in this order."""
+        self._from: dict[str | None, list[Target]] = {None: self.targets}
+
+    def beginning_with(self, provider: str | None) -> list[Target]:
+        """Give the order for a session that is at this provider, or at none."""
+        order = self._from.get(provider)
+        if order is None:
+            order = sorted(self.targets, key=lambda t: (self.places[t.model], t.provider.id != provider))
+            self._from[provider] = order
+        return order
 
 
 class Ask(Struct, frozen=True):
@@ -178,7 +195,13 @@ class Choice(Struct, frozen=True):
 
 def clock(at: float, now: float, zone: tzinfo | None) -> str:
     """Tell a time to a person: `17:30` today, `Mon 12 Jan 17:30` on another day."""
-    local, today = (datetime.fromtimestamp(t, zone or UTC) for t in (at, now))
+    return _clock(at, now // 60, zone or UTC)
+
+
+@lru_cache(maxsize=256)
+def _clock(at: float, minute: float, zone: tzinfo) -> str:
+    # Kept, because every request that passes a resting provider over tells the same time again.
+    local, today = (datetime.fromtimestamp(t, zone) for t in (at, minute * 60))
     return f"{local:%H:%M:%S}" if local.date() == today.date() else f"{local:%a} {local.day} {local:%b %H:%M}"
 
 
@@ -250,10 +273,10 @@ def _full(target: Target, estimate: int | None, now: float) -> tuple[float | Non
             continue
         at = counter.window.free_at(amount, limit.max, now)
         if at is None:
-            return None, f"never takes {plain(amount, limit.of)} at once: its limit is {stated(limit)}"
+            return None, f"never takes {plain(amount, limit.of)} at once: its limit is {counter.stated}"
         if longest is None or at > longest[0]:
             over = f" and this takes {plain(amount, limit.of)}" if load < limit.max else ""
-            longest = at, f"has used {plain(load, limit.of)} of {stated(limit)}{over}"
+            longest = at, f"has used {plain(load, limit.of)} of {counter.stated}{over}"
     for snapshot in target.snapshots.values():
         at = snapshot.free_at(foreseen(snapshot.of, estimate), now)
         if at is not None and (longest is None or at > longest[0]):
@@ -278,8 +301,8 @@ def in_order(chain: Chain, policy: Policy, ask: Ask, now: float) -> Sequence[Tar
     """Sort the candidates of a model and of its fallbacks: who is tried first."""
     by_headroom = policy.strategy == "headroom"
     by_agent = policy.prefer == "agent"
-    if chain.distinct and not (ask.pin or by_headroom or by_agent) and ask.sticky in chain.first:
-        return chain.targets
+    if chain.distinct and not (ask.pin or by_headroom or by_agent):
+        return chain.beginning_with(ask.sticky)
     place = chain.places
     return sorted(
         chain.targets,
@@ -304,13 +327,18 @@ def choose(chain: Chain, policy: Policy, ask: Ask, now: float) -> Choice:
     """
     choice = _choose(chain, policy, ask, now)
     retry_at = choice.retry_at
-    if retry_at is None:
+    if retry_at is None or not (choice.patient or _is_followed_closely(retry_at, choice.refusals, policy.patience)):
         return choice
     # By then the turn may have ended, and another one that is nearly back may be worth the wait.
     later = replace(ask, sticky=ask.own, failed=())
     while (then := _choose(chain, policy, later, retry_at)).retry_at is not None and then.retry_at > retry_at:
         retry_at = then.retry_at
     return replace(choice, retry_at=retry_at)
+
+
+def _is_followed_closely(at: float, refusals: Sequence[Refusal], patience: float) -> bool:
+    """Whether another one is back so soon after this time that patience would wait for it then."""
+    return any(r.until is not None and at < r.until <= at + patience for r in refusals)
 
 
 def _choose(chain: Chain, policy: Policy, ask: Ask, now: float) -> Choice:
@@ -343,14 +371,19 @@ def _take(target: Target, refusals: list[Refusal]) -> Choice:
     return Choice(target, tuple(refusals), probes=probes)
 
 
-def as_use(choice: Choice, ask: Ask, lease: str | None, *, held_back: bool) -> Use:
-    """Say who won and why. `held_back`: another one would have won without the session's own provider."""
+def as_use(choice: Choice, ask: Ask, lease: str | None, *, lost: Refusal | None = None, held_back: bool = False) -> Use:
+    """Say who won and why.
+
+    `lost` is why the one that was asked for cannot serve, where choosing did not come to look at it;
+    `held_back` says that the session stays where it is although another one comes first in order.
+    """
     target = choice.target
     if target is None:
         raise ValueError("nobody was chosen")
     provider = target.provider.id
     switched = provider != ask.provider or target.model != ask.model
-    lost = next((r for r in choice.refusals if r.provider == ask.provider), None)
+    if lost is None and choice.refusals:
+        lost = next((r for r in choice.refusals if r.provider == ask.provider), None)
     reason: Reason
     if choice.probes:
         reason = "probe"

@@ -40,11 +40,11 @@ class Session(Struct):
         """Whether the turn that was opened last still runs."""
         return self.in_turn and now - self.last < TURN_IDLE
 
-    def sticky(self, failback: Literal["turn", "idle", "session"], now: float, *, new_turn: bool) -> str | None:
-        """Name the provider this session is to stay with, if it is."""
+    def sticky(self, failback: Literal["turn", "idle", "session"], now: float, *, in_turn: bool) -> str | None:
+        """Name the provider this session is to stay with, if it is; `in_turn`: its open turn goes on."""
         match failback:
             case "turn":
-                stays = self.turn_open(now) and not new_turn
+                stays = in_turn
             case "idle":
                 stays = now - self.last < SESSION_IDLE
             case "session":

@@ -152,17 +152,19 @@ class Window(Struct):
 
     def settle(self, slot: Slot, reserved: float, actual: float, now: float) -> None:
         """Replace a reservation, once, by what it came to: 0 gives all back, what is over counts at `now`."""
-        expected, real = _billionths(reserved), _billionths(actual)
+        expected = _billionths(reserved)
+        real = expected if actual == reserved else _billionths(actual)
         if real > expected:
             self._change(self._open(now), used=real - expected)
         if now >= self.end:
             self._roll(now)
         if slot in self.slots:  # else it has left, and all that was in it
-            self._change(slot, used=min(expected, real), reserved=-expected, opened=-1)
+            self._change(slot, min(real, expected), -expected, -1)
 
     def count(self, amount: float, now: float) -> None:
-        """Count what nothing was reserved for."""
-        self._change(self._open(now), used=_billionths(amount))
+        """Count what nothing was reserved for. Nothing opens no window."""
+        if amount:
+            self._change(self._open(now), used=_billionths(amount))
 
     def refund(self, slot: Slot, amount: float, now: float) -> None:
         """Take back what was counted as used in a slot; nothing where the slot has left."""
@@ -249,8 +251,12 @@ class Window(Struct):
         amounts, total = self.slots.get(slot), self.total
         if amounts is None:
             amounts = self.slots[slot] = Amounts()
-        used, reserved = max(used, -amounts.used), max(reserved, -amounts.reserved)
-        opened = max(opened, -amounts.open)
+        if used < 0:
+            used = max(used, -amounts.used)
+        if reserved < 0:
+            reserved = max(reserved, -amounts.reserved)
+        if opened < 0:
+            opened = max(opened, -amounts.open)
         amounts.used += used
         amounts.reserved += reserved
         amounts.open += opened

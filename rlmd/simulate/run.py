@@ -91,6 +91,8 @@ class Simulation:
         self._ledger = Ledger("simulated")
         self._ledger.configure(policy)
         self._places = build(policy, behaviours)
+        self._metered = any(limit.of != "requests" for provider in policy.providers for limit in provider.limits)
+        """Tokens are told to the ledger where it counts them."""
         self._random = rng.random
         self._first = load.provider, load.model
         self._sessions = [Session(f"session-{n}") for n in range(1, load.sessions + 1)]
@@ -151,8 +153,10 @@ class Simulation:
         if session.home is None or (not (request.tries or request.waited) and random() * self._load.turn < 1.0):
             session.home = self._first
             start = self._acquire(session, "turn", request.input, now)
-            if isinstance(start, Use):
-                session.home = start.provider, start.model
+            if isinstance(start, Wait):
+                self._hold(request, start.retry_at, now)
+                return
+            session.home = start.provider, start.model
         use = self._acquire(session, "step", request.input, now)
         if isinstance(use, Wait):
             self._hold(request, use.retry_at, now)
@@ -171,7 +175,9 @@ class Simulation:
 
     def _finished(self, request: Request, use: Use, sent: float, now: float) -> None:
         self._places[use.provider, use.model].finish(request.output, now)
-        self._report(request, use, "ok", sent, now, usage=Usage(request.input, request.output))
+        self._report(
+            request, use, "ok", sent, now, usage=Usage(request.input, request.output) if self._metered else None
+        )
         self._result.row(use.provider, sent).served += 1
         if request.waited:
             self._result.note_wait(request.came, sent)

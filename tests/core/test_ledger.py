@@ -232,6 +232,37 @@ def test_a_probe_that_is_cancelled_or_lost_makes_room_for_the_next() -> None:
     assert story.use(session="3").reason == "probe"
 
 
+def test_who_asks_while_a_probe_is_out_waits_for_its_outcome_and_not_for_its_lease() -> None:
+    story = Story(provider("a"))
+    story.refuse(story.use(session="1"), after=10)
+    story.now += 10
+    probe = story.use(session="2")
+    assert story.wait(session="3").retry_at == story.now + 20
+    story.now += 20
+    assert story.use(session="3").reason == "probe", "the first one is slow: the next tries beside it"
+    story.report(probe, "accepted")
+    assert story.use(session="4").reason == "preferred", "and slow evidence is still evidence"
+
+
+def test_a_session_that_stays_says_why_it_did_not_get_what_was_asked_for() -> None:
+    story = Story(provider("a", 1, limit(1)), provider("b", 2))
+    story.report(story.use())
+    story.report(story.use())
+    again = story.use("a")
+    assert (again.provider, again.reason) == ("b", "limit")
+    assert again.message == "a has used 1 of 1 request per 1h until 13:00:00; using b"
+
+
+def test_an_agent_whose_clock_is_off_by_years_makes_no_late_reports() -> None:
+    story = Story(*TWO)
+    story.refuse(story.use(), after=60)
+    story.report(story.use("b"))
+    story.now += 61
+    story.report(story.use(purpose="step", session="x"), "ok")
+    use = story.use(session="y")
+    assert story.refuse(use, started_at=0.0).verdict.until is not None
+
+
 def test_twenty_parallel_refusals_are_one_cooldown_and_the_same_answer() -> None:
     story = Story(*TWO)
     uses = [story.use(session=str(n)) for n in range(20)]
@@ -493,3 +524,11 @@ def test_only_the_last_ten_thousand_sessions_are_remembered() -> None:
         story.ask(session=str(n), purpose="turn")
     assert len(story.ledger.sessions) == 10_000
     assert story.ledger.sessions.get("0") is None
+
+
+def test_a_limit_without_warnings_still_tells_when_it_is_used_up() -> None:
+    story = Story(provider("a", 1, limit(2, warn_at=())))
+    story.report(story.use())
+    assert story.notices == []
+    story.report(story.use())
+    assert story.told("exhausted") == ["a has used 2 of 2 requests per 1h, resets 13:00:00"]

@@ -11,6 +11,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initial
 from story import MODEL, NOON, Story, limit, provider
 
 from rlmd.core import orders
+from rlmd.core.breaker import PROBE
 from rlmd.core.counting import LEASE
 from rlmd.core.model import Policy, Use, Wait
 
@@ -125,7 +126,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def is_trying(self, lease: str | None) -> bool:
         """Whether a probe is under way still."""
         held = self.story.ledger.leases.get(lease or "")
-        return held is not None and held.receipt.stage == "reserved" and self.story.now < held.at + LEASE
+        return held is not None and held.receipt.stage == "reserved" and self.story.now < held.at + PROBE
 
     def target(self, use: Use) -> Target:
         return self.story.ledger.book.targets[use.provider][use.model]

@@ -103,7 +103,7 @@ def opencode_program() -> str | None:
 def test_the_same_with_the_real_opencode(place: Place) -> None:
     program = opencode_program()
     if program is None:
-        pytest.skip("OpenCode is not here. To get it: npm ci --prefix tests/shim --ignore-scripts")
+        pytest.skip("OpenCode is not here. To get it: npm install --prefix tests/shim --ignore-scripts")
     run = place.ctl("demo", "--opencode", OPENCODE_BIN=program, PATH="/usr/local/bin:/usr/bin:/bin")
     assert run.returncode == 0, run.stdout
     assert "the real OpenCode" in run.stdout

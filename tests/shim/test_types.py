@@ -15,7 +15,7 @@ COMPILER = HERE / "node_modules" / ".bin" / "tsc"
 
 
 @pytest.mark.skipif(
-    not COMPILER.exists(), reason=f"TypeScript is not here. To get it: npm ci --ignore-scripts in {HERE}"
+    not COMPILER.exists(), reason=f"TypeScript is not here. To get it: npm install --ignore-scripts in {HERE}"
 )
 def test_it_fits_the_published_types() -> None:
     done = subprocess.run([str(COMPILER), "--project", str(HERE)], capture_output=True, text=True, check=False)
