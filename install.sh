@@ -1,6 +1,7 @@
 #!/bin/sh
 # Installs rlmd from this checkout into a home of its own, shows it working, and leaves it running.
-# Run it again to upgrade. `rlmctl uninstall opencode`, `rlmctl stop` and `rm -r` of the two places below remove it.
+# Run it again to upgrade. `rlmctl uninstall opencode`, `rlmctl uninstall systemd`, `rlmctl stop` and `rm -r` of the two
+# places below remove it.
 set -eu
 cd "$(dirname "$0")"
 home=${XDG_DATA_HOME:-$HOME/.local/share}/rlmd

@@ -63,6 +63,28 @@ def console() -> Console:
     )
 
 
+def show_history(reply: dict[str, Any]) -> None:
+    """Print a history reply as a table, oldest first."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in (reply["bucket"], "provider", "model"):
+        table.add_column(name)
+    for name in ("requests", "errors", "tokens", "cost", "switches"):
+        table.add_column(name, justify="right")
+    form = "%a %d %b %H:%M" if reply["bucket"] == "hour" else "%a %d %b"
+    for row in reply["rows"]:
+        table.add_row(
+            f"{_time(row['at']).astimezone():{form}}",
+            row["provider"],
+            row["model"],
+            f"{row['requests']:,}",
+            ", ".join(f"{count} {kind}" for kind, count in row["errors"].items()),
+            f"{row['tokens']:,}",
+            f"${row['cost']:,.2f}",
+            f"{row['switches']:,}",
+        )
+    console().print(table)
+
+
 def show_status(reply: dict[str, Any]) -> None:
     """Print a status reply as a table with a bar for each limit."""
     screen = console()

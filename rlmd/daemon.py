@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 import msgspec
 import trio
 
-from rlmd import __version__, config, listener, protocol, service, status
+from rlmd import __version__, config, history, listener, protocol, rescue, service, status
+from rlmd.checkpoint import Checkpoints
 from rlmd.core.ledger import Ledger
 from rlmd.core.model import Notice, Step
 from rlmd.notify import Notifier
@@ -46,26 +47,37 @@ class Daemon:
         self.config_error: str | None = None
         self.started_at = clock()
         self._environ = environ
+        self._text: str | None = None
+        """The last good configuration."""
         self._clock = clock
         self._store = Store(paths.database)
         self.outbox = Outbox(self._store, clock)
-        self.ledger = Ledger(f"{int(self.started_at):x}{secrets.token_hex(3)}")
         try:
-            self._config = self._first_config()
-            self.notifier = Notifier(self._store, clock)
-            self.notifier.configure(self._config.notify, self._config.policy.zone)
-            self.ledger.restore(self._store.facts(), self._config.policy, self.started_at)
+            self._load()
         except (msgspec.DecodeError, sqlite3.Error) as error:
-            self._store.close()
-            raise StoreError(
-                f"The state in {paths.database} cannot be understood: {error}. "
-                "Move the file away; rlmd then starts with an empty one."
-            ) from error
+            if not rescue.is_damage(error):
+                raise StoreError(
+                    f"The state in {paths.database} cannot be read: {error}. See rlmctl doctor."
+                ) from error
+            self._store.begin_afresh(error)
+            self._load()
+        self.outbox.everything = self._everything
+        self.outbox.warn()
         self.outbox.settle()
         self.timers = Timers(self.ledger, self.outbox, clock)
         self.server = Server(self.ledger, self.outbox, self.timers, self, clock)
         self.outbox.publish = self._publish
+        self._checkpoints = Checkpoints(self._store, self.server.holding_commits)
+        self.outbox.grown = self._checkpoints.want
         self._stopping = trio.Event()
+
+    def _load(self) -> None:
+        """Begin with what the state and the configuration say."""
+        self.ledger = Ledger(f"{int(self.started_at):x}{secrets.token_hex(3)}")
+        self._config = self._first_config()
+        self.notifier = Notifier(self._store, self._clock)
+        self.notifier.configure(self._config.notify, self._config.policy.zone)
+        self.ledger.restore(self._store.facts(), self._config.policy, self.started_at)
 
     def settings(self) -> protocol.Settings:
         """Return the `[agent]` table for the agents."""
@@ -92,6 +104,10 @@ class Daemon:
         text = f"the configuration {self.config_path} is in force: {len(self._config.policy.providers)} providers"
         return Step(notices=[Notice("config", now, text)])
 
+    async def history(self, request: protocol.HistoryQuery) -> protocol.AnyReply:
+        """Look usage up in a worker thread, on a connection of its own."""
+        return await history.answer(self._store.path, request, self._config.policy.zone, self._clock())
+
     def shutdown(self) -> None:
         """Begin to drain and exit."""
         self._stopping.set()
@@ -99,7 +115,9 @@ class Daemon:
     async def run(self, accepting: listener.Listener) -> None:
         """Serve until told to stop, then answer what has arrived and return."""
         async with trio.open_nursery() as nursery:
-            for task in (self._heed_signals, self.timers.run, self.notifier.run, self._prune, self._sign_of_life):
+            for task in (self.timers.run, self.notifier.run, self._checkpoints.run):
+                nursery.start_soon(task)
+            for task in (self._heed_signals, self._prune, self._sign_of_life):
                 nursery.start_soon(task)
             await self._serve(accepting)
             nursery.cancel_scope.cancel()
@@ -149,7 +167,7 @@ class Daemon:
 
     async def _prune(self) -> None:
         while True:
-            more = self.outbox.prune(self._clock())
+            more = self.outbox.prune(self._clock(), self._config.history_keep)
             await trio.sleep(1 if more else PRUNE_EVERY)
 
     async def _sign_of_life(self) -> None:
@@ -169,10 +187,9 @@ class Daemon:
             log.error("%s", error)  # noqa: TRY400  (told to a person, not traced)
         kept = self._store.fact("setting", "config")
         if kept is not None:
+            self._text = msgspec.json.decode(kept, type=str)
             try:
-                last_good = config.parse(
-                    msgspec.json.decode(kept, type=str), self._environ, source="the last good configuration"
-                )
+                last_good = config.parse(self._text, self._environ, source="the last good configuration")
             except config.ConfigError as error:
                 log.error("the last good configuration does not serve either: %s", error)  # noqa: TRY400
             else:
@@ -181,11 +198,18 @@ class Daemon:
         log.warning("no provider is managed until the file is mended (then: rlmctl reload)")
         return config.parse("", {}, source="nothing")
 
+    def _everything(self) -> Step:
+        step = self.ledger.book.keep_everything()
+        text = self._text
+        step.facts["setting", "config"] = lambda: text
+        return step
+
     def _read(self) -> config.Config:
         fresh = config.load(self.paths.config, self._environ)
         for warning in fresh.warnings:
             log.warning("%s", warning)
         text = self.paths.config.read_text(encoding="utf-8-sig") if self.paths.config.exists() else ""
+        self._text = text
         self.outbox.add(Step(facts={("setting", "config"): lambda: text}))
         return fresh
 

@@ -91,7 +91,8 @@ def lock(path: Path) -> int:
         os.close(descriptor)
         raise AlreadyRunningError(f"rlmd is already running (pid {holder}); `rlmctl status` shows it.") from None
     os.ftruncate(descriptor, 0)
-    os.write(descriptor, f"{os.getpid()}\n".encode())
+    with suppress(OSError):  # a full disk: the lock holds all the same, it only does not say whose it is
+        os.write(descriptor, f"{os.getpid()}\n".encode())
     return descriptor
 
 

@@ -1,6 +1,7 @@
 """The only way effects leave: what the ledger's steps changed becomes durable, then it is told.
 
-Where the disk fails, facts wait here and decisions go on from memory; a later settling tries again.
+Where the disk fails, what is new waits here and decisions go on from memory; a later settling tries again. What
+waits is bounded: facts and usage by the names in the configuration, receipts and events by a number.
 """
 
 from __future__ import annotations
@@ -11,21 +12,27 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from rlmd.core.model import Notice
+from rlmd import rescue
+from rlmd.core.model import Notice, Step
 from rlmd.protocol import Event, rfc3339
+from rlmd.store import KEPT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from rlmd.core.model import FactKind, Receipt, Step
-    from rlmd.store import Store
+    from rlmd.core.model import FactKind, Receipt
+    from rlmd.store import Store, Used
 
 log = logging.getLogger(__name__)
 
 EVENTS_WAITING = 10_000
 """Events kept in memory while the disk fails; the oldest are dropped beyond that."""
+RECEIPTS_WAITING = 20_000
+"""Receipts kept in memory while the disk fails. None of those was acknowledged, yet one that is dropped and
+reported again counts twice."""
 RETRY = 1.0
 """Seconds between attempts to write while the disk fails: a disk that hangs is not to hang every answer."""
+HOUR = 3600
 
 
 class Outbox:
@@ -34,24 +41,34 @@ class Outbox:
     def __init__(self, store: Store, clock: Callable[[], float]) -> None:
         self.publish: Callable[[Event], None] = _nobody
         """Hands an event to who listens."""
+        self.everything: Callable[[], Step] = Step
+        """Gives all facts there are, for a database that has to be begun afresh."""
+        self.grown: Callable[[], None] = _nothing
+        """Is called when the log of the database is worth a checkpoint."""
+        self.held = False
+        """Somebody else writes to the database for a moment: nothing is settled until that is over."""
         self._store = store
         self._clock = clock
         self._failed_at: float | None = None
         self._facts: dict[tuple[FactKind, str], Callable[[], object]] = {}
         self._receipts: dict[str, Receipt] = {}
         self._events: list[tuple[float, Event]] = []
+        self._usage: dict[Used, float] = {}
         """Not on the disk yet."""
         self._untold: list[Event] = []
 
     @property
     def durable(self) -> bool:
-        """Whether everything that was settled is on the disk."""
+        """Whether everything that was acknowledged is on the disk."""
         return self._failed_at is None
 
     @property
-    def retry_at(self) -> float | None:
-        """When to settle again what the disk did not take; None where nothing waits."""
-        return None if self._failed_at is None else self._failed_at + RETRY
+    def due(self) -> float | None:
+        """When there is something to settle; None where nothing waits."""
+        if self._failed_at is not None:
+            return self._failed_at + RETRY
+        waits = self._facts or self._receipts or self._events or self._usage
+        return 0.0 if waits and not self.held else None
 
     def receipt(self, lease: str) -> Receipt | None:
         """Look up what is remembered of a lease that is not under way."""
@@ -68,18 +85,41 @@ class Outbox:
         stored = [msgspec.json.decode(row, type=Event) for _, row in self._store.events(since, limit)]
         return [*stored, *(event for at, event in self._events if at >= since)][-limit:]
 
-    def prune(self, now: float) -> bool:
-        """Drop a few rows that are too old to matter. True where there may be more."""
+    def tidy(self) -> None:
+        """Fold the journal where it is long enough; have a log that has become long checkpointed."""
+        if self._store.unfolded:
+            self.fold()
+            if self._store.long_log():
+                self.grown()
+
+    def fold(self) -> None:
+        """Put what was committed in its place."""
         try:
-            return self._store.prune(now)
+            self._store.fold()
+        except sqlite3.Error as error:
+            log.warning("the journal cannot be folded now: %s", error)
+
+    def prune(self, now: float, keep: float = KEPT) -> bool:
+        """Drop a few rows that are too old to matter. True where there may be more."""
+        if self.held:
+            return True
+        try:
+            return self._store.prune(now, keep)
         except sqlite3.Error as error:
             log.warning("old rows cannot be removed now: %s", error)
             return False
 
     def add(self, step: Step) -> None:
         """Take over what a step changed and has to tell. Nothing of it happens before `settle`."""
-        self._facts.update(step.facts)
-        self._receipts.update(step.receipts)
+        if step.facts:
+            self._facts.update(step.facts)
+        if step.receipts:
+            self._receipts.update(step.receipts)
+        if step.usage:
+            hour = int(self._clock()) // HOUR * HOUR
+            for provider, model, what, amount in step.usage:
+                used = (hour, provider, model, what)
+                self._usage[used] = self._usage.get(used, 0) + amount
         for notice in step.notices:
             self._tell(notice)
 
@@ -89,13 +129,16 @@ class Outbox:
         False where it could not be made durable: it is kept and tried again, `RETRY` seconds later at the
         earliest unless the caller insists.
         """
-        if (self._facts or self._receipts or self._events) and (insist or not self._resting()):
+        if self.held:
+            return False
+        if (self._facts or self._receipts or self._events or self._usage) and (insist or not self._resting()):
             self._commit()
-        events, self._untold = self._untold, []
-        for event in events:
-            log.info("%s: %s", event.event, event.message)
-            self.publish(event)
-        return self.durable
+        if self._untold:
+            events, self._untold = self._untold, []
+            for event in events:
+                log.info("%s: %s", event.event, event.message)
+                self.publish(event)
+        return self._failed_at is None
 
     def _resting(self) -> bool:
         return self._failed_at is not None and self._failed_at <= self._clock() < self._failed_at + RETRY
@@ -106,11 +149,12 @@ class Outbox:
         self._untold.append(event)
 
     def _commit(self) -> None:
-        events = [(at, msgspec.json.encode(event)) for at, event in self._events]
         try:
-            self._store.commit(self._facts, self._receipts, events)
-        except sqlite3.Error as error:
+            self._store.commit(self._facts, self._receipts, self._events, self._usage)
+        except (OSError, sqlite3.Error, msgspec.DecodeError) as error:
             self._failed(f"the state cannot be written ({error}): deciding from memory until it can")
+            if rescue.is_damage(error):
+                self._begin_afresh(error)
             return
         except Exception:
             log.exception("the state cannot be written; please report this")
@@ -119,10 +163,28 @@ class Outbox:
         self._facts.clear()
         self._receipts.clear()
         self._events.clear()
+        self._usage.clear()
         if self._failed_at is not None:
             self._failed_at = None
             text = "the state is written again, nothing that was kept in memory is lost"
             self._tell(Notice("state", self._clock(), text))
+
+    def _begin_afresh(self, error: BaseException) -> None:
+        """Go on in a fresh database where the old one is damaged: all facts are known here, too."""
+        try:
+            self._store.begin_afresh(error)
+        except (OSError, sqlite3.Error) as second:
+            log.warning("no fresh database can be begun: %s", second)
+            return
+        self.warn()
+        self.add(self.everything())
+
+    def warn(self) -> None:
+        """Tell what a person has to know about the file."""
+        if self._store.warning is not None:
+            log.warning("%s", self._store.warning)
+            self._tell(Notice("state", self._clock(), self._store.warning))
+            self._store.warning = None
 
     def _failed(self, text: str) -> None:
         now = self._clock()
@@ -130,6 +192,12 @@ class Outbox:
             self._tell(Notice("state", now, text))
         self._failed_at = now
         del self._events[:-EVENTS_WAITING]
+        for lease in list(self._receipts)[:-RECEIPTS_WAITING]:
+            del self._receipts[lease]
+
+
+def _nothing() -> None:
+    """Nobody is interested."""
 
 
 def _nobody(_: Event) -> None:

@@ -580,6 +580,8 @@ class Lines:
 
         A line over the limit is returned cut at limit + 1 bytes, as the last one: `len(line) > limit` tells.
         """
+        if not self._rest and data.endswith(b"\n") and len(data) <= self._limit:
+            return data[:-1].split(b"\n")
         self._rest += data
         lines: list[bytes] = []
         if b"\n" in data:

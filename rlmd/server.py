@@ -10,19 +10,21 @@ import contextlib
 import logging
 import os
 import random
+import select
 import sqlite3
-from typing import TYPE_CHECKING, Protocol, assert_never
+from typing import TYPE_CHECKING, NamedTuple, Protocol, assert_never
 
 import trio
 
 from rlmd import __version__, peer, protocol, replies, status
+from rlmd.connection import Connection
 from rlmd.core import orders
 from rlmd.core.ledger import Answer
 from rlmd.core.model import Use
 from rlmd.protocol import rfc3339
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from rlmd.core.ledger import Ledger
     from rlmd.core.model import Receipt, Step
@@ -31,10 +33,6 @@ if TYPE_CHECKING:
     from rlmd.timers import Timers
 
 log = logging.getLogger(__name__)
-
-CHUNK = 64 * 1024
-UNREAD = 1024 * 1024
-"""Bytes that wait for a subscriber that does not read; then its connection is closed."""
 
 
 class Host(Protocol):
@@ -52,54 +50,22 @@ class Host(Protocol):
     def reload(self) -> Step:
         """Read the configuration again and tell; `config_error` says whether what was in force stays."""
 
+    async def history(self, request: protocol.HistoryQuery) -> protocol.AnyReply:
+        """Look usage up, away from everything else."""
+
     def shutdown(self) -> None:
         """Begin to drain and exit."""
 
 
-class Connection:
-    """One client: what it has leased, who it says it is, what it listens to."""
+class _Answers(NamedTuple):
+    """What a connection is told in one turn."""
 
-    def __init__(self, stream: trio.SocketStream, nursery: trio.Nursery) -> None:
-        self.stream = stream
-        self.leases: set[str] = set()
-        self.agent: protocol.Agent | None = None
-        self.events: frozenset[str] = frozenset()
-        self.listens = False
-        """It has subscribed: replies and events wait in `unsent` for their turn."""
-        self.unsent = bytearray()
-        self.broken = False
-        """A handler failed: its conversation ends after this reply."""
-        self._nursery = nursery
-        self._something = trio.Event()
-        self._turn = trio.Lock()
-
-    def subscribe(self, events: frozenset[str]) -> None:
-        """Have events of these kinds sent from now on."""
-        self.events = events
-        if not self.listens:
-            self.listens = True
-            self._nursery.start_soon(self._send_events)
-
-    def tell(self, line: bytes) -> None:
-        """Send an event in its turn. A client that leaves too much unread is let go."""
-        self.unsent += line
-        self._something.set()
-        if len(self.unsent) > UNREAD:
-            log.warning("a subscriber does not read its events: its connection is closed")
-            self._nursery.cancel_scope.cancel()
-
-    async def send_unsent(self) -> None:
-        """Send what waits, in order."""
-        async with self._turn:
-            if self.unsent:
-                data, self.unsent = bytes(self.unsent), bytearray()
-                await self.stream.send_all(data)
-
-    async def _send_events(self) -> None:
-        while True:
-            await self._something.wait()
-            self._something = trio.Event()
-            await self.send_unsent()
+    connection: Connection
+    at: int
+    """How much it had unsent before: events that this leads to come after the answers."""
+    replies: list[protocol.AnyReply]
+    lasting: set[int]
+    """Those of them that promise something for ever."""
 
 
 class Server:
@@ -112,6 +78,13 @@ class Server:
         self._host = host
         self._clock = clock
         self._connections: set[Connection] = set()
+        self._by_fd: dict[int, Connection] = {}
+        self._poll = select.poll()
+        self._held: list[_Answers] = []
+        self._released = trio.Event()
+        self._released.set()
+        self._to_settle = False
+        """Something else than an acquire has been asked in this turn."""
         self._draining = False
         self._random = random.Random()  # noqa: S311  (it spreads returns over time, it hides nothing)
 
@@ -119,7 +92,7 @@ class Server:
         """Take nothing new in: each conversation ends once what has arrived is answered."""
         self._draining = True
         for connection in self._connections:
-            _take_no_more(connection)
+            connection.take_no_more()
 
     def publish(self, event: protocol.Event) -> None:
         """Hand an event to everyone who listens to its kind."""
@@ -141,60 +114,124 @@ class Server:
         try:
             async with stream, trio.open_nursery() as nursery:
                 connection = Connection(stream, nursery)
-                self._connections.add(connection)
-                if self._draining:
-                    _take_no_more(connection)
+                self._join(connection)
                 try:
                     await self._converse(connection)
                 finally:
-                    self._connections.discard(connection)
-                    self._outbox.add(self._ledger.release(connection.leases, self._clock()))
-                    self._outbox.settle()
-                    self._timers.poke()
+                    self._leave(connection)
                 nursery.cancel_scope.cancel()
         except* (trio.BrokenResourceError, trio.ClosedResourceError):
             log.debug("a client went away")
         except* Exception:
             log.exception("a connection failed; please report this")
 
-    async def _converse(self, connection: Connection) -> None:
-        lines = protocol.Lines()
-        stream = connection.stream
-        while data := await stream.receive_some(CHUNK):
-            whole = lines.feed(data)
-            waiting = len(connection.unsent)
-            answers = self._answer(whole, connection)
-            if connection.listens:
-                connection.unsent[waiting:waiting] = answers  # before the events that they led to
-                await connection.send_unsent()
-            elif answers:
-                await stream.send_all(answers)
-            if connection.broken or (whole and len(whole[-1]) > protocol.MAX_LINE):
-                return
+    def _join(self, connection: Connection) -> None:
+        self._connections.add(connection)
+        self._by_fd[connection.fd] = connection
+        self._poll.register(connection.fd, select.POLLIN)
+        if self._draining:
+            connection.take_no_more()
 
-    def _answer(self, lines: list[bytes], connection: Connection) -> bytes:
-        """Handle the lines of a chunk: one transaction, and the bytes of all replies."""
-        answers: list[protocol.AnyReply] = []
-        lasting: set[int] = set()
-        for line in lines:
+    def _leave(self, connection: Connection) -> None:
+        self._poll.unregister(connection.fd)
+        del self._by_fd[connection.fd]
+        self._connections.discard(connection)
+        self._outbox.add(self._ledger.release(connection.leases, self._clock()))
+        self._outbox.settle()
+        self._timers.poke()
+
+    async def _converse(self, connection: Connection) -> None:
+        while not connection.ended:
+            await connection.catch_up()
+            await trio.lowlevel.wait_readable(connection.fd)
+            self._answer_all()
+        await connection.catch_up()
+
+    def _answer_all(self) -> None:
+        """Answer everyone who has asked by now, not only whose task this is: all that is new is made durable at once.
+
+        Who was answered here finds nothing to do when its own turn comes.
+        """
+        asking = (self._by_fd[fd] for fd, _ in self._poll.poll(0))
+        self._answer([connection for connection in asking if connection.receive()])
+
+    def _answer(self, connections: list[Connection]) -> None:
+        """Handle what these connections have asked; then commit, then the replies."""
+        self._to_settle = False
+        answers = [self._answers(connection) for connection in connections]
+        if self._to_settle and self._outbox.held:
+            for kept in answers:
+                kept.connection.owe()
+            self._held += answers
+            return
+        self._tell(answers)
+
+    def _tell(self, answers: list[_Answers]) -> None:
+        # What only acquires have led to waits for the timer: no disk is between an acquire and its answer.
+        durable = self._outbox.settle() if self._to_settle else True
+        for connection, at, told, lasting in answers:
+            if not durable:
+                for n in lasting:
+                    told[n] = _not_durable(told[n])
+            connection.send(told, at)
+        self._timers.poke()
+        if self._to_settle:
+            self._outbox.tidy()
+
+    @contextlib.contextmanager
+    def holding_commits(self) -> Iterator[None]:
+        """Keep reports waiting while somebody else writes to the database; decisions go on."""
+        self._outbox.held, self._released = True, trio.Event()
+        try:
+            yield
+        finally:
+            self._outbox.held = False
+            self._released.set()
+            held, self._held = self._held, []
+            self._to_settle = True
+            self._tell(held)
+            for answers in held:
+                answers.connection.paid()
+
+    def _answers(self, connection: Connection) -> _Answers:
+        """Handle the lines of a connection, up to one whose answer takes its time."""
+        answers = _Answers(connection, len(connection.unsent), [], set())
+        told = answers.replies
+        lines, connection.backlog = connection.backlog, []
+        for place, line in enumerate(lines):
             try:
                 request = protocol.decode(line)
             except protocol.BadRequestError as error:
-                answers.append(error.reply)
+                told.append(error.reply)
+                if len(line) > protocol.MAX_LINE:
+                    connection.end()
                 continue
-            if isinstance(request, _LASTING):
-                lasting.add(len(answers))
+            if isinstance(request, protocol.HistoryQuery):
+                connection.backlog = lines[place + 1 :]
+                connection.owe()
+                connection.nursery.start_soon(self._tell_history, connection, request)
+                break
+            if not isinstance(request, protocol.Acquire):
+                self._to_settle = True
+                if isinstance(request, _LASTING):
+                    answers.lasting.add(len(told))
             try:
-                answers.append(self._handle(request, connection))
+                told.append(self._handle(request, connection))
             except Exception:
                 log.exception("a request failed; please report this")
-                answers.append(protocol.Error(id=request.id, code="internal", message=_BUG))
-                connection.broken = True
+                told.append(protocol.Error(id=request.id, code="internal", message=_BUG))
+                connection.end()
                 break
-        if not self._outbox.settle():
-            answers = [_not_durable(reply) if n in lasting else reply for n, reply in enumerate(answers)]
-        self._timers.poke()
-        return b"".join(map(protocol.encode, answers))
+        return answers
+
+    async def _tell_history(self, connection: Connection, request: protocol.HistoryQuery) -> None:
+        await self._released.wait()  # after the replies that are kept waiting
+        self._outbox.settle()
+        self._outbox.fold()
+        connection.send([await self._host.history(request)], len(connection.unsent))
+        connection.paid()
+        if connection.backlog:
+            self._answer([connection])
 
     def _handle(  # noqa: C901, PLR0912  (one match over every message; a branch is a line or two)
         self, request: protocol.AnyRequest, connection: Connection
@@ -219,9 +256,6 @@ class Server:
                 case protocol.LogQuery():
                     since = request.since.timestamp() if request.since else 0.0
                     return protocol.Log(id=id_, events=self._outbox.events(since, request.limit))
-                case protocol.HistoryQuery():
-                    message = "This version keeps no usage history; `rlmctl log` shows the events."
-                    return protocol.Error(id=id_, code="unavailable", message=message)
                 case protocol.Reset():
                     step = orders.reset(book, request.what, request.provider, now)
                 case protocol.CooldownOrder():
@@ -244,6 +278,8 @@ class Server:
                     return self._notify_test(id_)
                 case protocol.Ping():
                     return protocol.Pong(id=id_)
+                case protocol.HistoryQuery():
+                    raise TypeError("a history takes its time")
                 case _:
                     assert_never(request)
         except protocol.BadRequestError as error:
@@ -374,11 +410,6 @@ class Server:
 
 
 _BUG = "rlmd has a bug here; its log has the details (rlmctl paths). This connection is closed."
-
-
-def _take_no_more(connection: Connection) -> None:
-    with contextlib.suppress(OSError):
-        connection.stream.socket.shutdown(trio.socket.SHUT_RD)
 
 
 _LASTING = (

@@ -48,10 +48,11 @@ class Timers:
             try:
                 self._outbox.add(self._ledger.roll(self._clock()))
                 self._outbox.settle()
+                self._outbox.tidy()
             except Exception:
                 log.exception("what has ended cannot be announced; please report this")
                 await trio.sleep(LONGEST_SLEEP)
 
     def _deadline(self) -> float | None:
-        deadlines = (self._ledger.next_deadline(), self._outbox.retry_at)
-        return min((at for at in deadlines if at is not None), default=None)
+        at, due = self._ledger.next_deadline(), self._outbox.due
+        return at if due is None else due if at is None else min(at, due)

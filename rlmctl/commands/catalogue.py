@@ -20,6 +20,7 @@ COMMANDS = {
     "Look": {
         "status": ("look", "what every provider has left, and who serves now"),
         "why": ("look", "why the requests of a model go where they go"),
+        "history": ("history", "what was used: requests, errors, tokens, cost by hour or day"),
         "log": ("events", "what happened: switches, limits, recoveries"),
         "state": ("look", "the state in the form of the rate-limit-manager plugin"),
     },

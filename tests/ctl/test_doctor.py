@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
@@ -110,3 +112,44 @@ def test_the_time_zone(daemon: Daemon, zone: str, fine: bool) -> None:
     assert ("time zone" not in found) is fine
     if not fine:
         assert 'Did you mean "Europe/Berlin"?' in found["time zone"][0]
+
+
+def test_an_agent_that_runs_without_the_shim_is_found(daemon: Daemon) -> None:
+    (daemon.home / ".config" / "opencode").mkdir(parents=True)
+    daemon.ctl("install", "opencode")
+    program = daemon.root / "opencode"
+    shutil.copy("/bin/sleep", program)
+    agent = subprocess.Popen([program, "60"], env=daemon.environ, cwd=daemon.home)
+    other = subprocess.Popen([program, "60"], env=daemon.environ | {"HOME": "/elsewhere"})
+    elsewhere = subprocess.Popen([program, "60"], env=daemon.environ | {"RLMD_SOCKET": "/elsewhere"})
+    try:
+        said = [c for c in json.loads(daemon.ctl("doctor", "--json").stdout)["checks"] if c["name"] == "OpenCode"]
+        assert [(c["state"], c["meaning"]) for c in said] == [
+            ("warning", f"process {agent.pid} in {daemon.home} does not ask the daemon")
+        ]
+        with daemon.connect() as client:
+            client.request("hello", client="opencode", version="1", pid=agent.pid)
+            assert "does not ask the daemon" not in daemon.ctl("doctor").stdout
+    finally:
+        for process in (agent, other, elsewhere):
+            process.kill()
+            process.wait()
+
+
+def test_a_notification_target_that_fails(daemon: Daemon) -> None:
+    daemon.write_config(f'{CONFIG}\n[notify]\ntargets = ["bogus://hush"]\n')
+    assert daemon.ctl("reload").returncode == 0
+    assert "bogus://… has not been tried" in daemon.ctl("doctor").stdout
+    run = daemon.ctl("notify", "test")
+    assert run.returncode == 1
+    assert run.stdout.startswith("✗ bogus://…")
+    meaning, mend = wrong(daemon)["notifications"]
+    assert meaning.startswith("bogus://… gets none: Apprise cannot read this address")
+    assert mend.endswith("rlmctl notify test")
+    assert "Notifications to bogus://… fail: Apprise cannot read" in daemon.ctl("status").stdout
+
+
+def test_a_variable_that_only_this_shell_has(daemon: Daemon) -> None:
+    run = daemon.ctl("doctor", SLACK_WEBHOOK="https://hooks.slack.com/services/hush")
+    assert "SLACK_WEBHOOK is set in this shell, and the daemon does not know of it" in run.stdout
+    assert "hush" not in run.stdout

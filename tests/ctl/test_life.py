@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import sqlite3
 import stat
 import subprocess
 import sys
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import psutil
@@ -54,7 +56,8 @@ def test_a_relative_place_means_the_same_to_the_daemon(place: Place) -> None:
 def test_a_daemon_that_dies_at_once_shows_its_last_words(place: Place) -> None:
     place.paths.state_dir.mkdir(mode=0o700)
     place.paths.log.write_text("an old line\n")
-    place.paths.database.write_bytes(b"this is no database, and it is long enough to be looked at" * 50)
+    with closing(sqlite3.connect(place.paths.database)) as newer:
+        newer.execute("PRAGMA user_version = 99")
     run = place.ctl("start")
     assert (run.returncode, run.stdout) == (3, "")
     assert run.stderr.startswith("rlmctl: The daemon ended at once (exit code 1). Its log says:\n  | ")

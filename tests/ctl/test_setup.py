@@ -8,15 +8,18 @@ import pty
 import stat
 import subprocess
 import sys
+import time
 import tomllib
 from typing import TYPE_CHECKING
 
 import pytest
 
+from rlmd import __version__
+
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ctl.person import Place
+    from ctl.person import Daemon, Place
 
 OPENCODE = """{
   // what a person has
@@ -226,3 +229,19 @@ def test_where_there_is_no_such_service_manager_it_says_so(place: Place, service
     assert (run.returncode, run.stdout) == (1, "")
     assert run.stderr.startswith(f"rlmctl: {reason}\n  mend: rlmctl start")
     assert place.ctl("uninstall", service).returncode == 0
+
+
+def test_a_daemon_of_another_version_is_replaced(daemon: Daemon) -> None:
+    daemon.end()
+    old = "import sys, rlmd; rlmd.__version__ = '0.0.1'; from rlmd.__main__ import main; sys.exit(main([]))"
+    command = [sys.executable, "-c", old, "rlmd"]
+    with subprocess.Popen(command, env=daemon.environ, stderr=subprocess.DEVNULL) as before:
+        until = time.monotonic() + 20
+        while not daemon.answers():
+            assert time.monotonic() < until
+            time.sleep(0.02)
+        assert daemon.status()["daemon"]["version"] == "0.0.1"
+        assert daemon.ctl("setup", "--yes").returncode == 0
+        assert before.wait(10) == 0
+    assert daemon.status()["daemon"]["version"] == __version__
+    assert daemon.ctl("stop").returncode == 0

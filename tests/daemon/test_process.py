@@ -274,15 +274,6 @@ def with_a_database_of_a_newer_version(path: Path) -> str:
     )
 
 
-def with_a_broken_database(path: Path) -> str:
-    path.mkdir()
-    (path / "state.db").write_text("This is no database. " * 100)
-    return (
-        f"The state in {path}/state.db cannot be used: file is not a database. "
-        "Free or repair the disk; or move the file away (rlmd then starts with an empty one)."
-    )
-
-
 @pytest.mark.parametrize(
     "spoil",
     [
@@ -292,7 +283,6 @@ def with_a_broken_database(path: Path) -> str:
         pytest.param(somebody_elses, marks=ROOT_ONLY),
         with_a_lock_that_is_none,
         with_a_database_of_a_newer_version,
-        with_a_broken_database,
     ],
 )
 @pytest.mark.usefixtures("umask")

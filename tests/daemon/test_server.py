@@ -384,12 +384,16 @@ async def test_the_log_has_the_events_newest_last(peer: Peer) -> None:
     assert (await peer.ask("log", since="2026-01-12T13:00:30+01:00"))["events"] == [enabled]
 
 
-async def test_this_version_keeps_no_history_and_says_so(peer: Peer) -> None:
-    assert await peer.ask("history", since="2026-01-01T00:00:00Z", bucket="day") == {
-        "type": "error",
-        "code": "unavailable",
-        "message": "This version keeps no usage history; `rlmctl log` shows the events.",
-    }
+async def test_usage_over_time(peer: Peer, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def at_once(function: Any, *arguments: Any) -> Any:
+        return function(*arguments)
+
+    monkeypatch.setattr(trio.to_thread, "run_sync", at_once)  # no threads on virtual time
+    await peer.report(await peer.use())
+    reply = await peer.ask("history", since="2026-01-01T00:00:00Z", bucket="day")
+    assert [(row["at"], row["provider"], row["requests"]) for row in reply["rows"]] == [
+        ("2026-01-12T00:00:00.000Z", "anthropic", 1)
+    ]
 
 
 # reset, cooldown, enable, disable, pin

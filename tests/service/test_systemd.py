@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
+import sqlite3
 import stat
 import threading
 import time
+from contextlib import closing
 from functools import partial
 from typing import TYPE_CHECKING
 
+import pytest
 from usermanager import CONFIG, MODEL, Person, eventually
+from webhook import Webhook
 
 from rlmctl.client import DaemonUnreachableError
 
@@ -19,6 +24,14 @@ if TYPE_CHECKING:
 
 def files(root: Path) -> set[str]:
     return {str(path.relative_to(root)) for path in root.rglob("*") if "env/" not in str(path)}
+
+
+def of_schema(database: Path, version: int) -> int:
+    """Have a database say that it is of another version; return what it said before."""
+    with closing(sqlite3.connect(database)) as db:
+        before: int = db.execute("PRAGMA user_version").fetchone()[0]
+        db.execute(f"PRAGMA user_version = {version}")
+    return before
 
 
 def test_install_starts_it_and_says_so(person: Person) -> None:
@@ -195,20 +208,19 @@ def test_after_twelve_crashes_the_socket_is_there_and_doctor_names_the_mend(serv
     served.write(served.units / "rlmd.service.d" / "soon.conf", "[Service]\nRestartSec=50ms\n")
     served.systemctl("daemon-reload")
     assert served.ctl("stop").code == 0
-    kept = served.paths.database.read_bytes()
-    served.paths.database.write_bytes(b"this is no database, and it is long enough to be looked at" * 50)
+    version = of_schema(served.paths.database, 99)
     run = served.ctl("start")
     assert run.code != 0
-    assert "state.db cannot be used" in run.err
+    assert "was written by a newer rlmd" in run.err
     eventually(lambda: int(served.show("rlmd.service", "NRestarts")) >= 12, 60)
     assert served.paths.socket.exists()
     assert served.show("rlmd.socket", "ActiveState") == "active"
     said = served.doctor()["service"]
     assert said["state"] == "wrong"
     assert "fails again and again" in said["meaning"]
-    assert "Free or repair the disk; or move the file away" in said["meaning"]
+    assert "Install that version again, or move the file away" in said["meaning"]
     assert said["mend"] == "do that, then: rlmctl restart"
-    served.paths.database.write_bytes(kept)
+    of_schema(served.paths.database, version)
     assert served.ctl("restart").code == 0
     assert served.doctor()["service"]["state"] == "ok"
 
@@ -235,13 +247,14 @@ def test_a_start_limit_of_the_persons_own_is_named_and_start_forgives_it(served:
     assert served.doctor()["service"]["state"] == "ok"
 
 
-def test_units_of_another_version_are_seen_and_refreshed(served: Person) -> None:
+@pytest.mark.parametrize("command", [("install", "systemd"), ("setup", "--yes")])
+def test_units_of_another_version_are_seen_and_refreshed(served: Person, command: tuple[str, str]) -> None:
     unit = served.units / "rlmd.service"
     served.write(unit, unit.read_text().replace("WatchdogSec=60", "WatchdogSec=90"))
     pid = served.pid()
     assert served.doctor()["units"]["mend"] == "rlmctl install systemd"
-    run = served.ctl("install", "systemd")
-    assert f"{unit} was written." in run.out
+    run = served.ctl(*command)
+    assert f"{unit} was written." in run.out + run.err
     assert served.pid() not in {0, pid}
     assert served.doctor()["units"]["state"] == "ok"
 
@@ -308,3 +321,27 @@ def test_a_path_that_has_a_meaning_in_units(person: Person) -> None:
     assert (odd / "state.db").exists()
     assert person.doctor()["service"]["state"] == "warning"  # it serves another socket than this shell means
     assert person.ctl("uninstall", "systemd", **here).code == 0
+
+
+def test_webhooks_work_under_all_of_the_hardening(served: Person) -> None:
+    hook = Webhook()
+    try:
+        targets = f"\n[notify]\ntargets = {json.dumps([hook.json(), 'env:MY_HOOK'])}\n"
+        served.write(served.paths.config, CONFIG + targets)
+        served.write(served.paths.config.parent / "environment", f"MY_HOOK={hook.slack('mine')}\n")
+        assert served.ctl("restart").code == 0
+        run = served.ctl("notify", "test")
+        assert run.code == 0, run
+        served.ask("report", provider="anthropic", model=MODEL, outcome="error", status=402, message="no credits left")
+        eventually(lambda: all("its credits are used up" in str(hook.told(name)) for name in ("json", "mine")))
+        assert served.doctor()["notifications"]["state"] == "ok"
+    finally:
+        hook.close()
+
+
+def test_systemctl_status_says_how_things_are(served: Person) -> None:
+    assert served.show("rlmd.service", "StatusText") == "1 of 1 providers available"
+    served.ask("cooldown", provider="anthropic", for_ms=3_600_000)
+    eventually(lambda: "0 of 1 providers available; anthropic until " in served.show("rlmd.service", "StatusText"))
+    served.ask("reset")
+    eventually(lambda: served.show("rlmd.service", "StatusText") == "1 of 1 providers available")

@@ -37,9 +37,12 @@ INSIDE = """\
 import json, subprocess, sys
 for line in sys.stdin:
     call = json.loads(line)
-    run = subprocess.run(call["words"], env=call["environ"], cwd=call["cwd"], stdin=subprocess.DEVNULL,
-                         capture_output=True, text=True, check=False)
-    print(json.dumps([run.returncode, run.stdout, run.stderr]), flush=True)
+    try:
+        run = subprocess.run(call["words"], env=call["environ"], cwd=call["cwd"], stdin=subprocess.DEVNULL,
+                             capture_output=True, text=True, check=False, timeout=90)
+        print(json.dumps([run.returncode, run.stdout, run.stderr]), flush=True)
+    except subprocess.TimeoutExpired as error:
+        print(json.dumps([124, "", str(error)]), flush=True)
 """
 """What runs in the session: it does what it is told, a command a line."""
 
@@ -177,12 +180,21 @@ def eventually(is_so: Callable[[], object], within: float = SOON) -> None:
 
 
 def _interpreter() -> Path | None:
-    """Return a Python of our version that every user may run."""
+    """Return a Python of our version that every user may run, if every user may read this checkout, too."""
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
-    for place in (sys.executable, shutil.which(version, path=os.defpath), f"/usr/bin/{version}"):
-        if place and all(parent.stat().st_mode & 0o001 for parent in Path(place).resolve().parents):
-            return Path(place)
-    return None
+    if not all(map(_is_open, [CHECKOUT, *_packages()])):
+        return None
+    places = (sys.executable, shutil.which(version, path=os.defpath), f"/usr/bin/{version}")
+    return next((Path(place) for place in places if place and _is_open(Path(place))), None)
+
+
+def _is_open(path: Path) -> bool:
+    """Whether every user may go there."""
+    return path.exists() and all(above.stat().st_mode & 0o001 for above in path.resolve().parents)
+
+
+def _packages() -> list[Path]:
+    return [Path(path) for path in sys.path if path.endswith("site-packages")]
 
 
 def _environment(home: Path, python: Path) -> Path:
@@ -190,8 +202,7 @@ def _environment(home: Path, python: Path) -> Path:
     environment = home / "env"
     subprocess.run([python, "-m", "venv", "--without-pip", environment], check=True)
     [packages] = (environment / "lib").glob("python*/site-packages")
-    ours = [path for path in sys.path if path.endswith("site-packages")]
-    packages.joinpath("ours.pth").write_text("\n".join([str(CHECKOUT), *ours]))
+    packages.joinpath("ours.pth").write_text("\n".join(map(str, [CHECKOUT, *_packages()])))
     return environment / "bin" / "python"
 
 

@@ -1,0 +1,58 @@
+"""What is done with a database that cannot be used: a damaged one is set aside, another one read from a copy."""
+
+from __future__ import annotations
+
+import errno
+import shutil
+import sqlite3
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import msgspec
+
+_DAMAGE = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+_PASSING = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
+_PRIMARY = 0xFF
+"""The part of an error code that names its family."""
+
+
+def is_damage(error: BaseException) -> bool:
+    """Tell whether an error means that the file's contents are wrong: no waiting mends that."""
+    if isinstance(error, msgspec.DecodeError):
+        return True
+    return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_OK) & _PRIMARY in _DAMAGE
+
+
+def may_pass(error: BaseException) -> bool:
+    """Tell whether an error may end without anybody touching the database: a full or read-only disk, a lock."""
+    return isinstance(error, sqlite3.OperationalError) or (isinstance(error, OSError) and error.errno in _PASSING)
+
+
+def set_aside(path: Path, error: BaseException) -> str:
+    """Rename a damaged database, with what belongs to it, so that nothing is lost; return what to tell of that."""
+    stem = f"{path.name}.damaged-{datetime.now(UTC):%Y-%m-%dT%H-%M-%S}"
+    name, number = stem, 1
+    while path.with_name(name).exists():
+        number += 1
+        name = f"{stem}-{number}"
+    for suffix in ("", "-wal", "-shm"):
+        belonging = path.with_name(path.name + suffix)
+        if belonging.exists():
+            belonging.rename(path.with_name(name + suffix))
+    return f"the state in {path} was damaged ({error}): it is kept as {name}, and a fresh one is begun"
+
+
+def copy(path: Path) -> sqlite3.Connection:
+    """Read a database, with the log beside it, into memory: where its own place takes nothing, that still works."""
+    memory = sqlite3.connect(":memory:", isolation_level=None)
+    if path.exists():
+        with TemporaryDirectory(prefix="rlmd-") as elsewhere:
+            for suffix in ("", "-wal"):
+                belonging = path.with_name(path.name + suffix)
+                if belonging.exists():
+                    shutil.copyfile(belonging, Path(elsewhere, path.name + suffix))
+            with closing(sqlite3.connect(Path(elsewhere, path.name))) as readable:
+                readable.backup(memory)
+    return memory

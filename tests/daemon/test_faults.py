@@ -1,0 +1,253 @@
+"""Disks that fail for real: full, read-only, damaged, cut off, locked. The daemon is a process; root mounts a tmpfs.
+
+During each fault it decides from memory and says so, it heals by itself, and what it acknowledged is there.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+import time
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from house import MODEL, SOON, House, Peer, Process
+
+from rlmctl.client import DaemonRefusedError
+from rlmd import store as stores
+from rlmd.store import MIGRATIONS, Store
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+ANTHROPIC = {"provider": "anthropic", "model": MODEL}
+SIZE = 3 * 2**20
+
+
+@pytest.fixture
+def mounted(process: Process) -> Iterator[Path]:
+    """A state directory that is a small disk of its own."""
+    path = process.place.paths.state_dir
+    path.mkdir(mode=0o700)
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={SIZE},mode=700", "tmpfs", str(path)]
+    if not sys.platform.startswith("linux") or os.geteuid() != 0 or subprocess.run(mount, check=False).returncode:
+        pytest.skip("only root can mount a disk of its own, on Linux, where it may")
+    yield path
+    process.close()
+    subprocess.run(["umount", "-l", str(path)], check=True)
+
+
+def fill(path: Path) -> Path:
+    """Leave no room at all."""
+    ballast = path / "ballast"
+    with ballast.open("wb", buffering=0) as file:
+        try:
+            while file.write(b"x" * 4096):
+                pass
+        except OSError:
+            return ballast
+    raise AssertionError("unreachable")
+
+
+def report(process: Process, **fields: Any) -> bool:
+    """Report a request; whether that was acknowledged."""
+    try:
+        process.ask("report", **ANTHROPIC, outcome="ok", **fields)
+    except DaemonRefusedError as error:
+        if error.code != "not_durable":
+            raise
+        return False
+    return True
+
+
+def durable(process: Process) -> bool:
+    answer: bool = process.ask("status")["daemon"]["durable"]
+    return answer
+
+
+def count(process: Process) -> int:
+    counted: int = process.ask("status")["providers"][0]["request_count"]
+    return counted
+
+
+def await_healing(process: Process) -> None:
+    until = time.monotonic() + SOON
+    while not durable(process):
+        assert time.monotonic() < until, process.log.read_text()
+        time.sleep(0.05)
+
+
+def fails_and_heals(process: Process) -> Iterator[None]:
+    """Hold what holds for every fault; the caller breaks the disk at the first pause and mends it at the second."""
+    acknowledged = sum(report(process) for _ in range(5))
+    assert acknowledged == 5
+    yield
+    sent = 0
+    while report(process):
+        sent += 1
+        assert sent < 5000, "the disk takes everything"
+    assert not durable(process)
+    assert process.ask("acquire", **ANTHROPIC)["type"] == "use"
+    in_memory = count(process)
+    yield
+    await_healing(process)
+    assert count(process) >= in_memory > acknowledged + sent
+    kept = count(process)
+    process.kill()
+    process.begin()
+    assert count(process) == kept, "nothing that it knew is lost"
+
+
+def test_a_full_disk(process: Process, mounted: Path) -> None:
+    process.begin()
+    story = fails_and_heals(process)
+    next(story)
+    ballast = fill(mounted)
+    next(story)
+    ballast.unlink()
+    next(story, None)
+
+
+@pytest.mark.skipif(os.geteuid() == 0 and not shutil.which("setpriv"), reason="root may write anywhere without setpriv")
+def test_a_directory_made_read_only(process: Process) -> None:
+    drop = ("setpriv", "--bounding-set=-dac_override") if os.geteuid() == 0 else ()
+    process.launch(*drop, sys.executable, "-m", "rlmd")
+    process.await_state("READY=1")
+    assert report(process)
+    directory = process.place.paths.state_dir
+    directory.chmod(0o500)
+    assert (report(process), durable(process)) == (True, True), "its files are open"
+    process.kill()
+    process.launch(*drop, sys.executable, "-m", "rlmd")
+    assert process.exits() == 1
+    assert f"{directory} cannot be written. Open it with: chmod 700" in process.log.read_text()
+    directory.chmod(0o700)
+    process.begin()
+    assert count(process) == 2
+
+
+def test_a_database_locked_by_another_process(process: Process) -> None:
+    process.begin()
+    story = fails_and_heals(process)
+    next(story)
+    code = (
+        "import sqlite3, sys; db = sqlite3.connect(sys.argv[1]); db.execute('BEGIN IMMEDIATE'); print(1, flush=True);"
+    )
+    other = subprocess.Popen(
+        [sys.executable, "-c", f"{code} sys.stdin.read()", str(process.place.paths.database)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert other.stdout is not None
+    assert other.stdout.readline()
+    next(story)
+    other.communicate()
+    next(story, None)
+
+
+def test_no_room_in_the_middle_of_a_migration(process: Process, mounted: Path) -> None:
+    path = process.place.paths.database
+    with closing(sqlite3.connect(path)) as old:
+        old.executescript(f"PRAGMA journal_mode=WAL; {MIGRATIONS[0]} PRAGMA user_version=1;")
+        old.execute("INSERT INTO fact VALUES ('tally', 'anthropic', ?)", (b'{"requests":7,"errors":3}',))
+        old.commit()
+    before = path.read_bytes()
+    ballast = fill(mounted)
+    process.environ["RLMD_SOCKET"] = process.place.environ["RLMD_SOCKET"] = str(process.place.root / "s.sock")
+    (mounted / "rlmd.lock").touch()
+    process.begin()
+    assert not report(process)
+    assert not durable(process)
+    status = process.ask("status")["providers"][0]
+    assert (status["request_count"], status["error_count"]) == (1, 3)
+    assert path.read_bytes() == before
+    ballast.unlink()
+    await_healing(process)
+    process.kill()
+    process.begin()
+    after = process.ask("status")["providers"][0]
+    assert (after["request_count"], after["error_count"]) == (1, 3)
+    with closing(sqlite3.connect(path)) as new:
+        assert new.execute("PRAGMA user_version").fetchone() == (len(MIGRATIONS),)
+
+
+def flip(path: Path, begin: int = 0) -> bytes:
+    """Damage a file as a bad disk does, and return what it is now."""
+    damaged = bytes(byte ^ 0xFF if place >= begin else byte for place, byte in enumerate(path.read_bytes()))
+    path.write_bytes(damaged)
+    return damaged
+
+
+@pytest.mark.parametrize("begin", [0, 100], ids=["all of it", "all but its head"])
+def test_a_damaged_database_is_set_aside_and_kept(process: Process, begin: int) -> None:
+    process.begin()
+    assert report(process)
+    process.ask("shutdown")
+    process.exits()
+    damaged = flip(process.place.paths.database, begin)
+    process.begin()
+    (aside,) = process.place.paths.state_dir.glob("state.db.damaged-*")
+    assert aside.read_bytes() == damaged
+    assert f"it is kept as {aside.name}, and a fresh one is begun" in process.log.read_text()
+    assert any(aside.name in event["message"] for event in process.ask("log")["events"])
+    assert (count(process), durable(process), report(process)) == (0, True, True)
+
+
+async def test_a_database_that_is_damaged_while_it_runs_is_written_afresh(
+    house: House, peer: Peer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(3):
+        await peer.ask("report", **ANTHROPIC, outcome="ok")
+    damage = sqlite3.DatabaseError("database disk image is malformed")
+    damage.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+
+    def damaged(*_: object) -> None:
+        monkeypatch.undo()
+        raise damage
+
+    monkeypatch.setattr(Store, "commit", damaged)
+    assert (await peer.ask("report", **ANTHROPIC, outcome="ok"))["code"] == "not_durable"
+    house.stepped += 2
+    assert (await peer.ask("report", **ANTHROPIC, outcome="ok"))["type"] == "recorded"
+    assert list(house.place.paths.state_dir.glob("state.db.damaged-*"))
+    await house.restart()
+    assert (await (await house.peer()).provider())["request_count"] == 5
+
+
+def test_a_log_that_was_cut_off_costs_its_end_only(process: Process) -> None:
+    process.begin()
+    for _ in range(50):
+        assert report(process)
+    process.kill()
+    wal = process.place.paths.database.with_name("state.db-wal")
+    os.truncate(wal, wal.stat().st_size - 10_000)
+    process.begin()
+    assert 0 < count(process) < 50
+    assert report(process)
+
+
+async def test_a_clock_that_steps_loses_nothing(house: House, peer: Peer) -> None:
+    for step in (-7200, 86400, -86400):
+        house.stepped += step
+        assert (await peer.ask("report", **ANTHROPIC, outcome="ok"))["type"] == "recorded"
+    await house.restart()
+    assert (await (await house.peer()).ask("status"))["daemon"]["durable"]
+
+
+def test_the_log_stays_short_whatever_the_load(process: Process) -> None:
+    process.begin()
+    wal = process.place.paths.database.with_name("state.db-wal")
+    line = b'{"op":"report","provider":"anthropic","model":"sonnet","outcome":"ok"}\n'
+    longest = 0
+    with process.client() as client:
+        for _ in range(6000):
+            client._socket.sendall(line)
+            client._receive(time.monotonic() + SOON)
+            longest = max(longest, wal.stat().st_size)
+    assert stores.CHECKPOINT_AT <= longest < 64 * 2**20
+    assert wal.stat().st_size < longest, "it has begun anew"

@@ -1,0 +1,132 @@
+"""Usage over time: what is counted, what it adds up to, how long it is kept. Other processes: a query is a thread."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
+
+import msgspec
+import pytest
+from house import MODEL, NOON, Process
+
+from rlmd import history, protocol
+from rlmd.store import PRUNE_STEP, Store
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from datetime import tzinfo
+    from pathlib import Path
+
+    from rlmd.store import Used
+
+HOUR = 3600
+BEGIN = int(NOON)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    store = Store(tmp_path / "state.db")
+    yield store
+    store.close()
+
+
+def use(store: Store, hour: int, provider: str, **amounts: float) -> None:
+    usage: dict[Used, float] = {(hour, provider, MODEL, what): amount for what, amount in amounts.items()}
+    store.commit({}, {}, (), usage)
+
+
+def rows(store: Store, zone: tzinfo = UTC, **asked: Any) -> list[dict[str, Any]]:
+    store.fold()
+    raw = history._rows(store.path, protocol.HistoryQuery(**asked), zone, NOON + 10 * HOUR)
+    decoded: list[dict[str, Any]] = msgspec.json.decode(raw)
+    return decoded
+
+
+def moment(at: float) -> datetime:
+    return datetime.fromtimestamp(at, UTC)
+
+
+def test_an_hour_adds_up_by_provider_and_model(store: Store) -> None:
+    use(store, BEGIN, "anthropic", requests=1, tokens=1200, cost=0.1)
+    use(store, BEGIN, "anthropic", requests=2, tokens=300, cost=0.2, switches=1, throttle=1)
+    use(store, BEGIN, "openrouter", requests=1)
+    first, second = rows(store)
+    assert first == {
+        "at": "2026-01-12T12:00:00.000Z",
+        "provider": "anthropic",
+        "model": MODEL,
+        "requests": 3,
+        "errors": {"throttle": 1},
+        "tokens": 1500,
+        "cost": 0.3,
+        "switches": 1,
+    }
+    assert (second["provider"], second["requests"], second["errors"]) == ("openrouter", 1, {})
+
+
+def test_what_is_not_asked_for_is_left_out(store: Store) -> None:
+    for hour in range(4):
+        for provider in ("anthropic", "openrouter"):
+            use(store, BEGIN + hour * HOUR, provider, requests=1)
+    found = rows(store, provider="anthropic", since=moment(BEGIN + HOUR), until=moment(BEGIN + 3 * HOUR))
+    assert [(row["at"][11:13], row["provider"]) for row in found] == [("13", "anthropic"), ("14", "anthropic")]
+
+
+@pytest.mark.parametrize(("zone", "days"), [(UTC, ["12", "13"]), (ZoneInfo("America/New_York"), ["12"])])
+def test_a_day_is_the_persons(store: Store, zone: tzinfo, days: list[str]) -> None:
+    use(store, BEGIN, "anthropic", requests=1)
+    use(store, BEGIN + 13 * HOUR, "anthropic", requests=1)
+    found = rows(store, zone, bucket="day", until=moment(BEGIN + 20 * HOUR))
+    assert [row["at"][8:10] for row in found] == days
+    assert sum(row["requests"] for row in found) == 2
+
+
+def test_of_too_many_rows_the_newest_are_told_oldest_first(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(history, "_ROWS", history._ROWS.replace(str(history.MOST), "2"))
+    for hour in range(3):
+        use(store, BEGIN + hour * HOUR, "anthropic", requests=1)
+    assert [row["at"][11:13] for row in rows(store)] == ["13", "14"]
+
+
+def test_old_usage_goes_a_few_rows_at_a_time(store: Store) -> None:
+    for hour in range(PRUNE_STEP + 1):
+        use(store, BEGIN + hour * HOUR, "anthropic", requests=1)
+    store.fold()
+    now = BEGIN + (PRUNE_STEP + 2) * HOUR
+    assert store.prune(now, keep=HOUR)
+    assert not store.prune(now, keep=HOUR)
+    with closing(sqlite3.connect(store.path)) as db:
+        assert db.execute("SELECT count(*) FROM usage").fetchone() == (0,)
+
+
+def test_the_daemon_counts_and_answers_in_order(process: Process) -> None:
+    process.begin()
+    anthropic = {"provider": "anthropic", "model": MODEL}
+    with process.client() as client:
+        use = client.request("acquire", **anthropic)
+        client.request("report", **anthropic, lease=use["lease"], outcome="ok", usage={"input": 10, "cost": 0.5})
+        client.request("report", **anthropic, outcome="error", status=429, headers={"retry-after": "60"})
+        client.request("acquire", **anthropic, session="s")
+        client._socket.sendall(b'{"op":"history","id":-1}\n{"op":"ping","id":-2}\n')
+        first, second = (client._receive(client.deadline + 1e9) for _ in range(2))
+    assert (first["id"], second["id"]) == (-1, -2)
+    (row,) = (row for row in first["rows"] if row["provider"] == "anthropic")
+    del row["at"]
+    assert row == {
+        "provider": "anthropic",
+        "model": MODEL,
+        "requests": 1,
+        "errors": {"throttle": 1},
+        "tokens": 10,
+        "cost": 0.5,
+        "switches": 1,
+    }
+    before = process.ask("history", bucket="day")["rows"]
+    process.kill()
+    process.begin()
+    kept = process.ask("history", bucket="day")["rows"]
+    assert sum(row["switches"] for row in kept) == sum(row["switches"] for row in before)
+    assert [row["requests"] for row in kept if row["provider"] == "anthropic"][-1:] == [1]

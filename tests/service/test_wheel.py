@@ -1,0 +1,23 @@
+"""What is installed from the wheel has everything that `rlmctl install` needs."""
+
+from __future__ import annotations
+
+import tomllib
+
+from usermanager import CHECKOUT
+
+from rlmctl.services import shipped
+from rlmctl.services.launch_agent import FILE
+from rlmctl.services.user_units import SERVICE, SOCKET, STRICT
+
+
+def test_the_files_of_the_services_are_found() -> None:
+    assert all((shipped("systemd") / name).is_file() for name in (SOCKET, SERVICE, STRICT))
+    assert (shipped("launchd") / FILE).is_file()
+
+
+def test_the_wheel_takes_them_to_where_they_are_looked_for() -> None:
+    project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())
+    wheel = project["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"]
+    assert wheel == {"systemd": "rlmctl/services/systemd", "launchd": "rlmctl/services/launchd"}
+    assert (CHECKOUT / "rlmctl" / "services" / "__init__.py").is_file()
