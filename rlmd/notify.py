@@ -18,7 +18,7 @@ import trio
 from msgspec import Struct
 
 from rlmd import targets
-from rlmd.core.route import clock
+from rlmd.core.words import clock
 from rlmd.protocol import NotifyInfo
 
 if TYPE_CHECKING:

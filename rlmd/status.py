@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from rlmd import protocol
 from rlmd.core.orders import UnknownNameError
-from rlmd.core.route import Ask, Counter, Target, clock, refuse
+from rlmd.core.route import Ask, refuse
+from rlmd.core.words import clock
 from rlmd.protocol import rfc3339
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
     from rlmd.core.ledger import Ledger
     from rlmd.core.model import Provider, Refusal
+    from rlmd.core.target import Counter, Target
 
 
 def providers(ledger: Ledger, now: float) -> list[protocol.ProviderInfo]:

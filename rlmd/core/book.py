@@ -10,8 +10,8 @@ from msgspec import Struct
 
 from rlmd.core.breaker import Breaker
 from rlmd.core.model import Limit, Policy, Step
-from rlmd.core.route import Chain, Counter, CounterRow, Tally, TallyRow, Target
 from rlmd.core.snapshot import Snapshot
+from rlmd.core.target import Chain, Counter, CounterRow, Tally, TallyRow, Target
 from rlmd.core.window import Window
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from msgspec import Struct
 from rlmd.core.model import HOUR, Cooldown, Kind, Verdict
 
 BreakerState = Literal["closed", "open", "half_open"]
-Event = Literal["refused", "told", "probe_passed", "probe_lost", "ordered", "cleared"]
+Event = Literal["refused", "told", "probe_passed", "ordered", "cleared"]
 
 TRANSITIONS: dict[tuple[BreakerState, Event], BreakerState] = {
     # "refused": a block without a hint. "told": the provider said until when.
@@ -24,10 +24,8 @@ TRANSITIONS: dict[tuple[BreakerState, Event], BreakerState] = {
     ("half_open", "refused"): "open",
     ("half_open", "told"): "open",
     ("half_open", "probe_passed"): "closed",
-    ("half_open", "probe_lost"): "half_open",
     # An early probe of a long block is held while the breaker is still open.
     ("open", "probe_passed"): "closed",
-    ("open", "probe_lost"): "open",
     ("closed", "ordered"): "open",
     ("open", "ordered"): "open",
     ("half_open", "ordered"): "open",

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Literal
 from msgspec import Struct
 
 from rlmd.core.model import EventKind, Notice, Receipt, Step, Usage
-from rlmd.core.route import Counter, Target, clock, foreseen, named, of_model, plain, stated
 from rlmd.core.snapshot import Snapshot, merge
+from rlmd.core.target import Counter, Target, foreseen
+from rlmd.core.words import clock, named, of_model, plain, stated
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

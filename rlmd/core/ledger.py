@@ -33,11 +33,13 @@ from rlmd.core.model import (
     Wait,
 )
 from rlmd.core.resting import ROUTES_AWAY
-from rlmd.core.route import Ask, Chain, Choice, Target, as_use, as_wait, choose, in_order, refuse
+from rlmd.core.route import Ask, Choice, as_use, as_wait, choose, in_order, refuse
 from rlmd.core.session import Session, Sessions
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
+
+    from rlmd.core.target import Chain, Target
 
 
 class Answer(Struct, frozen=True):
@@ -173,7 +175,12 @@ class Ledger:
             return step
         verdict = self._verdict(target.provider.id if target else provider, outcome, answer, now)
         if target is None:
-            step.reply = Recorded(Verdict(verdict.kind, "none", verdict.hint))
+            verdict = Verdict(verdict.kind, "none", verdict.hint)
+            if lease is not None:
+                # Its provider has left the configuration; what is said of it still is said once.
+                receipt.stage, receipt.at, receipt.verdict = "final", now, verdict
+                step.receipts[lease] = receipt
+            step.reply = Recorded(verdict)
             return step
         started = min(now, self._started(started_at, issued, now))
         if lease is not None or outcome != "accepted":  # without a lease only the end of a request counts
@@ -488,7 +495,8 @@ class Ledger:
         if choice.target is None:
             # A request that is too long gets shorter in the agent, not by waiting.
             return None if verdict.kind == "context" else as_wait(choice, ask, now, self.book.policy.zone)
-        return None if choice.target is target else as_use(choice, ask, None)
+        # By name: a reload may have made another object of the same place.
+        return None if choice.target.key == target.key else as_use(choice, ask, None)
 
     def _end_flight(self, held: Lease) -> None:
         held.target.tally.in_flight -= 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from rlmd.core.model import Notice, Step
-from rlmd.core.route import clock
+from rlmd.core.words import clock
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

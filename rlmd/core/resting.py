@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rlmd.core.model import EventKind, Kind, Notice, Step, Verdict
-from rlmd.core.route import Target, clock, named
+from rlmd.core.words import clock, named
 
 if TYPE_CHECKING:
     from rlmd.core.book import Book
+    from rlmd.core.target import Target
 
 BLOCKS: frozenset[Kind] = frozenset({"throttle", "quota", "credits", "overloaded", "transient"})
 """Kinds after which a scope may have to rest."""

@@ -16,7 +16,7 @@ from msgspec import Struct
 
 from rlmd.core.ledger import NOTHING_SEEN, Ledger
 from rlmd.core.model import HOUR, Notice, Recorded, Usage, Use, Wait
-from rlmd.core.route import stated
+from rlmd.core.words import stated
 from rlmd.simulate.provider import build
 from rlmd.simulate.result import Hit, Result
 

@@ -40,7 +40,6 @@ def test_every_state_and_event_is_in_the_table_or_means_nothing() -> None:
     nothing = {pair for pair in product(get_args(BreakerState), get_args(Event)) if pair not in TRANSITIONS}
     assert nothing == {
         ("closed", "probe_passed"),
-        ("closed", "probe_lost"),
         ("closed", "cleared"),
         ("open", "refused"),
     }

@@ -518,6 +518,23 @@ def test_reloading_keeps_counts_of_unchanged_limits_and_leases_under_way() -> No
     assert story.used("a", 1) == 2, "what was counted for the day is still known, and who was under way"
 
 
+def test_a_report_for_a_provider_that_left_the_configuration_is_taken_once() -> None:
+    story = Story(*TWO)
+    use = story.use()
+    story.restart()
+    story.ledger.configure(Story(provider("b", 2)).policy)
+    assert not story.report(use).duplicate
+    assert story.report(use).duplicate
+
+
+def test_after_a_reload_that_changed_its_account_a_failed_place_is_not_named_as_the_next() -> None:
+    story = Story(provider("a"))
+    use = story.use()
+    story.ledger.configure(Story(provider("a", account="another")).policy)
+    recorded = story.report(use, "error", status=500)
+    assert not isinstance(recorded.next, Use)
+
+
 def test_only_the_last_ten_thousand_sessions_are_remembered() -> None:
     story = Story(*TWO)
     for n in range(10_001):

@@ -18,7 +18,7 @@ from rlmd.core.model import Policy, Use, Wait
 if TYPE_CHECKING:
     from rlmd.core.breaker import Breaker
     from rlmd.core.model import Purpose
-    from rlmd.core.route import Target
+    from rlmd.core.target import Target
 
 A = provider("a", 1, limit(3), limit(120, "1m", of="tokens"), account="key")
 B = provider("b", 1, limit(4, "5m", window="first_use"), account="key")

@@ -1,0 +1,153 @@
+"""The places a request can go to: what each has used, what rests it, and which of them serve one model."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
+
+from rlmd.core.words import stated
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from rlmd.core.breaker import Breaker
+    from rlmd.core.model import Limit, Provider, ProviderModel, Quantity
+    from rlmd.core.snapshot import Snapshot
+    from rlmd.core.window import Window
+
+
+class CounterRow(Struct):
+    """The durable part of a counter."""
+
+    window: dict[str, Any]
+    told: tuple[float, float] = (0.0, 0.0)
+
+
+class Counter:
+    """What has been used of one limit, shared by the providers of an account."""
+
+    def __init__(self, key: str, limit: Limit, window: Window) -> None:
+        self.key = key
+        self.window = window
+        self.counts_requests = limit.of == "requests"
+        self.hold(limit)
+        self.told: tuple[float, float] = (0.0, 0.0)
+        """The window's start and the largest share of it that a warning has named."""
+        self.planned: float | None = None
+        """When the window's end is to be announced."""
+
+    def hold(self, limit: Limit) -> None:
+        """Count for this limit from now on; it differs in its maximum or its warnings at the most."""
+        self.limit = limit
+        self.stated = stated(limit)
+        self.first_warning = min((1.0, *limit.warn_at))
+        """The smallest share that is worth a word."""
+
+    def row(self) -> CounterRow:
+        """Give the durable part."""
+        return CounterRow(self.window.row(), self.told)
+
+    def amount(self, estimate: int | None) -> float:
+        """How much of this limit a request takes as far as it is known beforehand."""
+        return 1.0 if self.counts_requests else foreseen(self.limit.of, estimate)
+
+    def fits(self, amount: float, now: float) -> bool:
+        """Whether this much more goes in now."""
+        load = self.window.load(now)
+        return load + amount <= self.limit.max and (amount > 0 or load < self.limit.max)
+
+
+def foreseen(of: Quantity, estimate: int | None) -> float:
+    """How much of a quantity a request will take at the least, as far as an agent can say before it."""
+    match of:
+        case "requests":
+            return 1.0
+        case "tokens" | "input_tokens":
+            return float(estimate or 0)
+        case "output_tokens" | "cost":
+            return 0.0
+
+
+class TallyRow(Struct):
+    """The durable part of a provider's own numbers."""
+
+    requests: int = 0
+    errors: int = 0
+    override: bool | None = None
+
+
+class Tally:
+    """A provider's own numbers. `override` is what the person said by hand about its being enabled."""
+
+    def __init__(self) -> None:
+        self.requests = 0
+        self.errors = 0
+        self.in_flight = 0
+        self.override: bool | None = None
+
+    def row(self) -> TallyRow:
+        """Give the durable part."""
+        return TallyRow(self.requests, self.errors, self.override)
+
+
+class Target:
+    """One canonical model at one provider, with everything that may keep a request from it."""
+
+    def __init__(
+        self,
+        provider: Provider,
+        model: str,
+        tally: Tally,
+        breakers: tuple[tuple[str, Breaker], ...],
+        counters: tuple[Counter, ...],
+    ) -> None:
+        self.provider = provider
+        self.model = model
+        self.offer: ProviderModel = provider.models[model]
+        self.tally = tally
+        self.breakers = breakers
+        """Keys and breakers of the server, the account and the model, in this order."""
+        self.counters = counters
+        self.meters = tuple(c for c in counters if not c.counts_requests)
+        """Those of them that count tokens or money."""
+        self.snapshots: dict[str, Snapshot] = {}
+        """What the provider itself last said is left, by its own name of the window."""
+
+    @property
+    def key(self) -> str:
+        """Name of the target in stored facts."""
+        return f"{self.provider.id}/{self.model}"
+
+    @property
+    def enabled(self) -> bool:
+        """Whether the person lets it serve."""
+        return self.provider.enabled if self.tally.override is None else self.tally.override
+
+    def headroom(self, now: float) -> float:
+        """Free share of the tightest limit, 1 where there is none."""
+        shares = [1 - c.window.load(now) / c.limit.max for c in self.counters if c.limit.max > 0]
+        shares += [s.left() / s.limit for s in self.snapshots.values() if now < s.resets_at and s.limit > 0]
+        return min(shares, default=1.0)
+
+
+class Chain:
+    """All who may serve a canonical model: its own targets by priority, then those of each fallback."""
+
+    def __init__(self, targets: Iterable[Target]) -> None:
+        found = list(targets)
+        self.places = {model: n for n, model in enumerate(dict.fromkeys(t.model for t in found))}
+        """How far down the line of fallbacks each model is."""
+        self.targets = sorted(found, key=lambda t: (self.places[t.model], t.provider.priority, t.provider.id))
+        ranks = [(t.model, t.provider.priority) for t in self.targets]
+        self.distinct = len(set(ranks)) == len(ranks)
+        """No two of a model have one priority: then this order holds whatever the load."""
+        self._from: dict[str | None, list[Target]] = {None: self.targets}
+
+    def beginning_with(self, provider: str | None) -> list[Target]:
+        """Give the order for a session that is at this provider, or at none."""
+        order = self._from.get(provider)
+        if order is None:
+            order = sorted(self.targets, key=lambda t: (self.places[t.model], t.provider.id != provider))
+            self._from[provider] = order
+        return order

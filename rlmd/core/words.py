@@ -1,0 +1,50 @@
+"""How times, amounts and limits are told to a person."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import tzinfo
+
+    from rlmd.core.model import Limit, Quantity
+    from rlmd.core.target import Target
+
+
+def clock(at: float, now: float, zone: tzinfo | None) -> str:
+    """Tell a time to a person: `17:30` today, `Mon 12 Jan 17:30` on another day."""
+    return _clock(at, now // 60, zone or UTC)
+
+
+@lru_cache(maxsize=256)
+def _clock(at: float, minute: float, zone: tzinfo) -> str:
+    # Kept, because every request that passes a resting provider over tells the same time again.
+    local, today = (datetime.fromtimestamp(t, zone) for t in (at, minute * 60))
+    return f"{local:%H:%M:%S}" if local.date() == today.date() else f"{local:%a} {local.day} {local:%b %H:%M}"
+
+
+def plain(amount: float, of: Quantity) -> str:
+    """Write an amount of something limited: `1,500`, `$2.50`."""
+    return f"${amount:,.2f}" if of == "cost" else f"{amount:,.0f}"
+
+
+def of_model(limit: Limit) -> str:
+    """Name the model of a limit that holds for one only."""
+    return f" of {limit.model}" if limit.model else ""
+
+
+def stated(limit: Limit) -> str:
+    """Write a limit: `50 requests per 1h`, `1 request per 1m of opus`, `$5.00 per 1d`."""
+    what = "" if limit.of == "cost" else " " + limit.of.replace("_", " ")
+    if limit.max == 1:
+        what = what.removesuffix("s")
+    return f"{plain(limit.max, limit.of)}{what} per {limit.per}{of_model(limit)}"
+
+
+def named(targets: Sequence[Target]) -> tuple[str, str]:
+    """Name the providers of some targets, and say `its` or `their`."""
+    names = list(dict.fromkeys(t.provider.id for t in targets))
+    return ", ".join([*names[:-2], " and ".join(names[-2:])]), "its" if len(names) == 1 else "their"
