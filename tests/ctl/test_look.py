@@ -165,3 +165,21 @@ def test_why_of_an_unknown_model_names_the_known_ones(daemon: Daemon) -> None:
     run = daemon.ctl("why", "gpt")
     assert (run.returncode, run.stdout) == (1, "")
     assert run.stderr == f"rlmctl: no provider serves 'gpt'; there are: {MODEL}.\n"
+
+
+def test_history_says_what_was_used_by_whom(limited: Daemon) -> None:
+    run = limited.ctl("history", "--by", "hour")
+    assert (run.returncode, run.stderr) == (0, "")
+    row = next(line for line in run.stdout.splitlines() if "anthropic" in line)
+    assert MODEL in row
+    rows = json.loads(limited.ctl("history", "--by", "hour", "--json").stdout)["rows"]
+    told = [(row["provider"], row["model"], row["requests"], row["errors"]) for row in rows]
+    assert told == [("anthropic", MODEL, 1, {"throttle": 1})]
+    assert limited.ctl("history", "--provider", "openrouter").stdout == "nothing in the last 7d\n"
+
+
+def test_history_of_no_time_at_all_is_wrong_usage(limited: Daemon) -> None:
+    run = limited.ctl("history", "--since", "soon")
+    assert (run.returncode, run.stdout) == (2, "")
+    assert run.stderr.startswith('rlmctl: "soon" ')
+    assert run.stderr.endswith("  mend: rlmctl history --since 7d\n")

@@ -18,6 +18,8 @@ NEED_A_DAEMON = (
     "why claude-sonnet-4-5",
     "log",
     "log --follow",
+    "history",
+    "history --by hour --json",
     "use auto",
     "cooldown anthropic 1h",
     "reset",
