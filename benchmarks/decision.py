@@ -8,8 +8,6 @@ follow each other, so that whatever else the machine does slows both. Exit code 
 than 15 %.
 """
 
-# ruff: noqa: INP001, T201  (a script of its own, and what it prints is its result)
-
 from __future__ import annotations
 
 import json

@@ -7,8 +7,6 @@ first answer and the memory after it; and, of the second one, the p99 of acquire
 a loop, with that of acquires while none does. Exit code 1 where a ratio is beyond what is promised.
 """
 
-# ruff: noqa: INP001, T201  (a script of its own; what it starts is ours, and what it prints is its result)
-
 from __future__ import annotations
 
 import contextlib

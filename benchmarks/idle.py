@@ -6,8 +6,6 @@ An agent stays connected, one report has been made, and nothing is pending but t
 The exit code is 1 beyond the limits: 2 wake-ups a minute, 38 MiB resident.
 """
 
-# ruff: noqa: INP001, T201  (a script of its own, and what it prints is its result)
-
 from __future__ import annotations
 
 import argparse
