@@ -17,10 +17,13 @@ import trio
 
 from rlmd import protocol
 from rlmd.core.calendar import bounds
+from rlmd.gains import read_gains
 
 if TYPE_CHECKING:
     from datetime import tzinfo
     from pathlib import Path
+
+    from rlmd.gains import Gains
 
 MOST = 10_000
 """Rows in a reply; where there are more, the newest."""
@@ -58,13 +61,19 @@ _BY_DAY = """
 async def answer(path: Path, request: protocol.HistoryQuery, zone: tzinfo | None, now: float) -> protocol.AnyReply:
     """Answer a query while everything else goes on."""
     try:
-        rows: Any = await trio.to_thread.run_sync(_rows, path, request, zone or UTC, now)
+        rows, gains = await trio.to_thread.run_sync(_read, path, request, zone or UTC, now)
     except sqlite3.Error as error:
         return protocol.Error(id=request.id, code="unavailable", message=f"The state cannot be read now: {error}.")
-    return protocol.History(id=request.id, bucket=request.bucket, rows=rows)
+    return protocol.History(
+        id=request.id,
+        bucket=request.bucket,
+        rows=rows,
+        kept_going=gains.kept_going,
+        not_waited_ms=round(gains.not_waited * 1000),
+    )
 
 
-def _rows(path: Path, request: protocol.HistoryQuery, zone: tzinfo, now: float) -> msgspec.Raw:
+def _read(path: Path, request: protocol.HistoryQuery, zone: tzinfo, now: float) -> tuple[Any, Gains]:
     asked: dict[str, Any] = {
         "since": request.since.timestamp() if request.since else 0.0,
         "until": request.until.timestamp() if request.until else now + 1,
@@ -77,7 +86,8 @@ def _rows(path: Path, request: protocol.HistoryQuery, zone: tzinfo, now: float) 
             asked["days"] = json.dumps([(a, max(a, asked["since"]), min(b, asked["until"])) for a, b in days])
         source = _BY_DAY if request.bucket == "day" else _BY_HOUR
         query = _REPLY.format(rows=_ROWS.format(source=source))
-        return msgspec.Raw(db.execute(query, asked).fetchone()[0])
+        rows = msgspec.Raw(db.execute(query, asked).fetchone()[0])
+        return rows, read_gains(db, asked["since"], asked["until"], request.provider, now)
 
 
 def _days(since: float, until: float, zone: tzinfo) -> list[tuple[float, float]]:

@@ -55,6 +55,9 @@ ErrorCode = Literal[
 ]
 
 EVENTS: tuple[str, ...] = get_args(EventKind)
+Change = Literal["changed"]
+"""An event for who draws the status: something that it shows is not as it was told. Nobody keeps or logs it, and who
+wants it has to name it."""
 
 
 class Request(Struct, tag_field="op", kw_only=True):
@@ -178,7 +181,7 @@ class Pin(Request, tag="pin"):
 class Subscribe(Request, tag="subscribe"):
     """Have events of these kinds, or of all, pushed on this connection; it replaces what was asked for before."""
 
-    events: list[EventKind] | None = None
+    events: list[EventKind | Change] | None = None
 
 
 class Reload(Request, tag="reload"):
@@ -428,12 +431,16 @@ class History(Reply, tag="history"):
 
     bucket: Literal["hour", "day"]
     rows: list[HistoryRow]
+    kept_going: int
+    """How often a session was led away from a provider that could not serve it."""
+    not_waited_ms: int
+    """The time for which those providers still rested; see `rlmd.gains`."""
 
 
 class Event(Struct, tag_field="type", tag="event", omit_defaults=True):
     """Something worth telling. Pushed, it has no id."""
 
-    event: EventKind
+    event: EventKind | Change
     at: str
     message: str
     provider: str | None = None

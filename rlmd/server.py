@@ -15,6 +15,7 @@ import sqlite3
 import sys
 from typing import TYPE_CHECKING, NamedTuple, Protocol, assert_never
 
+import msgspec
 import trio
 
 from rlmd import __version__, peer, protocol, replies, status
@@ -89,6 +90,8 @@ class Server:
         self._held: list[_Answers] = []
         self._released = trio.Event()
         self._released.set()
+        self._watching: set[Connection] = set()
+        """Those who are to be told of the next change to what status shows."""
         self._to_settle = False
         """Something else than an acquire has been asked in this turn."""
         self._draining = False
@@ -142,9 +145,20 @@ class Server:
         self._poll.unregister(connection.fd)
         del self._by_fd[connection.fd]
         self._connections.discard(connection)
+        self._watching.discard(connection)
         self._outbox.add(self._ledger.release(connection.leases, self._clock()))
         self._outbox.settle()
         self._timers.poke()
+        self._tell_watchers()
+
+    def _tell_watchers(self) -> None:
+        """Tell those who watch, once each: the next status that one asks for has it told of the next change."""
+        if self._watching:
+            event = protocol.Event(event="changed", at=rfc3339(self._clock()), message="the status has changed")
+            line = protocol.encode(event)
+            watching, self._watching = self._watching, set()
+            for connection in watching:
+                connection.tell(line)
 
     async def _converse(self, connection: Connection) -> None:
         while not connection.ended:
@@ -185,6 +199,8 @@ class Server:
                 for n in lasting:
                     told[n] = _not_durable(told[n])
             connection.send(told, at)
+        if self._watching and any(_changes(reply) for one in answers for reply in one.replies):
+            self._tell_watchers()
         self._timers.poke()
         if self._to_settle:
             self._outbox.tidy()
@@ -261,7 +277,7 @@ class Server:
                 case protocol.Hello():
                     return self._hello(request, connection, now)
                 case protocol.StatusQuery():
-                    return self._status(id_, now)
+                    return self._status(id_, now, connection)
                 case protocol.Explain():
                     return status.explained(self._ledger, request.model, request.session, now, id_)
                 case protocol.LogQuery():
@@ -375,8 +391,10 @@ class Server:
             settings=self._host.settings(),
         )
 
-    def _status(self, id_: protocol.Id, now: float) -> protocol.Status:
+    def _status(self, id_: protocol.Id, now: float, connection: Connection) -> protocol.Status:
         book = self._ledger.book
+        if "changed" in connection.events:
+            self._watching.add(connection)
         agents = [c.agent for c in self._connections if c.agent is not None and c.agent.client != "rlmctl"]
         infos = status.providers(self._ledger, now)
         return protocol.Status(
@@ -401,6 +419,7 @@ class Server:
         )
 
     def _subscribe(self, request: protocol.Subscribe, connection: Connection) -> protocol.Subscribed:
+        self._watching.discard(connection)
         connection.subscribe(frozenset(protocol.EVENTS if request.events is None else request.events))
         return protocol.Subscribed(id=request.id, events=sorted(connection.events))
 
@@ -433,6 +452,13 @@ _LASTING = (
     protocol.Pin,
 )
 """What is known for ever once it is acknowledged."""
+
+
+def _changes(reply: protocol.AnyReply) -> bool:
+    """Whether status shows something else after this."""
+    return isinstance(reply, protocol.Recorded | protocol.Done | protocol.Welcome) or (
+        isinstance(reply, protocol.Use) and reply.lease is not msgspec.UNSET
+    )
 
 
 def _not_durable(reply: protocol.AnyReply) -> protocol.AnyReply:

@@ -139,7 +139,7 @@ class Ledger:
         if not dry_run:
             self._all_limited.pop(asked.model, None)
             if session is not None and known is not None:
-                self._move(known, session, asked, use, purpose, now, step)
+                self._move(known, session, asked, use, choice, purpose, now, step)
         return step
 
     def report(
@@ -350,7 +350,15 @@ class Ledger:
         return lease.id
 
     def _move(
-        self, session: Session, name: str, asked: Target, use: Use, purpose: Purpose, now: float, step: Step
+        self,
+        session: Session,
+        name: str,
+        asked: Target,
+        use: Use,
+        choice: Choice,
+        purpose: Purpose,
+        now: float,
+        step: Step,
     ) -> None:
         """Remember where a session goes, and tell when that is news."""
         session.leased = session.leased or purpose != "turn"
@@ -369,6 +377,7 @@ class Ledger:
                 model=asked.model,
                 session=name,
                 reason=use.reason,
+                until=next((r.until for r in choice.refusals if r.provider == before), None),
             )
             step.notices.append(notice)
 

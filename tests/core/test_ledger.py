@@ -50,6 +50,16 @@ def test_the_next_turn_goes_there_at_once_and_comes_back_when_the_cooldown_ends(
     ]
 
 
+def test_a_switch_away_from_who_rests_says_until_when_and_another_one_does_not() -> None:
+    story = Story(*TWO)
+    story.refuse(story.use(), after=60)
+    story.report(story.use())
+    story.now += 60
+    story.use(purpose="turn")
+    switches = [notice for notice in story.notices if notice.event == "switched"]
+    assert [(notice.provider, notice.until) for notice in switches] == [("a", NOON + 60), ("b", None)]
+
+
 def test_within_a_turn_a_session_stays_where_it_is() -> None:
     story = Story(*TWO)
     story.refuse(story.use(), after=60)

@@ -40,7 +40,7 @@ def use(store: Store, hour: int, provider: str, **amounts: float) -> None:
 
 def rows(store: Store, zone: tzinfo = UTC, **asked: Any) -> list[dict[str, Any]]:
     store.fold()
-    raw = history._rows(store.path, protocol.HistoryQuery(**asked), zone, NOON + 10 * HOUR)
+    raw, _ = history._read(store.path, protocol.HistoryQuery(**asked), zone, NOON + 10 * HOUR)
     decoded: list[dict[str, Any]] = msgspec.json.decode(raw)
     return decoded
 

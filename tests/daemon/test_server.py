@@ -572,6 +572,36 @@ async def test_on_ones_own_connection_the_reply_comes_before_the_events_it_led_t
     assert [(await peer.hear()).get("id") for _ in range(2)] == [4, None]
 
 
+async def test_who_draws_the_status_is_told_once_of_each_change_since_it_looked(house: House, peer: Peer) -> None:
+    painter = await house.peer()
+    assert (await painter.ask("subscribe", events=["changed"]))["events"] == ["changed"]
+
+    async def is_told() -> bool:
+        with trio.move_on_after(1) as waited:
+            told = await painter.hear()
+            assert told["event"] == "changed"
+        return not waited.cancelled_caught
+
+    await peer.use()
+    assert not await is_told()  # it has not looked yet
+    await painter.ask("status")
+    await peer.ask("status")
+    await peer.ask("acquire", provider="anthropic", model=MODEL, dry_run=True)
+    assert not await is_told()
+    use = await peer.use()
+    await peer.report(use)
+    assert await is_told()
+    assert not await is_told()  # it has not looked again
+    for change in (peer.report(use), peer.ask("hello", client="opencode"), peer.ask("disable", provider="anthropic")):
+        await painter.ask("status")
+        await change
+        assert await is_told()
+    await painter.ask("status")
+    await peer.stream.aclose()
+    assert await is_told()
+    assert (await painter.ask("log"))["events"][-1]["event"] == "state"
+
+
 async def test_a_burst_of_events_reaches_a_subscriber_who_reads(house: House, peer: Peer) -> None:
     listener = await house.peer()
     await listener.ask("subscribe")
