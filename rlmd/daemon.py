@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import secrets
@@ -34,6 +35,9 @@ log = logging.getLogger(__name__)
 DRAIN = 4.0
 """Seconds that conversations get to end when the daemon stops; it exits within 5."""
 PRUNE_EVERY = 3600.0
+COLLECT = (20_000, 20, 100)
+"""Objects that the garbage collector lets come before it looks at them. Leases live for long and hold no cycles: by
+Python's own numbers it looked at all of them every few hundred requests, 0.3 ms each time."""
 
 
 class Daemon:
@@ -235,5 +239,7 @@ def run(paths: Paths) -> int:
     if handed:
         daemon.socket = str(handed.getsockname())
     log.info("rlmd %s, pid %d", __version__, os.getpid())
+    gc.freeze()
+    gc.set_threshold(*COLLECT)
     trio.run(daemon.run, accepting)
     return 0
