@@ -176,8 +176,11 @@ class Document:
             got = "one with a fraction" if wrong[2] == "float" and "int" in wrong[1] else _WORDS.get(wrong[2], wrong[2])
             return self.error(path, f"must be {' or '.join(expected)}, not {got}.")
         if chosen := re.fullmatch(r"Invalid enum value '(.*)'", said, re.DOTALL):
+            words = [*_choices(path)]
+            near = get_close_matches(chosen[1], words, 1)
+            meant = f" Did you mean {_quoted(near[0])}?" if near else ""
             given = "" if path[0] == "notify" else f", not {_quoted(chosen[1])}"
-            return self.error(path, f"must be one of {', '.join(map(_quoted, _choices(path)))}{given}.")
+            return self.error(path, f"must be one of {', '.join(map(_quoted, words))}{given}.{meant}")
         return self.error(path, said)
 
     def _example(self, key: str) -> str:

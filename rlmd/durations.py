@@ -12,6 +12,17 @@ _WRITTEN = re.compile(r"\s*".join(rf"(?:(?P<{unit}>\d+(?:\.\d+)?)\s*{unit})?" fo
 LONGEST = 36_500 * 86_400.0
 """Seconds of a hundred years: clock arithmetic need take no more."""
 
+_LOOSE = re.compile(r"(\d+(?:[.,]\d+)?)?\s*([a-z]*)[\s,]*(?:and\s)?", re.ASCII)
+_SPELLED = {
+    "w": ("w", "wk", "week"),
+    "d": ("d", "day"),
+    "h": ("h", "hr", "hour", "hourly"),
+    "m": ("m", "min", "minute"),
+    "s": ("s", "sec", "second"),
+    "ms": ("ms", "msec", "milli", "millisecond"),
+}
+_BELOW = {"w": "d", "d": "h", "h": "m", "m": "s"}
+
 
 def parse(text: str) -> float:
     """Return the seconds in `text`: numbers with w, d, h, m, s or ms, the larger unit first.
@@ -21,11 +32,32 @@ def parse(text: str) -> float:
     written = _WRITTEN.fullmatch(text.strip())
     given = {unit: number for unit, number in written.groupdict().items() if number} if written else {}
     if not given:
-        raise ValueError('is no number with a unit, such as "90s" or "1h30m"')
+        meant = nearest(text)
+        raise ValueError(
+            f'is no number with a unit (did you mean "{meant}"?)'
+            if meant
+            else 'is no number with a unit, such as "90s" or "1h30m"'
+        )
     total = sum(float(number) * _MILLISECONDS[unit] for unit, number in given.items())
     if total > LONGEST * 1000:
         raise ValueError("is more than a hundred years")
     return round(total) / 1000
+
+
+def nearest(text: str) -> str | None:
+    """Return the duration that `text` probably means, well spelled: "1 hour" is 1h, "1h30" is 1h30m, "90" is 90s."""
+    rest, total, unit = text.strip().lower(), 0.0, ""
+    while rest:
+        found = _LOOSE.match(rest)
+        if found is None or not (found[1] or found[2]):
+            return None
+        word = found[2] or _BELOW.get(unit, "s")
+        unit = next((unit for unit, words in _SPELLED.items() if word in words or word[:-1] in words), "")
+        if not unit:
+            return None
+        total += float((found[1] or "1").replace(",", ".")) * _MILLISECONDS[unit]
+        rest = rest[found.end() :]
+    return show(total / 1000) if 0 < total <= LONGEST * 1000 else None
 
 
 def show(seconds: float) -> str:

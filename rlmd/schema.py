@@ -79,7 +79,9 @@ class Per(str):
         try:
             return cls(durations.span(Duration.read(written)))
         except ValueError:
-            raise ValueError('must be a whole number of seconds or more, such as "5h", or "month".') from None
+            meant = durations.nearest(written) if isinstance(written, str) else None
+            hint = f' Did you mean "{meant}"?' if meant and durations.parse(meant) % 1 == 0 else ""
+            raise ValueError(f'must be a whole number of seconds or more, such as "5h", or "month".{hint}') from None
 
 
 class Regexp(str):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from rlmd import protocol
 from rlmd.core.orders import UnknownNameError
 from rlmd.core.route import Ask, refuse
-from rlmd.core.words import clock
+from rlmd.core.words import clock, known
 from rlmd.protocol import rfc3339
 
 if TYPE_CHECKING:
@@ -66,8 +66,7 @@ def explained(
     """Explain the decision on a canonical model. Raises `UnknownNameError` where nobody serves it."""
     found = ledger.explain(model, session, now)
     if found is None:
-        there = ", ".join(sorted(ledger.book.chains)) or "none yet (rlmctl setup)"
-        raise UnknownNameError(f"no provider serves {model!r}; there are: {there}.")
+        raise UnknownNameError(f"no provider serves {model!r}{known(model, ledger.book.chains)}")
     ask, ordered, choice = found
     candidates = []
     for target in ordered:

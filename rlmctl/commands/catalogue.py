@@ -1,14 +1,15 @@
-"""Every command: the file it lives in, what it does in a line, and its parser."""
+"""Every command: the file it lives in, what it does in a line, examples, and its parser."""
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from importlib import import_module
 from typing import TYPE_CHECKING
 
 from rlmctl.commands import WRONG, CommandError
+from rlmctl.commands.usage import CommandParser, did_you_mean
 
 if TYPE_CHECKING:
+    from argparse import Namespace
     from collections.abc import Callable
 
 COMMANDS = {
@@ -52,24 +53,53 @@ COMMANDS = {
 SUMMARIES = {name: summary for group in COMMANDS.values() for name, (_, summary) in group.items()}
 
 
-def find(name: str) -> tuple[ArgumentParser, Callable[[Namespace], int]]:
+EXAMPLES = {
+    "demo": ("rlmctl demo", "rlmctl demo --opencode"),
+    "setup": ("rlmctl setup", "rlmctl setup --dry-run", "rlmctl setup --yes --json"),
+    "doctor": ("rlmctl doctor", "rlmctl doctor --json"),
+    "status": ("rlmctl status", "rlmctl status --plain"),
+    "why": ("rlmctl why claude-sonnet-4-5",),
+    "history": ("rlmctl history --since 7d --by day", "rlmctl history --provider anthropic --json"),
+    "log": ("rlmctl log --since 2h", "rlmctl log -f"),
+    "state": ("rlmctl state --json",),
+    "use": ("rlmctl use openrouter", "rlmctl use anthropic --model claude-sonnet-4-5", "rlmctl use auto"),
+    "cooldown": ("rlmctl cooldown anthropic 2h", 'rlmctl cooldown anthropic 30m --reason "weekly cap"'),
+    "reset": ("rlmctl reset", "rlmctl reset anthropic --cooldowns"),
+    "enable": ("rlmctl enable anthropic",),
+    "disable": ("rlmctl disable anthropic",),
+    "config": ("rlmctl config check", "rlmctl config show"),
+    "reload": ("rlmctl reload",),
+    "simulate": ("rlmctl simulate --rate 10/m --real anthropic=40/h,no-hint --outage openrouter=3h+20m",),
+    "notify": ("rlmctl notify test",),
+    "paths": ("rlmctl paths --json",),
+    "start": ("rlmctl start",),
+    "stop": ("rlmctl stop",),
+    "restart": ("rlmctl restart",),
+    "install": ("rlmctl install opencode", "rlmctl install systemd --dry-run"),
+    "uninstall": ("rlmctl uninstall opencode", "rlmctl uninstall systemd"),
+    "completion": (
+        "source <(rlmctl completion bash)",
+        "rlmctl completion zsh > ~/.zfunc/_rlmctl",
+        "rlmctl completion fish | source",
+    ),
+}
+"""What a person may type, as `--help` of each command shows it."""
+
+
+def find(name: str) -> tuple[CommandParser, Callable[[Namespace], int]]:
     """Return the parser of a command and the function that does it. Raises `CommandError` if there is none."""
     if name not in SUMMARIES:
-        from difflib import get_close_matches
-
-        near = get_close_matches(name, SUMMARIES, 1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise CommandError(f"There is no command {name!r}.{hint}", "rlmctl --help", WRONG)
+        what = "option" if name.startswith("-") else "command"
+        near = did_you_mean(name, [*SUMMARIES, "--help", "--version"])
+        raise CommandError(f"There is no {what} {name!r}.{near}", "rlmctl --help", WRONG)
     file = next(group[name][0] for group in COMMANDS.values() if name in group)
     module = import_module(f"rlmctl.commands.{file}")
     summary = SUMMARIES[name]
-    parser = ArgumentParser(
-        prog=f"rlmctl {name}",
-        description=f"{summary[0].upper()}{summary[1:]}.",
-        formatter_class=RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = CommandParser(prog=f"rlmctl {name}", description=f"{summary[0].upper()}{summary[1:]}.")
     getattr(module, f"add_{name}")(parser)
+    examples = "".join(f"\n  {line}" for line in EXAMPLES[name])
+    more = f"{parser.epilog}\n\n" if parser.epilog else ""
+    parser.epilog = f"{more}for example:{examples}"
     return parser, getattr(module, name)
 
 

@@ -46,7 +46,6 @@ _rlmctl "$@"
 def add_completion(parser: ArgumentParser) -> None:
     """Declare the arguments of `completion`."""
     parser.add_argument("shell", choices=("bash", "zsh", "fish"))
-    parser.epilog = "bash: source <(rlmctl completion bash)   fish: rlmctl completion fish | source"
 
 
 def completion(args: Namespace) -> int:

@@ -20,11 +20,12 @@ def add_log(parser: ArgumentParser) -> None:
 
 def log(args: Namespace) -> int:
     """Show events, newest last."""
+    since = _moment(args.since)
     with connect() as daemon:
         if args.follow:
             # First, so that nothing that happens while the past is read can be missed.
             daemon.request("subscribe")
-        past = daemon.request("log", since=_moment(args.since))
+        past = daemon.request("log", since=since)
         if args.json and not args.follow:
             print_json(past)
             return FINE

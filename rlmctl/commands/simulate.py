@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 from rlmctl.commands import FINE, WRONG, CommandError, add_json, places, print_json, say
+from rlmctl.commands.usage import did_you_mean
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
@@ -47,9 +48,7 @@ flight" those sent before an earlier refusal was known; "failed" found nobody th
 "left" are conversations that went on at another provider.
 
 The clock starts at midnight on {START:%A, %d %B %Y}. The same arguments give the same
-result. Nothing is sent anywhere. Limits on cost are not simulated.
-
-  rlmctl simulate --rate 10/m --real anthropic=40/h,no-hint --outage openrouter=3h+20m"""
+result. Nothing is sent anywhere. Limits on cost are not simulated."""
 
 
 class Real(NamedTuple):
@@ -164,8 +163,10 @@ def _load(args: Namespace, config: Config) -> Load:
         raise CommandError(f"That would be more than {MOST:,} requests.", "a smaller --rate or fewer --hours", WRONG)
     asked = next((provider for provider in providers if model in provider.models), None)
     if asked is None:
-        models = ", ".join(dict.fromkeys(name for provider in providers for name in provider.models))
-        raise CommandError(f"No provider serves the model {model!r}.", f"--model with one of {models}", WRONG)
+        models = list(dict.fromkeys(name for provider in providers for name in provider.models))
+        near = did_you_mean(model, models)
+        mend = f"--model with one of {', '.join(models)}"
+        raise CommandError(f"No provider serves the model {model!r}.{near}", mend, WRONG)
     return Load(
         start=START.replace(tzinfo=config.policy.zone or UTC).timestamp(),
         span=args.hours * 3600,
@@ -192,7 +193,8 @@ def _behaviours(args: Namespace, policy: Policy, start: float) -> dict[str, Beha
     said: Real | Outage
     for said in (*args.real, *args.outage):
         if said.provider not in ids:
-            raise CommandError(f"There is no provider {said.provider!r}.", f"name one of {', '.join(ids)}", WRONG)
+            near = did_you_mean(said.provider, ids)
+            raise CommandError(f"There is no provider {said.provider!r}.{near}", f"name one of {', '.join(ids)}", WRONG)
         known = behaviours.get(said.provider, Behaviour())
         if isinstance(said, Outage):
             since = start + said.start

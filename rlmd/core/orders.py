@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from rlmd.core.model import Notice, Step
-from rlmd.core.words import clock
+from rlmd.core.words import clock, known
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -44,8 +44,7 @@ def rest(book: Book, provider: str, model: str | None, until: float, reason: str
     if model is not None:
         target = book.find(provider, model)
         if target is None:
-            known = ", ".join(sorted(book.targets[provider]))
-            raise UnknownNameError(f"{provider} serves no model {model!r}; it serves: {known}.")
+            raise UnknownNameError(f"{provider} serves no model {model!r}{known(model, book.targets[provider])}")
         key = f"model:{provider}/{target.model}"
     step = Step()
     why = reason or "by hand"
@@ -75,7 +74,7 @@ def pin(book: Book, provider: str | None, model: str | None, now: float) -> Step
     Raises `UnknownNameError`.
     """
     if model is not None and model not in book.chains:
-        raise UnknownNameError(f"no provider serves {model!r}; there are: {', '.join(sorted(book.chains))}.")
+        raise UnknownNameError(f"no provider serves {model!r}{known(model, book.chains)}")
     step = Step()
     if provider is None:
         forgotten = list(book.pins) if model is None else [model]
@@ -85,7 +84,7 @@ def pin(book: Book, provider: str | None, model: str | None, now: float) -> Step
     else:
         _known(book, provider)
         if model is not None and model not in book.targets[provider]:
-            raise UnknownNameError(f"{provider} does not serve {model!r}.")
+            raise UnknownNameError(f"{provider} serves no model {model!r}{known(model, book.targets[provider])}")
         book.pins[model or "*"] = provider
         book.keep_current(provider, step)
         text = f"{provider} is used first{f' for {model}' if model else ''} until you say otherwise"
@@ -96,8 +95,7 @@ def pin(book: Book, provider: str | None, model: str | None, now: float) -> Step
 
 def _known(book: Book, provider: str) -> None:
     if provider not in book.targets:
-        there = ", ".join(sorted(book.targets)) or "none yet (rlmctl setup)"
-        raise UnknownNameError(f"there is no provider {provider!r}; there are: {there}.")
+        raise UnknownNameError(f"there is no provider {provider!r}{known(provider, book.targets)}")
 
 
 def _forget_counts(book: Book, provider: str, now: float, step: Step) -> None:

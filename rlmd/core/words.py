@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from difflib import get_close_matches
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
     from datetime import tzinfo
 
     from rlmd.core.model import Limit, Quantity
@@ -48,3 +49,10 @@ def named(targets: Sequence[Target]) -> tuple[str, str]:
     """Name the providers of some targets, and say `its` or `their`."""
     names = list(dict.fromkeys(t.provider.id for t in targets))
     return ", ".join([*names[:-2], " and ".join(names[-2:])]), "its" if len(names) == 1 else "their"
+
+
+def known(wanted: str, names: Collection[str]) -> str:
+    """Go on after a name that there is not: which one was probably meant, and which there are."""
+    there = ", ".join(sorted(names)) or "none yet (rlmctl setup)"
+    near = get_close_matches(wanted, names, 1)
+    return f"; did you mean {near[0]!r}? There are: {there}." if near else f"; there are: {there}."

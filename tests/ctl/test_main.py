@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import subprocess
 import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
-from rlmctl.commands.catalogue import COMMANDS, SUMMARIES, find
+from rlmctl.commands.catalogue import COMMANDS, EXAMPLES, SUMMARIES, find
 from rlmd import __version__
 
 if TYPE_CHECKING:
@@ -31,10 +33,15 @@ def test_no_command_is_wrong_usage_and_shows_the_help(place: Place) -> None:
 
 
 @pytest.mark.parametrize("name", SUMMARIES)
-def test_every_command_has_help_and_a_docstring(name: str) -> None:
+def test_every_command_has_help_a_docstring_and_examples_that_hold(name: str) -> None:
     parser, command = find(name)
     assert command.__doc__
     assert parser.format_help().startswith(f"usage: rlmctl {name} [-h]")
+    assert "for example:\n  " in parser.format_help()
+    for example in EXAMPLES[name]:
+        _, found, typed = example.partition(f"rlmctl {name}")
+        assert found, example
+        parser.parse_args(shlex.split(re.split(r" > | \| |\)", typed)[0]))
 
 
 @pytest.mark.parametrize("name", sorted(SUMMARIES.keys() - {"completion", "config", "demo", "notify"}))
@@ -44,6 +51,32 @@ def test_every_command_that_prints_a_result_has_json(name: str) -> None:
 
 def test_every_command_is_in_one_group_only() -> None:
     assert sum(map(len, COMMANDS.values())) == len(SUMMARIES)
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ("status --plian", "unrecognized arguments: --plian. Did you mean '--plain'?"),
+        ("log --sinse=2h", "unrecognized arguments: --sinse=2h. Did you mean '--since'?"),
+        ("reset --colldowns", "unrecognized arguments: --colldowns. Did you mean '--cooldowns'?"),
+        ("install opncode", "Did you mean 'opencode'?"),
+        ("config chek", "Did you mean 'check'?"),
+        ("config check --jsn", "unrecognized arguments: --jsn. Did you mean '--json'?"),
+        ("history --by hor", "Did you mean 'hour'?"),
+        ("completion bsh", "Did you mean 'bash'?"),
+        ("--verison", "There is no option '--verison'. Did you mean '--version'?"),
+        ("cooldown anthropic 2hours", 'is no number with a unit (did you mean "2h"?)'),
+        ("log --since 2hrs", 'is no number with a unit (did you mean "2h"?)'),
+        ("history --since 3days", 'is no number with a unit (did you mean "3d"?)'),
+        ("simulate --duration 10secs", 'is no number with a unit (did you mean "10s"?)'),
+    ],
+)
+def test_what_is_mistyped_after_a_command_is_told_the_nearest(place: Place, typed: str, said: str) -> None:
+    run = place.ctl(*typed.split())
+    assert (run.returncode, run.stdout) == (2, "")
+    *_, message, mend = run.stderr.splitlines()
+    assert said in message
+    assert mend.startswith("  mend: rlmctl ")
 
 
 @pytest.mark.parametrize(("typed", "meant"), [("staus", "status"), ("restat", "restart"), ("cooldwn", "cooldown")])

@@ -110,7 +110,7 @@ def test_a_limit_on_cost_is_not_simulated_and_that_is_said(place: Place) -> None
         ("--hours nan", 'argument --hours: "nan" is no number of hours up to a year: write 24 or 0.5'),
         ("--sessions 0", 'argument --sessions: "0" is no whole number from 1 to 10,000'),
         ("--tokens many", 'argument --tokens: "many" is no number of tokens: write 8000 or 8000+500'),
-        ("--duration 10", 'argument --duration: "10" is no number with a unit, such as "90s" or "1h30m"'),
+        ("--duration 10", 'argument --duration: "10" is no number with a unit (did you mean "10s"?)'),
         ("--outage anthropic=3h", 'argument --outage: "anthropic=3h" is no outage: write anthropic=3h+20m'),
         (
             "--real anthropic",
@@ -129,13 +129,17 @@ def test_a_limit_on_cost_is_not_simulated_and_that_is_said(place: Place) -> None
 def test_a_mistake_in_an_option_is_told_in_a_sentence_with_the_mend(tried: Place, wrong: str, sentence: str) -> None:
     run = tried.ctl("simulate", *wrong.split())
     assert (run.returncode, run.stdout) == (2, "")
-    assert run.stderr.splitlines()[-1] == f"rlmctl simulate: error: {sentence}"
+    assert run.stderr.splitlines()[-2:] == [f"rlmctl: {sentence}.", "  mend: rlmctl simulate --help"]
 
 
 @pytest.mark.parametrize(
     ("wrong", "told"),
     [
         ("--real a=4/h", "There is no provider 'a'.\n  mend: name one of anthropic, openrouter"),
+        (
+            "--real antropic=4/h",
+            "There is no provider 'antropic'. Did you mean 'anthropic'?\n  mend: name one of anthropic, openrouter",
+        ),
         ("--outage a=4h+1h", "There is no provider 'a'.\n  mend: name one of anthropic, openrouter"),
         ("--model gpt", "No provider serves the model 'gpt'.\n  mend: --model with one of claude-sonnet-4-5"),
         (

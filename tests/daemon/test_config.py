@@ -346,7 +346,18 @@ COMPLAINTS = {
     ),
     "wrong word": (
         'prefer = "agnt"',
-        'config.toml:1: prefer must be one of "priority", "agent", not "agnt".',
+        'config.toml:1: prefer must be one of "priority", "agent", not "agnt". Did you mean "agent"?',
+    ),
+    "duration in other words": (
+        'patience = "3 seconds"',
+        'config.toml:1: patience must be a duration: "3 seconds" is no number with a unit (did you mean "3s"?).',
+    ),
+    "span in other words": (
+        f'{LIMIT}per = "1 hour"',
+        (
+            "config.toml:7: provider[0].limit[0].per must be a whole number of seconds or more, "
+            'such as "5h", or "month". Did you mean "1h"?'
+        ),
     ),
     "missing id": (
         '\n[[provider]]\nmodels = ["m"]',
@@ -465,7 +476,7 @@ COMPLAINTS = {
         f'{A}[[provider.limit]]\nof = "token"\nmax = 3\nper = "1h"',
         (
             "config.toml:5: provider[0].limit[0].of must be one of "
-            '"requests", "tokens", "input_tokens", "output_tokens", "cost", not "token".'
+            '"requests", "tokens", "input_tokens", "output_tokens", "cost", not "token". Did you mean "tokens"?'
         ),
     ),
     "limit per what": (
@@ -600,7 +611,7 @@ COMPLAINTS = {
         '[notify]\nevents = ["switchd"]',
         (
             'config.toml:2: notify.events[0] must be one of "switched", "exhausted", "recovered", "warning", '
-            '"all_limited", "reset", "auth", "config", "state".'
+            '"all_limited", "reset", "auth", "config", "state". Did you mean "switched"?'
         ),
     ),
 }

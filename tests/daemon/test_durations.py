@@ -28,10 +28,35 @@ def test_a_duration_in_seconds(text: str, seconds: float) -> None:
     assert durations.parse(text) == seconds
 
 
-@pytest.mark.parametrize("text", ["", "90", "s", "-1s", "1m1h", "1h1h", "1y", "1e3s", "inf", "٣s", "1,5h", "1h30"])
+@pytest.mark.parametrize("text", ["", "-1s", "1y", "1e3s", "inf", "٣s", "0 hours", "1 houur", "m3n"])
 def test_what_is_no_duration(text: str) -> None:
     with pytest.raises(ValueError, match=r'^is no number with a unit, such as "90s" or "1h30m"$'):
         durations.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("90", "90s"),
+        ("s", "1s"),
+        ("hour", "1h"),
+        ("1 hour", "1h"),
+        ("2 Hours", "2h"),
+        ("10min", "10m"),
+        ("10 mins", "10m"),
+        ("4 days and 2 hrs", "98h"),
+        ("1h30", "90m"),
+        ("1,5h", "90m"),
+        ("1m1h", "61m"),
+        ("1h1h", "2h"),
+        ("500msec", "500ms"),
+    ],
+)
+def test_a_duration_in_other_words_is_told_the_right_one(text: str, meant: str) -> None:
+    with pytest.raises(ValueError, match=r"is no number with a unit \(did you mean") as caught:
+        durations.parse(text)
+    assert str(caught.value) == f'is no number with a unit (did you mean "{meant}"?)'
+    assert durations.parse(meant) > 0
 
 
 @pytest.mark.parametrize("text", ["36501d", "9" * 400 + "s"])

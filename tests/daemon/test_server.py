@@ -438,6 +438,17 @@ async def test_an_unknown_provider_is_not_found_and_the_known_ones_are_named(
     }
 
 
+async def test_a_name_that_is_nearly_right_is_told_the_right_one(peer: Peer) -> None:
+    refused = await peer.ask("enable", provider="antropic")
+    there = "There are: anthropic, openrouter."
+    assert refused["message"] == f"there is no provider 'antropic'; did you mean 'anthropic'? {there}"
+    for op, fields in (("explain", {}), ("pin", {"provider": "anthropic"})):
+        refused = await peer.ask(op, model="sonet", **fields)
+        assert refused["message"] == "no provider serves 'sonet'; did you mean 'sonnet'? There are: sonnet."
+    refused = await peer.ask("cooldown", provider="anthropic", model="sonet", for_ms=1000)
+    assert refused["message"].startswith("anthropic serves no model 'sonet'; did you mean 'sonnet'?")
+
+
 @pytest.mark.parametrize("span", [{"for_ms": 90_000}, {"until": "2026-01-12T13:01:30+01:00"}])
 async def test_a_provider_can_be_put_to_rest(peer: Peer, span: dict[str, Any]) -> None:
     reply = await peer.ask("cooldown", provider="anthropic", reason="dentist", **span)
@@ -459,7 +470,7 @@ async def test_one_model_of_it_too_by_either_name(peer: Peer, name: str) -> None
 async def test_a_model_that_it_does_not_serve_is_not_found(peer: Peer) -> None:
     reply = await peer.ask("cooldown", provider="anthropic", model="opus", for_ms=60_000)
     assert reply["code"] == "not_found"
-    assert reply["message"] == "anthropic serves no model 'opus'; it serves: sonnet."
+    assert reply["message"] == "anthropic serves no model 'opus'; there are: sonnet."
 
 
 @pytest.mark.parametrize(

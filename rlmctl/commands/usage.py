@@ -1,0 +1,62 @@
+"""How a command line is read: argparse, with the nearest right word where one is wrong, and the way to the help."""
+
+from __future__ import annotations
+
+import re
+import sys
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from rlmctl.commands import WRONG, CommandError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+_STRANGE = re.compile(r"unrecognized arguments: (\S+)")
+_NO_CHOICE = re.compile(r"argument (\S+): invalid choice: '(.*?)'")
+
+
+class CommandParser(ArgumentParser):
+    """The parser of one command, or of one of its actions: exact names only, and errors as `CommandError`."""
+
+    def __init__(self, **given: Any) -> None:
+        super().__init__(formatter_class=RawDescriptionHelpFormatter, allow_abbrev=False, **given)
+
+    def error(self, message: str) -> NoReturn:  # type: ignore[explicit-override]  # typing.override is 3.12's
+        """Show the usage and raise `CommandError` with what is wrong, and with what was probably meant."""
+        self.print_usage(sys.stderr)
+        sentence = message if message.endswith(".") else f"{message}."
+        raise CommandError(f"{sentence}{self._meant(message)}", f"{self.prog} --help", WRONG)
+
+    def _meant(self, message: str) -> str:
+        if found := _STRANGE.search(message):
+            below = [word for parser in self.below().values() for word in parser.words()]
+            return did_you_mean(found[1].partition("=")[0], [*self.words(), *below])
+        if found := _NO_CHOICE.search(message):
+            return did_you_mean(found[2], self.words())
+        return ""
+
+    def words(self) -> list[str]:
+        """Return the words that may follow: long options and choices, apart from names of the configuration."""
+        words = []
+        for action in self._actions:
+            words += [str(choice) for choice in action.choices or ()]
+            words += [option for option in action.option_strings if option.startswith("--")]
+        return words
+
+    def below(self) -> dict[str, CommandParser]:
+        """Return the parsers of this command's actions by name; none where it has no actions."""
+        return {
+            name: parser
+            for action in self._actions
+            if isinstance(action.choices, dict)
+            for name, parser in action.choices.items()
+        }
+
+
+def did_you_mean(typed: str, known: Collection[str]) -> str:
+    """Return the question after the nearest known word, with a space in front; nothing where none is near."""
+    from difflib import get_close_matches
+
+    near = get_close_matches(typed, known, 1)
+    return f" Did you mean {near[0]!r}?" if near else ""
