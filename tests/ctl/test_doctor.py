@@ -88,7 +88,7 @@ def test_a_shim_that_is_missing_old_or_of_another_daemon(daemon: Daemon) -> None
     (daemon.home / ".config" / "opencode").mkdir(parents=True)
     assert wrong(daemon)["OpenCode"][1] == "rlmctl install opencode"
     daemon.ctl("install", "opencode")
-    shim = daemon.home / ".config" / "opencode" / "plugin" / "rlmd.ts"
+    shim = daemon.home / ".config" / "opencode" / "plugins" / "rlmd.ts"
     text = shim.read_text()
     shim.write_text(text.replace(f'"{__version__}"', '"0.0.1"', 1))
     assert wrong(daemon)["shim"] == (f"{shim} is of version 0.0.1", "rlmctl install opencode")
@@ -101,7 +101,7 @@ def test_a_shim_that_is_missing_old_or_of_another_daemon(daemon: Daemon) -> None
 
 def test_the_mend_of_a_projects_shim_names_the_project(daemon: Daemon) -> None:
     daemon.ctl("install", "opencode", "--project")
-    shim = daemon.home / ".opencode" / "plugin" / "rlmd.ts"
+    shim = daemon.home / ".opencode" / "plugins" / "rlmd.ts"
     shim.write_text(shim.read_text().replace(f'"{__version__}"', '"0.0.1"', 1))
     assert wrong(daemon)["shim"][1] == "rlmctl install opencode --project"
 

@@ -41,7 +41,7 @@ def opencode(place: Place) -> Path:
     directory = place.home / ".config" / "opencode"
     directory.mkdir(parents=True)
     (directory / "opencode.jsonc").write_text(OPENCODE)
-    return directory / "plugin" / "rlmd.ts"
+    return directory / "plugins" / "rlmd.ts"
 
 
 def test_with_nothing_to_go_by_it_writes_an_example_and_starts(place: Place) -> None:
@@ -208,7 +208,7 @@ def test_the_shim_is_installed_and_removed_by_name(place: Place, opencode: Path)
 
 def test_the_shim_of_a_project(place: Place) -> None:
     assert place.ctl("install", "opencode", "--project").returncode == 0
-    assert (place.home / ".opencode" / "plugin" / "rlmd.ts").exists()
+    assert (place.home / ".opencode" / "plugins" / "rlmd.ts").exists()
     assert place.ctl("uninstall", "opencode", "--project").returncode == 0
     assert not (place.home / ".opencode").exists()
 

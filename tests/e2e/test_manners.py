@@ -143,7 +143,7 @@ def test_the_wrappers_of_other_plugins_see_every_request_and_no_mark(opencode: O
           return {}
         }"""
     for name in ("a-first", "z-last"):
-        (opencode.config / "plugin" / f"{name}.ts").write_text(wrapper.replace("NAME", name))
+        (opencode.config / "plugins" / f"{name}.ts").write_text(wrapper.replace("NAME", name))
     providers.behave("A", ["429:60"])
 
     run = opencode.run()
@@ -159,7 +159,7 @@ def test_it_starts_and_ends_without_a_trace(bare_opencode: OpenCode, directory: 
     script = Path(__file__).with_name("lifecycle.ts")
 
     done = subprocess.run(
-        [bare_opencode.program, "run", str(script), str(bare_opencode.config / "plugin" / "rlmd.ts")],
+        [bare_opencode.program, "run", str(script), str(bare_opencode.config / "plugins" / "rlmd.ts")],
         env={**bare_opencode.environ, "BUN_BE_BUN": "1"},  # the program is then the runtime that it is built on
         capture_output=True,
         text=True,
@@ -196,7 +196,7 @@ def test_an_opencode_that_does_not_follow_keeps_its_provider_and_says_so(
               Object.assign(live, first)
           },
         })"""
-    (opencode.config / "plugin" / "opposing.ts").write_text(opposing)
+    (opencode.config / "plugins" / "opposing.ts").write_text(opposing)
     providers.behave("A", ["429:1", "429:1"])
 
     run = opencode.run()

@@ -1,7 +1,8 @@
-"""The installer of the shim: one file, in one place, gone without a trace."""
+"""The installer of the shim: its files, in one place, gone without a trace."""
 
 from __future__ import annotations
 
+import json
 import subprocess
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,7 @@ import pytest
 
 import rlmd
 from rlmctl.agents import opencode
+from rlmctl.agents.opencode import places
 from rlmd.paths import Paths, PathTooLongError, resolve
 
 if TYPE_CHECKING:
@@ -17,12 +19,17 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def environ(tmp_path: Path) -> dict[str, str]:
-    return {"XDG_CONFIG_HOME": str(tmp_path / "config")}
+    return {"XDG_CONFIG_HOME": str(tmp_path / "config"), "HOME": str(tmp_path / "home")}
 
 
 @pytest.fixture
-def target(tmp_path: Path) -> Path:
-    return tmp_path / "config" / "opencode" / "plugin" / "rlmd.ts"
+def home(tmp_path: Path) -> Path:
+    return tmp_path / "config" / "opencode"
+
+
+@pytest.fixture
+def entry(home: Path) -> Path:
+    return home / "plugins" / "rlmd.ts"
 
 
 @pytest.fixture
@@ -38,71 +45,128 @@ def project(tmp_path: Path) -> Path:
     return folder
 
 
+def files(folder: Path) -> set[Path]:
+    return {path for path in folder.rglob("*") if path.is_file()}
+
+
 def git_status(project: Path) -> str:
     asked = ["git", "status", "--short", "--untracked-files=all"]
     return subprocess.run(asked, cwd=project, capture_output=True, text=True, check=True).stdout
 
 
-def test_it_writes_one_private_file_with_version_and_socket(
-    paths: Paths, environ: dict[str, str], target: Path
+def test_it_writes_private_files_with_version_and_socket(
+    paths: Paths, environ: dict[str, str], home: Path, entry: Path
 ) -> None:
     said = opencode.install(paths, environ=environ)
 
-    assert said == [f"{target} was written. OpenCode loads it at its next start."]
-    assert [path for path in target.parents[2].rglob("*") if path.is_file()] == [target]
-    assert target.stat().st_mode & 0o777 == 0o600
-    text = target.read_text()
-    assert f'const VERSION: string = "{rlmd.__version__}"' in text
-    assert r'const SOCKET: string = process.env.RLMD_SOCKET || "/run/a \"quoted\" \\ name.sock"' in text
-    assert "@SOCKET@" not in text
+    assert said == [
+        f"{entry} was written. OpenCode loads it at its next start.",
+        f"{home / 'tui.jsonc'} was written: it names the dialog of /rate_limit_status.",
+    ]
+    written = files(home)
+    assert {entry, entry.parent / "rlmd" / "tui.ts", home / "tui.jsonc"} <= written
+    assert {path.stat().st_mode & 0o777 for path in written} == {0o600}
+    for path in written - {home / "tui.jsonc"}:
+        assert path.read_text().startswith(f'// rlmd "{rlmd.__version__}" for "/run/a \\"quoted\\" \\\\ name.sock", ')
+        assert "@SOCKET@" not in path.read_text()
+        assert "@VERSION@" not in path.read_text()
 
 
-def test_running_it_again_changes_nothing(paths: Paths, environ: dict[str, str], target: Path) -> None:
+def test_beside_the_entry_lies_no_file_that_opencode_would_take_for_a_plugin(
+    paths: Paths, environ: dict[str, str], entry: Path
+) -> None:
     opencode.install(paths, environ=environ)
-    before = target.stat().st_mtime_ns
 
-    assert opencode.install(paths, environ=environ) == [f"{target} is up to date."]
-    assert target.stat().st_mtime_ns == before
+    assert {path.name for path in entry.parent.iterdir()} == {"rlmd.ts", "rlmd"}
+
+
+def test_the_dialog_is_named_by_its_place(paths: Paths, environ: dict[str, str], home: Path) -> None:
+    opencode.install(paths, environ=environ)
+
+    [named] = json.loads((home / "tui.jsonc").read_text())["plugin"]
+    assert (home / named).is_file()
+
+
+def test_running_it_again_changes_nothing(paths: Paths, environ: dict[str, str], home: Path, entry: Path) -> None:
+    opencode.install(paths, environ=environ)
+    before = {path: path.stat().st_mtime_ns for path in files(home)}
+
+    assert opencode.install(paths, environ=environ) == [f"{entry} is up to date."]
+    assert {path: path.stat().st_mtime_ns for path in files(home)} == before
+
+
+def test_files_that_others_can_read_are_written_anew(paths: Paths, environ: dict[str, str], entry: Path) -> None:
+    opencode.install(paths, environ=environ)
+    entry.chmod(0o644)
+
+    assert "was replaced" in opencode.install(paths, environ=environ)[0]
+    assert entry.stat().st_mode & 0o777 == 0o600
 
 
 def test_another_version_is_replaced_and_nothing_else_is_left(
-    paths: Paths, environ: dict[str, str], target: Path
+    paths: Paths, environ: dict[str, str], home: Path, entry: Path
 ) -> None:
     opencode.install(paths, environ=environ)
-    wanted = target.read_text()
-    target.write_text(wanted.replace(f'"{rlmd.__version__}"', '"0.0.1"'))
+    wanted = {path: path.read_text() for path in files(home)}
+    entry.write_text(wanted[entry].replace(rlmd.__version__, "0.0.1"))
+    gone = entry.parent / "rlmd" / "gone.ts"
+    gone.write_text(wanted[entry].replace(rlmd.__version__, "0.0.1"))
 
-    assert opencode.inspect(environ=environ)[0][:3] == (target, "0.0.1", "outdated")
+    assert opencode.inspect(environ=environ)[0][:3] == (entry, "0.0.1", "outdated")
     assert "was replaced" in opencode.install(paths, environ=environ)[0]
-    assert target.read_text() == wanted
-    assert list(target.parent.iterdir()) == [target]
+    assert {path: path.read_text() for path in files(home)} == wanted
 
 
-def test_an_edited_one_is_told_from_a_current_one(paths: Paths, environ: dict[str, str], target: Path) -> None:
+@pytest.mark.parametrize("folder", ["plugin", "plugins"])
+def test_the_one_file_of_an_older_version_is_replaced(
+    paths: Paths, environ: dict[str, str], home: Path, folder: str
+) -> None:
+    older = home / folder / "rlmd.ts"
+    older.parent.mkdir(parents=True)
+    older.write_text('const VERSION: string = "0.0.1"\n')
+
+    assert opencode.inspect(environ=environ)[0][:3] == (older, "0.0.1", "outdated")
+    assert "was replaced" in opencode.install(paths, environ=environ)[0]
+    assert [found.state for found in opencode.inspect(environ=environ)] == ["current"]
+    assert (home / "plugin").exists() is False
+
+
+def test_an_edited_one_is_told_from_a_current_one(paths: Paths, environ: dict[str, str], entry: Path) -> None:
     assert opencode.inspect(environ=environ) == []
     opencode.install(paths, environ=environ)
-    found = opencode.Found(target, rlmd.__version__, "current", str(paths.socket))
+    found = opencode.Found(entry, rlmd.__version__, "current", str(paths.socket))
     assert opencode.inspect(environ=environ) == [found]
 
-    target.write_text(target.read_text() + "// mine\n")
+    entry.write_text(entry.read_text() + "// mine\n")
 
-    assert opencode.inspect(environ=environ) == [found._replace(state="edited")]
+    assert opencode.inspect(environ=environ) == [found._replace(state="edited", changed=(entry,))]
 
 
-def test_a_plugin_of_another_origin_is_left_alone(paths: Paths, environ: dict[str, str], target: Path) -> None:
-    target.parent.mkdir(parents=True)
-    target.write_text("export default {}\n")
+def test_a_part_that_is_gone_counts_as_edited(paths: Paths, environ: dict[str, str], entry: Path) -> None:
+    opencode.install(paths, environ=environ)
+    part = entry.parent / "rlmd" / "tui.ts"
+    part.unlink()
+
+    [found] = opencode.inspect(environ=environ)
+    assert (found.state, found.changed) == ("edited", (part,))
+
+
+def test_a_plugin_of_another_origin_is_left_alone(paths: Paths, environ: dict[str, str], entry: Path) -> None:
+    entry.parent.mkdir(parents=True)
+    entry.write_text("export default {}\n")
 
     for act in (opencode.install, opencode.uninstall):
-        assert act(paths, environ=environ) == [f"{target} is a plugin of another origin, so nothing was done."]
-    assert target.read_text() == "export default {}\n"
+        assert act(paths, environ=environ) == [f"{entry} is a plugin of another origin, so nothing was done."]
+    assert files(entry.parent) == {entry}
+    assert entry.read_text() == "export default {}\n"
     assert opencode.inspect(environ=environ) == []
 
 
 def test_a_dry_run_says_it_all_and_does_nothing(paths: Paths, environ: dict[str, str], project: Path) -> None:
     said = opencode.install(paths, project=project, dry_run=True, environ=environ)
 
-    assert [sentence.split(" would be ")[1].split()[0].strip(".") for sentence in said] == ["written", "excluded"]
+    words = [sentence.split(" would be ")[1].split()[0].strip(".:") for sentence in said]
+    assert words == ["written", "written", "excluded"]
     assert list(project.iterdir()) == []
     assert "opencode" not in (project.parent / ".git" / "info" / "exclude").read_text()
 
@@ -110,19 +174,68 @@ def test_a_dry_run_says_it_all_and_does_nothing(paths: Paths, environ: dict[str,
 def test_in_a_project_git_does_not_see_it(paths: Paths, environ: dict[str, str], project: Path) -> None:
     opencode.install(paths, project=project, environ=environ)
 
-    target = project / ".opencode" / "plugin" / "rlmd.ts"
-    assert target.is_file()
+    entry = project / ".opencode" / "plugins" / "rlmd.ts"
+    assert entry.is_file()
     assert git_status(project) == ""
-    assert [found.path for found in opencode.inspect(project=project, environ=environ)] == [target]
+    assert [found.path for found in opencode.inspect(project=project, environ=environ)] == [entry]
+    before = (project.parent / ".git" / "info" / "exclude").read_text()
+    opencode.install(paths, project=project, environ=environ)
+    assert (project.parent / ".git" / "info" / "exclude").read_text() == before
+
+
+def test_a_persons_own_screen_settings_are_not_touched(
+    paths: Paths, environ: dict[str, str], project: Path, home: Path
+) -> None:
+    theirs = {home / "tui.jsonc": '{ "theme": "x" } // mine\n', project / ".opencode" / "tui.jsonc": "{}"}
+    for path, text in theirs.items():
+        path.parent.mkdir(parents=True)
+        path.write_text(text)
+
+    opencode.install(paths, environ=environ)
+    opencode.install(paths, project=project, environ=environ)
+
+    assert {path: path.read_text() for path in theirs} == theirs
+    assert "tui.ts" in (home / "tui.json").read_text()
+    assert git_status(project) == "?? .opencode/tui.jsonc\n"
+    opencode.uninstall(paths, environ=environ)
+    opencode.uninstall(paths, project=project, environ=environ)
+    assert files(home) | files(project) == set(theirs)
+
+
+def test_where_both_screen_settings_are_a_persons_own_it_says_what_to_write(
+    paths: Paths, environ: dict[str, str], home: Path
+) -> None:
+    home.mkdir(parents=True)
+    for name in ("tui.json", "tui.jsonc"):
+        (home / name).write_text("{}")
+
+    line = '"./plugins/rlmd/tui.ts"'
+    assert opencode.install(paths, environ=environ)[1] == (
+        f'For the dialog of /rate_limit_status add {line} to the list "plugin" in {home / "tui.json"}.'
+    )
+    (home / "tui.json").write_text(f'{{ "plugin": ["mine", {line}] }} // mine')
+    assert len(opencode.install(paths, environ=environ)) == 1
+    opencode.uninstall(paths, environ=environ)
+    assert (home / "tui.json").read_text() == '{ "plugin": ["mine"] } // mine'
+    assert (home / "tui.jsonc").read_text() == "{}"
+
+
+def test_what_opencode_added_to_our_screen_settings_stays(paths: Paths, environ: dict[str, str], home: Path) -> None:
+    opencode.install(paths, environ=environ)
+    (home / "tui.jsonc").write_text('{ "plugin": ["./plugins/rlmd/tui.ts", "other"], "theme": "x" }')
+
+    opencode.uninstall(paths, environ=environ)
+
+    assert (home / "tui.jsonc").read_text() == '{ "plugin": ["other"], "theme": "x" }'
 
 
 @pytest.mark.parametrize("own_file", [False, True])
 def test_uninstalling_leaves_no_trace(
-    paths: Paths, environ: dict[str, str], target: Path, project: Path, *, own_file: bool
+    paths: Paths, environ: dict[str, str], home: Path, entry: Path, project: Path, *, own_file: bool
 ) -> None:
     if own_file:
-        target.parent.mkdir(parents=True)
-        (target.parent / "mine.ts").touch()
+        entry.parent.mkdir(parents=True)
+        (entry.parent / "mine.ts").touch()
     exclude = project.parent / ".git" / "info" / "exclude"
     before = exclude.read_text()
     opencode.install(paths, environ=environ)
@@ -131,10 +244,12 @@ def test_uninstalling_leaves_no_trace(
     opencode.uninstall(paths, environ=environ)
     opencode.uninstall(paths, project=project, environ=environ)
 
-    assert target.parent.exists() == own_file
+    assert home.exists() == own_file
+    assert files(home) == ({entry.parent / "mine.ts"} if own_file else set())
+    assert home.parent.exists()
     assert list(project.iterdir()) == []
     assert exclude.read_text() == before
-    assert opencode.uninstall(paths, environ=environ) == [f"There is no shim at {target}."]
+    assert opencode.uninstall(paths, environ=environ) == [f"There is no shim at {entry}."]
 
 
 def test_outside_a_repository_a_project_needs_no_exclusion(
@@ -143,20 +258,37 @@ def test_outside_a_repository_a_project_needs_no_exclusion(
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path))
     (tmp_path / "plain").mkdir()
 
-    assert len(opencode.install(paths, project=tmp_path / "plain", environ=environ)) == 1
+    assert "excluded" not in " ".join(opencode.install(paths, project=tmp_path / "plain", environ=environ))
 
 
 def test_opencodes_own_variable_decides_over_the_usual_place(
     paths: Paths, environ: dict[str, str], tmp_path: Path
 ) -> None:
-    opencode.install(paths, environ={**environ, "OPENCODE_CONFIG_DIR": str(tmp_path / "chosen")})
+    chosen = {**environ, "OPENCODE_CONFIG_DIR": str(tmp_path / "chosen")}
+    opencode.install(paths, environ=chosen)
 
-    assert (tmp_path / "chosen" / "plugin" / "rlmd.ts").is_file()
+    assert (tmp_path / "chosen" / "plugins" / "rlmd.ts").is_file()
+    assert len(opencode.inspect(environ=chosen)) == 1
 
 
-def test_a_socket_that_cannot_exist_is_refused_before_anything_is_written(
-    environ: dict[str, str], target: Path
+def test_every_shim_that_opencode_would_load_is_found(
+    paths: Paths, environ: dict[str, str], project: Path, home: Path
 ) -> None:
+    opencode.install(paths, environ=environ)
+    opencode.install(paths, project=project.parent, environ=environ)
+    copy = home / "plugin" / "rlmd.ts"
+    copy.parent.mkdir()
+    copy.write_text(places.SOURCE.read_text().replace("@VERSION@", "0.0.1"))
+
+    found = opencode.inspect(project=project, environ=environ)
+    assert [shim.path for shim in found] == [
+        home / "plugins" / "rlmd.ts",
+        copy,
+        project.parent / ".opencode" / "plugins" / "rlmd.ts",
+    ]
+
+
+def test_a_socket_that_cannot_exist_is_refused_before_anything_is_written(environ: dict[str, str], home: Path) -> None:
     with pytest.raises(PathTooLongError, match="RLMD_SOCKET"):
         opencode.install(resolve({"RLMD_SOCKET": "/" + "x" * 200, "RLMD_STATE_DIR": "/s"}), environ=environ)
-    assert not target.exists()
+    assert not home.exists()

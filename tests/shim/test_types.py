@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from rlmctl.agents.opencode.install import SOURCE
+from rlmctl.agents.opencode.places import SOURCE
 
 HERE = Path(__file__).parent
 COMPILER = HERE / "node_modules" / ".bin" / "tsc"

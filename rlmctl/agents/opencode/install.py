@@ -1,33 +1,26 @@
 """Puts the shim into OpenCode, finds it there, takes it out again.
 
-Owns one file a place: `plugin/rlmd.ts` in OpenCode's global configuration directory, or in a project's
-`.opencode/`, which one line of `.git/info/exclude` keeps out of the repository. The file says which version it
-is and holds the socket's path as the installer resolved it, so that the shim derives nothing.
+Owns `plugins/rlmd.ts` and the folder `plugins/rlmd/` in OpenCode's global configuration directory, or in a
+project's `.opencode/`, and the line of `tui.jsonc` that names the dialog. In a project, lines of
+`.git/info/exclude` keep all that out of the repository. Every file says which version it is and which socket it
+was written for, so that the shim derives nothing.
 """
 
 from __future__ import annotations
 
-import json
 import os
-import re
 import subprocess
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import rlmd
-from rlmctl.discovery import opencode_directory
+from rlmctl.agents.opencode import dialog, places
 from rlmd.paths import check_socket
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from rlmd.paths import Paths
-
-NAME = "rlmd.ts"
-SOURCE = Path(__file__).with_name(NAME)
-VERSION = re.compile(r'^const VERSION: string = (".*")$', re.MULTILINE)
-SOCKET = re.compile(r'^const SOCKET: string = process\.env\.RLMD_SOCKET \|\| (".*")$', re.MULTILINE)
 
 State = Literal["current", "outdated", "edited"]
 
@@ -36,11 +29,14 @@ class Found(NamedTuple):
     """A shim in its place."""
 
     path: Path
+    """Its entry."""
     version: str
     state: State
-    """`outdated`: another version; `edited`: this version, and yet not what we would write."""
+    """`outdated`: files of another version; `edited`: this version, and yet not what we would write."""
     socket: str
     """Where it looks for the daemon, unless RLMD_SOCKET says otherwise."""
+    changed: tuple[Path, ...] = ()
+    """The files that are not what this version would write, those that are missing included."""
 
 
 def install(
@@ -56,24 +52,30 @@ def install(
     `OSError` where nothing can be written.
     """
     check_socket(paths.socket)
-    target = _target(project, environ)
-    wanted = _render(SOURCE.read_text(encoding="utf-8"), rlmd.__version__, str(paths.socket))
-    present = _read(target)
+    home = places.home(project, environ)
+    folder = home / places.FOLDERS[0]
+    entry = folder / places.ENTRY
+    if entry.exists() and places.stamp(entry) is None:
+        return [f"{entry} is a plugin of another origin, so nothing was done."]
+    wanted = {folder / name: text for name, text in places.texts(str(paths.socket)).items()}
+    lacking = [path for path, text in wanted.items() if not _is_as_wanted(path, text)]
+    surplus = [path for name in places.FOLDERS for path in places.ours(home / name) if path not in wanted]
     would = "would be " if dry_run else "was "
-    if present is not None and VERSION.search(present) is None:
-        return [f"{target} is a plugin of another origin, so nothing was done."]
-    if present == wanted:
-        done = [f"{target} is up to date."]
-    else:
-        if not dry_run:
-            _write(target, wanted)
-        how = "written" if present is None else "replaced"
-        done = [f"{target} {would}{how}. OpenCode loads it at its next start."]
+    how = "replaced" if entry.exists() or surplus else "written"
+    done = [f"{entry} is up to date."]
+    if lacking or surplus:
+        done = [f"{entry} {would}{how}. OpenCode loads it at its next start."]
+    if not dry_run:
+        for path in lacking:  # the entry, which loads the others, comes last
+            places.write(path, wanted[path])
+        for path in surplus:
+            places.remove(path, home)
+    done += dialog.add(home, dry_run=dry_run)
     exclude = _exclude_file(project)
-    if exclude and exclude[1] not in _lines(exclude[0]):
+    if exclude and _with(exclude, home) != _lines(exclude[0]):
         if not dry_run:
-            _change_lines(exclude[0], add=exclude[1])
-        done.append(f"It {would}excluded from git by a line in {exclude[0]}.")
+            _write_lines(exclude[0], _with(exclude, home))
+        done.append(f"It {would}excluded from git by lines in {exclude[0]}.")
     return done
 
 
@@ -85,94 +87,66 @@ def uninstall(
     environ: Mapping[str, str] = os.environ,
 ) -> list[str]:
     """Take the shim out of OpenCode without a trace. Returns what was done, as sentences."""
-    target = _target(project, environ)
-    present = _read(target)
+    home = places.home(project, environ)
     would = "would be " if dry_run else "was "
-    done = []
-    if present is None:
-        done.append(f"There is no shim at {target}.")
-    elif VERSION.search(present) is None:
-        return [f"{target} is a plugin of another origin, so nothing was done."]
-    else:
-        if not dry_run:
-            target.unlink()
-            _remove_if_empty(target.parent, target.parent.parent)
-        done.append(f"{target} {would}removed. An OpenCode that runs keeps it until it ends.")
+    folders = [home / name for name in places.FOLDERS]
+    files = [path for folder in folders for path in places.ours(folder)]
+    done = [
+        f"{folder / places.ENTRY} {would}removed. An OpenCode that runs keeps it until it ends."
+        for folder in folders
+        if any(places.ours(folder))
+    ]
+    if not files:
+        entry = folders[0] / places.ENTRY
+        if entry.exists():
+            return [f"{entry} is a plugin of another origin, so nothing was done."]
+        done.append(f"There is no shim at {entry}.")
+    done += dialog.drop(home, dry_run=dry_run)  # before the folders go in which it lies
+    if not dry_run:
+        for path in files:
+            places.remove(path, home)
     exclude = _exclude_file(project)
-    if exclude and exclude[1] in _lines(exclude[0]):
+    if exclude and _without(exclude) != _lines(exclude[0]):
         if not dry_run:
-            _change_lines(exclude[0], drop=exclude[1])
-        done.append(f"Its line in {exclude[0]} {would}removed.")
+            _write_lines(exclude[0], _without(exclude))
+        done.append(f"Its lines in {exclude[0]} {'would be' if dry_run else 'were'} removed.")
     return done
 
 
 def inspect(*, project: Path | None = None, environ: Mapping[str, str] = os.environ) -> list[Found]:
-    """Return the shims that OpenCode would load: the global one, and the one of `project` if given."""
-    places = [None] if project is None else [None, project]
-    found = (_inspect(_target(place, environ)) for place in places)
+    """Return the shims that OpenCode would load: the global ones, and those of `project` if given.
+
+    More than one is one too many: all are loaded, and the last of them serves.
+    """
+    folders = [home / name for home in places.homes(project, environ) for name in places.FOLDERS]
+    found = (_inspect(folder) for folder in folders)
     return [shim for shim in found if shim is not None]
 
 
-def _inspect(target: Path) -> Found | None:
-    present = _read(target) or ""
-    version, socket = VERSION.search(present), SOCKET.search(present)
-    if version is None or socket is None:
+def _inspect(folder: Path) -> Found | None:
+    entry = folder / places.ENTRY
+    said = places.stamp(entry)
+    if said is None:
         return None
-    said_version, said_socket = (str(json.loads(match[1])) for match in (version, socket))
-    state: State = "current"
-    if said_version != rlmd.__version__:
-        state = "outdated"
-    elif present != _render(SOURCE.read_text(encoding="utf-8"), said_version, said_socket):
-        state = "edited"
-    return Found(target, said_version, state, said_socket)
+    version, socket = said
+    wanted = {folder / name: text for name, text in places.texts(socket).items()}
+    present = places.ours(folder)
+    changed = sorted({path for path, text in wanted.items() if places.read(path) != text} | {*present} - {*wanted})
+    stamps = {stamp[0] for stamp in map(places.stamp, changed) if stamp}
+    other = [stamp for stamp in stamps if stamp != rlmd.__version__]
+    state: State = "outdated" if other else "edited" if changed else "current"
+    return Found(entry, other[0] if other else version, state, socket, tuple(changed))
 
 
-def _target(project: Path | None, environ: Mapping[str, str]) -> Path:
-    if project is not None:
-        return project / ".opencode" / "plugin" / NAME
-    chosen = environ.get("OPENCODE_CONFIG_DIR")
-    return (Path(chosen) if chosen else opencode_directory(environ)) / "plugin" / NAME
-
-
-def _render(source: str, version: str, socket: str) -> str:
-    """Return the shim with both lines filled in. A JSON string is a TypeScript string."""
-    for line, value in ((VERSION, version), (SOCKET, socket)):
-        match = line.search(source)
-        if match is None:
-            raise AssertionError(f"{SOURCE} has no line like {line.pattern}")
-        source = source[: match.start(1)] + json.dumps(value) + source[match.end(1) :]
-    return source
-
-
-def _read(path: Path) -> str | None:
-    try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return None
-
-
-def _write(path: Path, text: str) -> None:
-    """Write a file that is there as a whole or not at all, for its owner alone."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink()
-        raise
-
-
-def _remove_if_empty(*directories: Path) -> None:
-    for directory in directories:
-        if any(directory.iterdir()):
-            return
-        directory.rmdir()
+def _is_as_wanted(path: Path, text: str) -> bool:
+    return places.read(path) == text and places.is_private(path)
 
 
 def _exclude_file(project: Path | None) -> tuple[Path, str] | None:
-    """Return git's file of private exclusions and our line in it, where `project` lies in a repository."""
+    """Return git's file of private exclusions and how lines about `project`'s `.opencode/` begin in it.
+
+    None where `project` lies in no repository.
+    """
     if project is None:
         return None
     question = ["git", "rev-parse", "--show-prefix", "--git-path", "info/exclude"]
@@ -181,18 +155,36 @@ def _exclude_file(project: Path | None) -> tuple[Path, str] | None:
     except (OSError, subprocess.CalledProcessError):
         return None
     prefix, file = answer.stdout.splitlines()
-    return project / file, f"/{prefix}.opencode/plugin/{NAME}"
+    return project / file, f"/{prefix}.opencode/"
+
+
+def _with(exclude: tuple[Path, str], home: Path) -> list[str]:
+    """Return the exclusions with ours at their end. What is there already keeps its place."""
+    file, prefix = exclude
+    plugins = places.FOLDERS[0]
+    wanted = [f"{prefix}{plugins}/{places.ENTRY}", f"{prefix}{plugins}/{places.PARTS}/"]
+    wanted += [f"{prefix}{name}" for name in dialog.own_files(home)]
+    stale = {*_all_ours(prefix)} - {*wanted}
+    kept = [line for line in _lines(file) if line not in stale]
+    return kept + [line for line in wanted if line not in kept]
+
+
+def _without(exclude: tuple[Path, str]) -> list[str]:
+    return [line for line in _lines(exclude[0]) if line not in _all_ours(exclude[1])]
+
+
+def _all_ours(prefix: str) -> list[str]:
+    names = [f"{folder}/{name}" for folder in places.FOLDERS for name in (places.ENTRY, f"{places.PARTS}/")]
+    return [f"{prefix}{name}" for name in (*names, *dialog.NAMES)]
 
 
 def _lines(file: Path) -> list[str]:
-    return (_read(file) or "").splitlines()
+    return (places.read(file) or "").splitlines()
 
 
-def _change_lines(file: Path, *, add: str | None = None, drop: str | None = None) -> None:
-    lines = [line for line in _lines(file) if line != drop] + ([add] if add else [])
+def _write_lines(file: Path, lines: list[str]) -> None:
     file.parent.mkdir(exist_ok=True)
     if lines:
         file.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     else:
-        file.unlink()
-        _remove_if_empty(file.parent)
+        places.remove(file, file.parent)

@@ -393,7 +393,7 @@ function routerFor({ client }: PluginInput, daemon: ReturnType<typeof daemonFor>
 
   return {
     config: async (config) => {
-      const command = { template: "Say: rlmd is not active.", description: "All providers' limits" }
+      const command = { template: "Say: rlmd is not active.", description: "All limits, as a note" }
       ;(config.command ??= {})[COMMAND] ??= command
     },
 

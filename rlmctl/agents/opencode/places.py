@@ -1,0 +1,123 @@
+"""Where OpenCode reads plugins and configuration, and where in that the shim lies.
+
+Owns the places, the text that belongs in each file, and writing and removing such a file. Knows no command.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import rlmd
+from rlmctl.discovery import opencode_directory
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+ENTRY = "rlmd.ts"
+PARTS = "rlmd"
+"""The folder beside the entry: OpenCode takes every file beside it for a plugin, and none within a folder."""
+SOURCE = Path(__file__).with_name(ENTRY)
+FOLDERS = ("plugins", "plugin")
+"""OpenCode 1.x reads both; 2.x the first alone, so that is where the shim goes."""
+STAMP = re.compile(r'^// rlmd "(.*)" for (".*"), placed by|^const VERSION: string = "(.*)"$', re.MULTILINE)
+"""The first line of every file of ours; the second form is that of shims before there was one."""
+PRIVATE = 0o600
+
+
+def home(project: Path | None, environ: Mapping[str, str]) -> Path:
+    """Return the configuration directory that gets the shim: a project's, or the one for all of a person's."""
+    if project is not None:
+        return project / ".opencode"
+    chosen = environ.get("OPENCODE_CONFIG_DIR")
+    return Path(chosen) if chosen else opencode_directory(environ)
+
+
+def homes(directory: Path | None, environ: Mapping[str, str]) -> list[Path]:
+    """Return the directories that OpenCode started in `directory` reads plugins from, whether they exist or not."""
+    found = [opencode_directory(environ)]
+    if directory is not None:
+        found += [place / ".opencode" for place in within_project(directory)]
+    found.append(Path(environ["HOME"] if environ.get("HOME") else Path.home()) / ".opencode")
+    if environ.get("OPENCODE_CONFIG_DIR"):
+        found.append(Path(environ["OPENCODE_CONFIG_DIR"]))
+    return list(dict.fromkeys(found))
+
+
+def within_project(directory: Path) -> list[Path]:
+    """Return `directory` and those above it up to the repository's root; without a repository it alone."""
+    above = [directory, *directory.parents]
+    for count, place in enumerate(above, 1):
+        if (place / ".git").exists():
+            return above[:count]
+    return [directory]
+
+
+def texts(socket: str) -> dict[str, str]:
+    """Return what is to be in each file, by its path from the folder `plugins`; the entry comes last."""
+    files = [*sorted(SOURCE.parent.glob(f"{PARTS}/*.ts")), SOURCE]
+    return {str(file.relative_to(SOURCE.parent)): _render(file, socket) for file in files}
+
+
+def _render(file: Path, socket: str) -> str:
+    # A JSON string is a TypeScript string.
+    version, quoted = json.dumps(rlmd.__version__), json.dumps(socket)
+    stamp = f"// rlmd {version} for {quoted}, placed by `rlmctl install opencode`: an edit is lost at the next one.\n"
+    text = file.read_text(encoding="utf-8")
+    return stamp + text.replace('"@VERSION@"', version).replace('"@SOCKET@"', quoted)
+
+
+def stamp(path: Path) -> tuple[str, str] | None:
+    """Return the version and the socket that a file of ours names; None for any other file, or none at all."""
+    match = STAMP.search(read(path) or "")
+    if match is None:
+        return None
+    return match[1] or match[3], str(json.loads(match[2])) if match[2] else ""
+
+
+def ours(folder: Path) -> Iterator[Path]:
+    """Give the files of ours in a folder of plugins, the entry first."""
+    for path in (folder / ENTRY, *sorted((folder / PARTS).glob("*.ts"))):
+        if stamp(path) is not None:
+            yield path
+
+
+def read(path: Path) -> str | None:
+    """Return what is in a file; None where there is no such file, or it holds no text."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except (FileNotFoundError, NotADirectoryError, UnicodeDecodeError):
+        return None
+
+
+def write(path: Path, text: str) -> None:
+    """Write a file that is there as a whole or not at all, for its owner alone."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink()
+        raise
+
+
+def is_private(path: Path) -> bool:
+    """Return whether nobody but its owner can read or write this file."""
+    return path.stat().st_mode & 0o777 == PRIVATE
+
+
+def remove(path: Path, home: Path) -> None:
+    """Remove a file, and the folders that held nothing else, from its own up to `home`."""
+    path.unlink()
+    for folder in path.parents:
+        if any(folder.iterdir()):
+            return
+        folder.rmdir()
+        if folder == home:
+            return
