@@ -102,11 +102,19 @@ class Client:
 
     def events(self) -> Iterator[dict[str, Any]]:
         """Yield the events pushed after a `subscribe`, for as long as the daemon lives."""
-        while True:
-            try:
-                yield self._events.pop(0) if self._events else self._receive(None)
-            except OSError as error:
-                raise self._unreachable(error) from None
+        while (event := self.event()) is not None:
+            yield event
+
+    def event(self, within: float | None = None) -> dict[str, Any] | None:
+        """Wait for the next event, `within` seconds or for ever; None where none came in that time."""
+        if self._events:
+            return self._events.pop(0)
+        try:
+            return self._receive(None if within is None else time.monotonic() + within)
+        except TimeoutError:
+            return None
+        except OSError as error:
+            raise self._unreachable(error) from None
 
     def _answers(self, message: dict[str, Any]) -> bool:
         """Whether this is the reply awaited. Others are events, or too late to be wanted."""

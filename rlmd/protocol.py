@@ -409,6 +409,8 @@ class Explained(Reply, tag="explained"):
 
     model: str
     decision: Literal["use", "wait"]
+    retry_at: str | None
+    """When the first of them may serve; null where one can now, or where time cannot help."""
     message: str
     candidates: list[ExplainedCandidate]
 

@@ -160,6 +160,11 @@ class Server:
             for connection in watching:
                 connection.tell(line)
 
+    def _let_watch(self, connection: Connection) -> None:
+        """Have who looks now told of the next change, if it asked for that."""
+        if "changed" in connection.events:
+            self._watching.add(connection)
+
     async def _converse(self, connection: Connection) -> None:
         while not connection.ended:
             await connection.catch_up()
@@ -279,6 +284,7 @@ class Server:
                 case protocol.StatusQuery():
                     return self._status(id_, now, connection)
                 case protocol.Explain():
+                    self._let_watch(connection)
                     return status.explained(self._ledger, request.model, request.session, now, id_)
                 case protocol.LogQuery():
                     since = request.since.timestamp() if request.since else 0.0
@@ -393,8 +399,7 @@ class Server:
 
     def _status(self, id_: protocol.Id, now: float, connection: Connection) -> protocol.Status:
         book = self._ledger.book
-        if "changed" in connection.events:
-            self._watching.add(connection)
+        self._let_watch(connection)
         agents = [c.agent for c in self._connections if c.agent is not None and c.agent.client != "rlmctl"]
         infos = status.providers(self._ledger, now)
         return protocol.Status(

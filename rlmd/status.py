@@ -90,6 +90,7 @@ def explained(
         id=id_,
         model=model,
         decision="use" if winner else "wait",
+        retry_at=None if winner else _stamp(choice.retry_at),
         message=f"the next request goes to {winner.provider.id}" if winner else f"nobody can serve {model}{when}",
         candidates=candidates,
     )

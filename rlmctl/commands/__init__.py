@@ -60,6 +60,16 @@ def add_json(parser: _ActionsContainer, what: str = "print the daemon's reply as
     parser.add_argument("--json", action="store_true", help=what)
 
 
+def seconds(duration: str, example: str) -> float:
+    """Read a duration that a person typed. Raises `CommandError`, with a whole command as the example."""
+    from rlmd.durations import parse
+
+    try:
+        return parse(duration)
+    except ValueError as error:
+        raise CommandError(f'"{duration}" {error}.', example, WRONG) from None
+
+
 def print_json(value: Any) -> None:
     """Print one JSON document to stdout, laid out for people."""
     print(json.dumps(value, indent=2, ensure_ascii=False))

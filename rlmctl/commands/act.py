@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from rlmctl.commands import FINE, WRONG, CommandError, add_json, ask, print_json
+from rlmctl.commands import FINE, add_json, ask, print_json, seconds
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
@@ -38,12 +38,7 @@ def add_cooldown(parser: ArgumentParser) -> None:
 
 def cooldown(args: Namespace) -> int:
     """Let a provider rest."""
-    from rlmd.durations import parse
-
-    try:
-        span = round(parse(args.duration) * 1000)
-    except ValueError as error:
-        raise CommandError(f'"{args.duration}" {error}.', f"rlmctl cooldown {args.provider} 1h", WRONG) from None
+    span = round(seconds(args.duration, f"rlmctl cooldown {args.provider} 1h") * 1000)
     order = {"provider": args.provider, "model": args.model, "for_ms": span, "reason": args.reason}
     return _done(args, ask("cooldown", **order))
 

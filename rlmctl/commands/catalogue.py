@@ -20,6 +20,7 @@ COMMANDS = {
     },
     "Look": {
         "status": ("look", "what every provider has left, and who serves now"),
+        "wait": ("wait", "wait until a provider can serve a model"),
         "why": ("look", "why the requests of a model go where they go"),
         "history": ("history", "what was used: requests, errors, tokens, cost by hour or day"),
         "log": ("events", "what happened: switches, limits, recoveries"),
@@ -58,6 +59,7 @@ EXAMPLES = {
     "setup": ("rlmctl setup", "rlmctl setup --dry-run", "rlmctl setup --yes --json"),
     "doctor": ("rlmctl doctor", "rlmctl doctor --json"),
     "status": ("rlmctl status", "rlmctl status --plain"),
+    "wait": ("rlmctl wait claude-sonnet-4-5 --timeout 10m && ./nightly.sh",),
     "why": ("rlmctl why claude-sonnet-4-5",),
     "history": ("rlmctl history --since 7d --by day", "rlmctl history --provider anthropic --json"),
     "log": ("rlmctl log --since 2h", "rlmctl log -f"),

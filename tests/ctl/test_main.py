@@ -41,7 +41,7 @@ def test_every_command_has_help_a_docstring_and_examples_that_hold(name: str) ->
     for example in EXAMPLES[name]:
         _, found, typed = example.partition(f"rlmctl {name}")
         assert found, example
-        parser.parse_args(shlex.split(re.split(r" > | \| |\)", typed)[0]))
+        parser.parse_args(shlex.split(re.split(r" > | \| | && |\)", typed)[0]))
 
 
 @pytest.mark.parametrize("name", sorted(SUMMARIES.keys() - {"completion", "config", "demo", "notify"}))

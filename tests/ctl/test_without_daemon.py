@@ -15,6 +15,7 @@ NEED_A_DAEMON = (
     "status --plain",
     "status --json",
     "state --json",
+    "wait claude-sonnet-4-5",
     "why claude-sonnet-4-5",
     "log",
     "log --follow",

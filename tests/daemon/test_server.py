@@ -311,6 +311,7 @@ async def test_explain_names_every_candidate_in_order_and_why(peer: Peer) -> Non
         "type": "explained",
         "model": MODEL,
         "decision": "use",
+        "retry_at": None,
         "message": "the next request goes to openrouter",
         "candidates": [
             {
@@ -338,8 +339,9 @@ async def test_explain_says_when_nobody_can(peer: Peer) -> None:
     await peer.ask("cooldown", provider="anthropic", for_ms=60_000)
     await peer.ask("disable", provider="openrouter")
     explained = await peer.ask("explain", model=MODEL)
-    assert (explained["decision"], explained["message"]) == (
+    assert (explained["decision"], explained["retry_at"], explained["message"]) == (
         "wait",
+        "2026-01-12T12:01:00.000Z",
         "nobody can serve sonnet before 12:01:00",
     )
 
@@ -603,6 +605,9 @@ async def test_who_draws_the_status_is_told_once_of_each_change_since_it_looked(
     await peer.report(use)
     assert await is_told()
     assert not await is_told()  # it has not looked again
+    await painter.ask("explain", model=MODEL)
+    await peer.report(await peer.use())
+    assert await is_told()
     for change in (peer.report(use), peer.ask("hello", client="opencode"), peer.ask("disable", provider="anthropic")):
         await painter.ask("status")
         await change
