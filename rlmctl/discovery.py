@@ -52,12 +52,36 @@ def opencode_is_here(environ: Mapping[str, str]) -> bool:
     return bool(program) or opencode_directory(environ).is_dir()
 
 
+def within_project(directory: Path) -> list[Path]:
+    """Return `directory` and those above it up to the repository's root; without a repository it alone.
+
+    OpenCode climbs as far, too.
+    """
+    above = [directory, *directory.parents]
+    for count, place in enumerate(above, 1):
+        if (place / ".git").exists():
+            return above[:count]
+    return [directory]
+
+
+def configuration_files(directory: Path, environ: Mapping[str, str]) -> Iterator[Path]:
+    """Give the files that OpenCode started in `directory` looks for, the least specific first."""
+    for name in NAMES:
+        yield opencode_directory(environ) / name
+    if environ.get("OPENCODE_CONFIG"):
+        yield Path(environ["OPENCODE_CONFIG"])
+    for place in reversed(within_project(directory)):
+        for name in NAMES[1:]:
+            yield place / name
+            yield place / ".opencode" / name
+
+
 def look(directory: Path, environ: Mapping[str, str]) -> Found:
     """Return what OpenCode would find if it was started in `directory`."""
     found = Found([], {}, [])
     default = ""
     off: set[str] = set()
-    for file in _candidates(directory, environ):
+    for file in configuration_files(directory, environ):
         try:
             settings = parse_jsonc(file.read_text("utf-8-sig"))
         except FileNotFoundError:
@@ -113,23 +137,6 @@ def _essence(name: str) -> str:
     """Return what is left of a model's name without maker, date and spelling."""
     last = name.rpartition("/")[2].lower().replace(".", "-").replace("_", "-")
     return _DATE.sub("", last)
-
-
-def _candidates(directory: Path, environ: Mapping[str, str]) -> Iterator[Path]:
-    """Yield where OpenCode looks, the least specific first."""
-    for name in NAMES:
-        yield opencode_directory(environ) / name
-    if environ.get("OPENCODE_CONFIG"):
-        yield Path(environ["OPENCODE_CONFIG"])
-    within = [directory]
-    while not (within[-1] / ".git").exists() and within[-1].parent != within[-1]:
-        within.append(within[-1].parent)
-    if not (within[-1] / ".git").exists():
-        within = [directory]  # no project: OpenCode does not climb either
-    for place in reversed(within):
-        for name in NAMES[1:]:
-            yield place / name
-            yield place / ".opencode" / name
 
 
 def _named(settings: dict[str, Any]) -> Iterator[tuple[str, str]]:

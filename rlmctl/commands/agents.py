@@ -33,7 +33,10 @@ def install(args: Namespace) -> int:
 
         with _no_file_in_the_way("The service's files"):
             return _report(args, install_service(args.what, places(), strict=args.strict, dry_run=args.dry_run))
-    return _report(args, install_shim(places(), project=_project(args), dry_run=args.dry_run))
+    from rlmctl.agents import opencode
+
+    done = install_shim(places(), project=_project(args), dry_run=args.dry_run)
+    return _report(args, done + opencode.offers(Path.cwd()))
 
 
 def install_shim(paths: Paths, *, project: Path | None = None, dry_run: bool = False) -> list[str]:

@@ -168,24 +168,9 @@ def _agents_without_shim(paths: Paths, daemon: dict[str, Any]) -> Iterator[Check
 
 def _agent(paths: Paths) -> Iterator[Check]:
     from rlmctl.agents import opencode
-    from rlmctl.discovery import opencode_is_here
 
-    project = Path.cwd()
-    shims = opencode.inspect(project=project)
-    if not opencode_is_here(os.environ):
-        yield Check("OpenCode", "warning", "is not here, so nobody asks the daemon", "npm install -g opencode-ai")
-    elif not shims:
-        yield Check("OpenCode", "wrong", "has no shim, so it does not ask the daemon", "rlmctl install opencode")
-    for shim in shims:
-        mend = f"rlmctl install opencode{' --project' if shim.path.is_relative_to(project / '.opencode') else ''}"
-        if shim.socket != str(paths.socket):
-            yield Check("shim", "wrong", f"{shim.path} looks for the daemon at {shim.socket}", mend)
-        elif shim.state == "outdated":
-            yield Check("shim", "wrong", f"{shim.path} is of version {shim.version}", mend)
-        elif shim.state == "edited":
-            yield Check("shim", "warning", f"{shim.path} was edited by hand", mend)
-        else:
-            yield Check("shim", "ok", f"{shim.path} is up to date")
+    for found in opencode.findings(paths, Path.cwd()):
+        yield Check(*found)
 
 
 def _zone() -> Iterator[Check]:

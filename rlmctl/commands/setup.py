@@ -103,9 +103,13 @@ def _install_shim(paths: Paths, args: Namespace) -> list[str]:
     if not args.yes and not args.dry_run and _is_asking() and not _agreed("Install the shim into OpenCode?"):
         say("- agent          the shim was not installed; later: rlmctl install opencode")
         return []
+    from rlmctl.agents import opencode
+
     done = install_shim(paths, dry_run=args.dry_run)
     for line in done:
         say(line if args.dry_run else f"✓ agent          {line}")
+    for line in opencode.offers(Path.cwd()):
+        say(f"! agent          {line}")
     return done
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import rlmd
-from rlmctl.discovery import opencode_directory
+from rlmctl.discovery import opencode_directory, within_project
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -46,15 +46,6 @@ def homes(directory: Path | None, environ: Mapping[str, str]) -> list[Path]:
     if environ.get("OPENCODE_CONFIG_DIR"):
         found.append(Path(environ["OPENCODE_CONFIG_DIR"]))
     return list(dict.fromkeys(found))
-
-
-def within_project(directory: Path) -> list[Path]:
-    """Return `directory` and those above it up to the repository's root; without a repository it alone."""
-    above = [directory, *directory.parents]
-    for count, place in enumerate(above, 1):
-        if (place / ".git").exists():
-            return above[:count]
-    return [directory]
 
 
 def texts(socket: str) -> dict[str, str]:

@@ -1,0 +1,196 @@
+"""What doctor says of OpenCode: its version, the shims in it, the plugin that the shim replaces."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from rlmctl.agents import opencode
+from rlmctl.agents.opencode import predecessor
+from rlmctl.agents.opencode.findings import TRIED, Finding, version
+from rlmd import __version__
+from rlmd.paths import Paths, resolve
+
+
+@pytest.fixture
+def environ(tmp_path: Path) -> dict[str, str]:
+    (tmp_path / "config" / "opencode").mkdir(parents=True)
+    home = {"XDG_CONFIG_HOME": str(tmp_path / "config"), "HOME": str(tmp_path / "home")}
+    return {**home, "PATH": str(tmp_path / "bin")}
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    return tmp_path / "config" / "opencode"
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    (tmp_path / "project" / ".git").mkdir(parents=True)
+    (tmp_path / "project" / "inner").mkdir()
+    return tmp_path / "project"
+
+
+@pytest.fixture
+def paths() -> Paths:
+    return resolve({"RLMD_CONFIG": "/c", "RLMD_STATE_DIR": "/s", "RLMD_SOCKET": "/run/rlmd.sock"})
+
+
+def said(paths: Paths, directory: Path, environ: dict[str, str]) -> list[tuple[str, str, str]]:
+    """Return all that is not well: name, meaning, mend."""
+    found = opencode.findings(paths, directory, environ)
+    return [(one.name, one.meaning, one.mend) for one in found if one.state != "ok"]
+
+
+def program(environ: dict[str, str], prints: str, code: int = 0) -> None:
+    file = Path(environ["PATH"]) / "opencode"
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(f"#!/bin/sh\necho '{prints}'\nexit {code}\n")
+    file.chmod(0o755)
+
+
+def test_a_shim_that_is_as_it_should_be(paths: Paths, environ: dict[str, str], home: Path, project: Path) -> None:
+    opencode.install(paths, environ=environ)
+
+    assert list(opencode.findings(paths, project, environ)) == [
+        Finding("shim", "ok", f"{home / 'plugins' / 'rlmd.ts'} is up to date")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("prints", "state", "word"),
+    [
+        (TRIED, "ok", "tried with"),
+        ("1.19.0", "ok", f"tried with {TRIED}"),
+        ("opencode 2.0.26", "ok", f"tried with {TRIED}"),
+        ("1.18.28", "wrong", "1.18.29 is needed"),
+    ],
+)
+def test_the_version_of_opencode(
+    paths: Paths, environ: dict[str, str], project: Path, prints: str, state: str, word: str
+) -> None:
+    program(environ, prints)
+    opencode.install(paths, environ=environ)
+
+    [first, _] = opencode.findings(paths, project, environ)
+    assert (first.name, first.state) == ("OpenCode", state)
+    assert word in first.meaning
+
+
+def test_a_program_that_does_not_say_its_version(environ: dict[str, str]) -> None:
+    program(environ, "", 1)
+
+    assert version(environ) is None
+    assert version({**environ, "OPENCODE_BIN": "/nowhere"}) is None
+
+
+def test_a_project_has_one_shim_too_many(paths: Paths, environ: dict[str, str], home: Path, project: Path) -> None:
+    opencode.install(paths, environ=environ)
+    opencode.install(paths, project=project, environ=environ)
+
+    surplus, kept = project / ".opencode" / "plugins" / "rlmd.ts", home / "plugins" / "rlmd.ts"
+    meaning = f"{surplus} is one too many: OpenCode loads {kept} as well"
+    assert said(paths, project, environ) == [("shim", meaning, "rlmctl uninstall opencode --project")]
+    mend = f"cd {project} && rlmctl uninstall opencode --project"
+    assert said(paths, project / "inner", environ) == [("shim", meaning, mend)]
+
+
+def test_a_shim_in_both_folders_of_plugins_is_mended_by_installing(
+    paths: Paths, environ: dict[str, str], home: Path, project: Path
+) -> None:
+    opencode.install(paths, environ=environ)
+    (home / "plugin").mkdir()
+    (home / "plugin" / "rlmd.ts").write_text((home / "plugins" / "rlmd.ts").read_text())
+
+    assert ("shim", "rlmctl install opencode") in [(name, mend) for name, _, mend in said(paths, project, environ)]
+    assert "one too many" in said(paths, project, environ)[-1][1]
+    opencode.install(paths, environ=environ)
+    assert said(paths, project, environ) == []
+
+
+def test_a_part_of_another_version(paths: Paths, environ: dict[str, str], home: Path, project: Path) -> None:
+    opencode.install(paths, environ=environ)
+    part = home / "plugins" / "rlmd" / "tui.ts"
+    part.write_text(part.read_text().replace(__version__, "0.0.1"))
+
+    entry = home / "plugins" / "rlmd.ts"
+    assert said(paths, project, environ) == [("shim", f"{entry} is of version 0.0.1", "rlmctl install opencode")]
+
+
+def test_a_dialog_that_nobody_loads(paths: Paths, environ: dict[str, str], home: Path, project: Path) -> None:
+    opencode.install(paths, environ=environ)
+    (home / "tui.jsonc").unlink()
+
+    [(name, meaning, mend)] = said(paths, project, environ)
+    assert (name, mend) == ("shim", "rlmctl install opencode")
+    assert "no tui.json there names its dialog" in meaning
+
+
+def place(path: Path, content: object = "") -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    return path
+
+
+def test_who_never_had_the_old_plugin_hears_nothing_of_it(environ: dict[str, str], project: Path) -> None:
+    place(project / "opencode.json", {"plugin": ["other", 3, [], {"x": 1}], "plugins": "odd"})
+    place(project / "package.json", {"dependencies": {"express-rate-limit": "1"}, "devDependencies": []})
+    place(project / ".opencode" / "plugin" / "limits.ts")
+
+    assert opencode.offers(project, environ) == []
+
+
+def test_the_old_plugin_is_found_as_a_file(environ: dict[str, str], home: Path, project: Path) -> None:
+    one = place(home / "plugins" / "rate-limit-manager.js")
+    two = place(project / ".opencode" / "plugin" / "rate-limit-manager" / "index.ts").parent
+
+    assert predecessor.traces(project / "inner", environ) == [(one, f"rm {one}"), (two, f"rm -r {two}")]
+
+
+@pytest.mark.parametrize(
+    ("key", "entry", "name"),
+    [
+        ("plugin", "rate-limit-manager", "rate-limit-manager"),
+        ("plugin", "@a/opencode-rate-limit-manager@1.2.0", "@a/opencode-rate-limit-manager@1.2.0"),
+        ("plugin", "file:///x/rate-limit-manager.ts", "file:///x/rate-limit-manager.ts"),
+        ("plugin", ["rate-limit-manager", {"providers": []}], "rate-limit-manager"),
+        ("plugins", {"package": "rate-limit-manager"}, "rate-limit-manager"),
+    ],
+)
+def test_the_old_plugin_is_found_in_a_list(
+    environ: dict[str, str], home: Path, project: Path, key: str, entry: object, name: str
+) -> None:
+    everywhere = [
+        place(home / "opencode.jsonc", f"// mine\n{json.dumps({key: ['other', entry]})}"),
+        place(project / "opencode.json", {key: [entry]}),
+        place(project / ".opencode" / "opencode.json", {key: [entry]}),
+    ]
+
+    found = predecessor.traces(project / "inner", environ)
+    assert sorted(found) == sorted((path, f'take "{name}" out of the list "{key}" in {path}') for path in everywhere)
+
+
+def test_the_old_plugin_is_found_as_a_package(environ: dict[str, str], home: Path, project: Path) -> None:
+    one = place(home / "package.json", {"dependencies": {"rate-limit-manager": "^1"}})
+    two = place(project / "package.json", {"devDependencies": {"rate-limit-manager": "^1"}})
+
+    assert predecessor.traces(project, environ) == [
+        (path, f"npm uninstall --prefix {path.parent} rate-limit-manager") for path in (one, two)
+    ]
+
+
+def test_its_limits_are_offered_for_import(paths: Paths, environ: dict[str, str], home: Path, project: Path) -> None:
+    opencode.install(paths, environ=environ)
+    state = place(project / ".opencode" / "rate-limit-state.json", {})
+    file = place(home / "plugin" / "rate-limit-manager.ts")
+
+    assert opencode.offers(project, environ) == [
+        f"rate-limit-manager is still there. Two that switch disturb each other: rm {file}",
+        f"rate-limit-manager kept its limits in {state}. To take them over: rlmctl import {state}",
+    ]
+    assert [mend for _, _, mend in said(paths, project, environ)] == [
+        f"rm {file}",
+        f"rlmctl import {state}, then: rm {state}",
+    ]
