@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 import trio
 
-from rlmd import protocol
+from rlmd import bounds, protocol
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 CHUNK = 64 * 1024
-UNREAD = 1024 * 1024
-"""Bytes that wait for a subscriber that does not read; then its connection is closed."""
 
 
 class Connection:
@@ -26,13 +25,16 @@ class Connection:
 
     def __init__(self, stream: trio.SocketStream, nursery: trio.Nursery) -> None:
         self.fd = stream.socket.fileno()
-        self.leases: set[str] = set()
+        self.leases: OrderedDict[str, None] = OrderedDict()
+        """Oldest first. Some may have ended by themselves."""
         self.agent: protocol.Agent | None = None
         self.events: frozenset[str] = frozenset()
         self.backlog: list[bytes] = []
         """Lines that have arrived and are not answered yet."""
         self.unsent = bytearray()
         """Replies and events that wait for their turn."""
+        self.place = 0
+        """Where in that the next replies belong: the events that they lead to come after them."""
         self.ended = False
         """Nothing more is read of it."""
         self.nursery = nursery
@@ -41,13 +43,18 @@ class Connection:
         self._paid = trio.Event()
         self._stream = stream
         self._lines = protocol.Lines()
+        self._under_way = 0
+        """Bytes that are being sent."""
+        self._told = 0
+        """Bytes of events in `unsent`."""
+        self._watching = False
         self._sending = False
         self._something = trio.Event()
         self._turn = trio.Lock()
 
     def receive(self) -> bool:
         """Take what has arrived into the backlog, unless something is still owed. Whether there is a whole line."""
-        if self.ended or self.unsent or self._owed:
+        if self.ended or self.unsent or self._under_way or self._owed:
             return False
         try:
             data = os.read(self.fd, CHUNK)
@@ -59,13 +66,21 @@ class Connection:
             self.ended = True
             return False
         self.backlog += self._lines.feed(data)
+        if self._lines.rest and not self._watching:
+            self._watching = True
+            self.nursery.start_soon(self._watch)
         return bool(self.backlog)
 
-    def send(self, replies: Iterable[protocol.AnyReply], at: int) -> None:
-        """Send replies, as far as that goes at once; they come before what waited from place `at` on."""
+    @property
+    def unread(self) -> int:
+        """How many bytes wait for the client to read."""
+        return len(self.unsent) + self._under_way
+
+    def send(self, replies: Iterable[protocol.AnyReply]) -> None:
+        """Send replies, as far as that goes at once; the rest goes to its `place`."""
         data = b"".join(map(protocol.encode, replies))
         if self.unsent or self._sending:
-            self.unsent[at:at] = data
+            self.unsent[self.place : self.place] = data
             self._something.set()
             return
         try:
@@ -87,10 +102,10 @@ class Connection:
     def tell(self, line: bytes) -> None:
         """Send an event in its turn. A client that leaves too much unread is let go."""
         self.unsent += line
+        self._told += len(line)
         self._something.set()
-        if len(self.unsent) > UNREAD:
-            log.warning("a subscriber does not read its events: its connection is closed")
-            self.nursery.cancel_scope.cancel()
+        if self._told > bounds.EVENTS_UNREAD:
+            self._let_go("does not read its events")
 
     def end(self) -> None:
         """Read nothing more of it, and have whoever waits for that know."""
@@ -119,7 +134,7 @@ class Connection:
         while self._owed:
             await self._paid.wait()
         if self.unsent:
-            await self._send_unsent()
+            await self.send_unsent()
 
     def _start_sending(self) -> None:
         self._something.set()
@@ -131,10 +146,32 @@ class Connection:
         while True:
             await self._something.wait()
             self._something = trio.Event()
-            await self._send_unsent()
+            await self.send_unsent()
 
-    async def _send_unsent(self) -> None:
+    async def send_unsent(self) -> None:
+        """Send what waits; a client that reads nothing of it for `bounds.STUCK` seconds is let go."""
         async with self._turn:
-            if self.unsent:
-                data, self.unsent = bytes(self.unsent), bytearray()
-                await self._stream.send_all(data)
+            data, self.unsent, self.place, self._told = bytes(self.unsent), bytearray(), 0, 0
+            for begin in range(0, len(data), CHUNK):
+                self._under_way = len(data) - begin
+                with trio.move_on_after(bounds.STUCK) as scope:
+                    await self._stream.send_all(data[begin : begin + CHUNK])
+                if scope.cancelled_caught:
+                    self._let_go("does not read its replies")
+                    break
+            self._under_way = 0
+
+    async def _watch(self) -> None:
+        """Let go of a client that begins a line and does not finish it."""
+        while rest := self._lines.rest:
+            await trio.sleep(bounds.STUCK)
+            if self._lines.rest is rest:  # each line has an object of its own
+                text = f"A line was begun and not finished within {bounds.STUCK:g} s; this connection is closed."
+                self.send([protocol.Error(code="bad_request", message=text)])
+                self.end()
+                return
+        self._watching = False
+
+    def _let_go(self, why: str) -> None:
+        log.warning("a client %s: its connection is closed", why)
+        self.nursery.cancel_scope.cancel()

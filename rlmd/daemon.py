@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import logging
 import os
@@ -35,6 +36,9 @@ log = logging.getLogger(__name__)
 DRAIN = 4.0
 """Seconds that conversations get to end when the daemon stops; it exits within 5."""
 PRUNE_EVERY = 3600.0
+ROOM_AGAIN = 0.1
+"""Seconds until somebody is let in again whom the system had no room for."""
+_NO_ROOM = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 COLLECT = (20_000, 20, 100)
 """Objects that the garbage collector lets come before it looks at them. Leases live for long and hold no cycles: by
 Python's own numbers it looked at all of them every few hundred requests, 0.3 ms each time."""
@@ -157,7 +161,24 @@ class Daemon:
         return f"STATUS={state}{'' if self.config_error is None else '; the configuration is refused: rlmctl doctor'}"
 
     async def _accept(self, listening: trio.SocketListener, conversations: trio.Nursery) -> None:
-        await trio.serve_listeners(self.server.serve, [listening], handler_nursery=conversations)
+        """Take everybody in; where the system has no room for one more, wait until it has.
+
+        `serve_listeners` would do the same with a traceback ten times a second.
+        """
+        told = False
+        while True:
+            try:
+                stream = await listening.accept()
+            except OSError as error:
+                if error.errno not in _NO_ROOM:
+                    raise
+                if not told:
+                    log.warning("nobody else can connect now (%s): raise the limit of open files (ulimit -n)", error)
+                told = True
+                await trio.sleep(ROOM_AGAIN)
+            else:
+                told = False
+                conversations.start_soon(self.server.serve, stream)
 
     async def _heed_signals(self) -> None:
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:

@@ -16,6 +16,7 @@ import msgspec
 import trio
 
 from rlmd import protocol
+from rlmd.bounds import HISTORIES
 from rlmd.core.calendar import bounds
 from rlmd.gains import read_gains
 
@@ -58,10 +59,13 @@ _BY_DAY = """
 # The inner limit has SQLite read the days once, not for every row.
 
 
+_some = trio.CapacityLimiter(HISTORIES)
+
+
 async def answer(path: Path, request: protocol.HistoryQuery, zone: tzinfo | None, now: float) -> protocol.AnyReply:
     """Answer a query while everything else goes on."""
     try:
-        rows, gains = await trio.to_thread.run_sync(_read, path, request, zone or UTC, now)
+        rows, gains = await trio.to_thread.run_sync(_read, path, request, zone or UTC, now, limiter=_some)
     except sqlite3.Error as error:
         return protocol.Error(id=request.id, code="unavailable", message=f"The state cannot be read now: {error}.")
     return protocol.History(

@@ -582,23 +582,24 @@ class Lines:
 
     def __init__(self, limit: int = MAX_LINE) -> None:
         self._limit = limit
-        self._rest = bytearray()
+        self.rest = bytearray()
+        """The line that has begun. The next one is another object."""
 
     def feed(self, data: bytes) -> list[bytes]:
         """Give more bytes; get the lines they complete, without newlines.
 
         A line over the limit is returned cut at limit + 1 bytes, as the last one: `len(line) > limit` tells.
         """
-        if not self._rest and data.endswith(b"\n") and len(data) <= self._limit:
+        if not self.rest and data.endswith(b"\n") and len(data) <= self._limit:
             return data[:-1].split(b"\n")
-        self._rest += data
+        self.rest += data
         lines: list[bytes] = []
         if b"\n" in data:
-            *lines, rest = bytes(self._rest).split(b"\n")
-            self._rest = bytearray(rest)
+            *lines, rest = bytes(self.rest).split(b"\n")
+            self.rest = bytearray(rest)
         for number, line in enumerate(lines):
             if len(line) > self._limit:
                 return [*lines[:number], line[: self._limit + 1]]
-        if len(self._rest) > self._limit:
-            lines.append(bytes(self._rest[: self._limit + 1]))
+        if len(self.rest) > self._limit:
+            lines.append(bytes(self.rest[: self._limit + 1]))
         return lines

@@ -13,12 +13,13 @@ import random
 import select
 import sqlite3
 import sys
+from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple, Protocol, assert_never
 
 import msgspec
 import trio
 
-from rlmd import __version__, peer, protocol, replies, status
+from rlmd import __version__, bounds, peer, protocol, replies, status
 from rlmd.connection import Connection
 from rlmd.core import orders
 from rlmd.core.ledger import Answer
@@ -67,8 +68,6 @@ class _Answers(NamedTuple):
     """What a connection is told in one turn."""
 
     connection: Connection
-    at: int
-    """How much it had unsent before: events that this leads to come after the answers."""
     replies: list[protocol.AnyReply]
     lasting: set[int]
     """Those of them that promise something for ever."""
@@ -87,6 +86,7 @@ class Server:
         self._by_fd: dict[int, Connection] = {}
         # What epoll costs depends on those who ask, not on all who are connected; macOS has none.
         self._poll = select.epoll() if sys.platform == "linux" else select.poll()
+        self._room = bounds.connections()
         self._held: list[_Answers] = []
         self._released = trio.Event()
         self._released.set()
@@ -115,10 +115,10 @@ class Server:
         """Hold one conversation. A bug in a handler ends the connection, not the daemon."""
         if not peer.is_allowed(stream.socket):
             log.warning("a connection of another user was refused")
-            refusal = protocol.Error(code="unauthorized", message="This rlmd serves its owner only.")
-            with contextlib.suppress(trio.BrokenResourceError):
-                await stream.send_all(protocol.encode(refusal))
-            await stream.aclose()
+            await _refuse(stream, protocol.Error(code="unauthorized", message="This rlmd serves its owner only."))
+            return
+        if len(self._connections) >= self._room:
+            await _refuse(stream, protocol.Error(code="unavailable", message=_FULL.format(self._room)))
             return
         try:
             async with stream, trio.open_nursery() as nursery:
@@ -128,6 +128,7 @@ class Server:
                     await self._converse(connection)
                 finally:
                     self._leave(connection)
+                    await self._release(connection)
                 nursery.cancel_scope.cancel()
         except* (trio.BrokenResourceError, trio.ClosedResourceError):
             log.debug("a client went away")
@@ -146,10 +147,21 @@ class Server:
         del self._by_fd[connection.fd]
         self._connections.discard(connection)
         self._watching.discard(connection)
-        self._outbox.add(self._ledger.release(connection.leases, self._clock()))
-        self._outbox.settle()
-        self._timers.poke()
-        self._tell_watchers()
+
+    async def _release(self, connection: Connection) -> None:
+        """Let go of what it has leased; of very many not all at once, because others wait."""
+        with trio.CancelScope(shield=True):
+            while True:
+                some = list(islice(connection.leases, bounds.RELEASED))
+                for lease in some:
+                    del connection.leases[lease]
+                self._outbox.add(self._ledger.release(some, self._clock()))
+                self._outbox.settle()
+                self._timers.poke()
+                self._tell_watchers()
+                if not connection.leases:
+                    return
+                await trio.lowlevel.checkpoint()
 
     def _tell_watchers(self) -> None:
         """Tell those who watch, once each: the next status that one asks for has it told of the next change."""
@@ -199,11 +211,11 @@ class Server:
     def _tell(self, answers: list[_Answers]) -> None:
         # What only acquires have led to waits for the timer: no disk is between an acquire and its answer.
         durable = self._outbox.settle() if self._to_settle else True
-        for connection, at, told, lasting in answers:
+        for connection, told, lasting in answers:
             if not durable:
                 for n in lasting:
                     told[n] = _not_durable(told[n])
-            connection.send(told, at)
+            connection.send(told)
         if self._watching and any(_changes(reply) for one in answers for reply in one.replies):
             self._tell_watchers()
         self._timers.poke()
@@ -226,11 +238,17 @@ class Server:
                 answers.connection.paid()
 
     def _answers(self, connection: Connection) -> _Answers:
-        """Handle the lines of a connection, up to one whose answer takes its time."""
-        answers = _Answers(connection, len(connection.unsent), [], set())
+        """Handle the lines of a connection, up to one whose answer takes its time, or until the others have theirs."""
+        answers = _Answers(connection, [], set())
         told = answers.replies
+        connection.place = len(connection.unsent)
         lines, connection.backlog = connection.backlog, []
         for place, line in enumerate(lines):
+            if place == bounds.LINES or (told and isinstance(told[-1], _LONG)):
+                connection.backlog = lines[place:]
+                connection.owe()
+                connection.nursery.start_soon(self._go_on, connection)
+                break
             try:
                 request = protocol.decode(line)
             except protocol.BadRequestError as error:
@@ -260,7 +278,16 @@ class Server:
         await self._released.wait()  # after the replies that are kept waiting
         self._outbox.settle()
         self._outbox.fold()
-        connection.send([await self._host.history(request)], len(connection.unsent))
+        reply = await self._host.history(request)
+        connection.place = len(connection.unsent)
+        connection.send([reply])
+        await self._go_on(connection)
+
+    async def _go_on(self, connection: Connection) -> None:
+        """Answer what is left of its lines, once it has read what it was told and others have had their turn."""
+        await self._released.wait()
+        await connection.send_unsent()
+        await trio.lowlevel.checkpoint()
         connection.paid()
         if connection.backlog:
             self._answer([connection])
@@ -281,6 +308,8 @@ class Server:
                     return self._usage(request, now)
                 case protocol.Hello():
                     return self._hello(request, connection, now)
+                case protocol.StatusQuery() | protocol.LogQuery() if self._unread() > bounds.UNREAD:
+                    return protocol.Error(id=id_, code="unavailable", message=_UNREAD)
                 case protocol.StatusQuery():
                     return self._status(id_, now, connection)
                 case protocol.Explain():
@@ -324,7 +353,14 @@ class Server:
         self._outbox.add(step)
         return protocol.Done(id=id_, message=step.notices[-1].message)
 
+    def _unread(self) -> int:
+        return sum(connection.unread for connection in self._connections)
+
     def _acquire(self, request: protocol.Acquire, connection: Connection, now: float) -> protocol.AnyReply:
+        if len(connection.leases) >= bounds.LEASES_OF_ONE or len(self._ledger.leases) >= bounds.LEASES:
+            refusal = self._too_many(request, connection, now)
+            if refusal is not None:
+                return refusal
         step = self._ledger.acquire(
             request.provider,
             request.model,
@@ -337,8 +373,23 @@ class Server:
         self._outbox.add(step)
         decision = step.reply
         if isinstance(decision, Use) and decision.lease is not None:
-            connection.leases.add(decision.lease)
+            connection.leases[decision.lease] = None
         return replies.decided(decision, request.id, now)
+
+    def _too_many(self, request: protocol.Acquire, connection: Connection, now: float) -> protocol.Error | None:
+        """Refuse one more lease, unless some have ended or none is wanted."""
+        if request.dry_run or request.purpose == "turn":
+            return None
+        self._outbox.add(self._ledger.roll(now))
+        while connection.leases and (oldest := next(iter(connection.leases))) not in self._ledger.leases:
+            del connection.leases[oldest]
+        if len(connection.leases) >= bounds.LEASES_OF_ONE:
+            message = _UNREPORTED.format("This connection has", bounds.LEASES_OF_ONE)
+        elif len(self._ledger.leases) >= bounds.LEASES:
+            message = _UNREPORTED.format("There are", bounds.LEASES)
+        else:
+            return None
+        return protocol.Error(id=request.id, code="unavailable", message=message)
 
     def _report(self, request: protocol.Report, connection: Connection, now: float) -> protocol.AnyReply:
         step = self._ledger.report(
@@ -357,7 +408,7 @@ class Server:
         )
         self._outbox.add(step)
         if request.lease is not None and request.outcome != "accepted":
-            connection.leases.discard(request.lease)
+            connection.leases.pop(request.lease, None)
         return replies.recorded(step.reply, request.id, now)
 
     def _usage(self, request: protocol.UsageReport, now: float) -> protocol.AnyReply:
@@ -423,8 +474,10 @@ class Server:
             text=status.text(infos, book.current, book.policy.zone),
         )
 
-    def _subscribe(self, request: protocol.Subscribe, connection: Connection) -> protocol.Subscribed:
+    def _subscribe(self, request: protocol.Subscribe, connection: Connection) -> protocol.AnyReply:
         self._watching.discard(connection)
+        if not connection.events and sum(bool(c.events) for c in self._connections) >= bounds.SUBSCRIBERS:
+            return protocol.Error(id=request.id, code="unavailable", message=_DEAF.format(bounds.SUBSCRIBERS))
         connection.subscribe(frozenset(protocol.EVENTS if request.events is None else request.events))
         return protocol.Subscribed(id=request.id, events=sorted(connection.events))
 
@@ -447,6 +500,16 @@ class Server:
 _BUG = "rlmd has a bug here; its log has the details (rlmctl paths). This connection is closed."
 
 
+_FULL = (
+    "rlmd serves {} connections already: close one (rlmctl status lists the agents) and try again. "
+    "This connection is closed."
+)
+_UNREPORTED = "{} {} requests under way that nobody has reported: report them, or wait until their time is up."
+_DEAF = "{} connections listen to events already: close one (rlmctl status lists the agents) and try again."
+_UNREAD = "Others have not read what they asked for, and there is no room for more: ask again in a moment."
+_LONG = (protocol.Status, protocol.Explained, protocol.Log)
+"""Replies of a size that one a turn is enough."""
+
 _LASTING = (
     protocol.Report,
     protocol.UsageReport,
@@ -464,6 +527,12 @@ def _changes(reply: protocol.AnyReply) -> bool:
     return isinstance(reply, protocol.Recorded | protocol.Done | protocol.Welcome) or (
         isinstance(reply, protocol.Use) and reply.lease is not msgspec.UNSET
     )
+
+
+async def _refuse(stream: trio.SocketStream, refusal: protocol.Error) -> None:
+    with contextlib.suppress(trio.BrokenResourceError):
+        await stream.send_all(protocol.encode(refusal))
+    await stream.aclose()
 
 
 def _not_durable(reply: protocol.AnyReply) -> protocol.AnyReply:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rlmd import protocol
@@ -156,6 +156,7 @@ JSON = st.recursive(
 )
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])  # that is a busy machine
 @given(
     op=st.sampled_from(OPS),
     fields=st.dictionaries(st.sampled_from(["id", "provider", "model", "lease", "usage", "until", "events"]), JSON),

@@ -387,7 +387,7 @@ async def test_the_log_has_the_events_newest_last(peer: Peer) -> None:
 
 
 async def test_usage_over_time(peer: Peer, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def at_once(function: Any, *arguments: Any) -> Any:
+    async def at_once(function: Any, *arguments: Any, **_: Any) -> Any:
         return function(*arguments)
 
     monkeypatch.setattr(trio.to_thread, "run_sync", at_once)  # no threads on virtual time
