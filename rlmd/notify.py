@@ -116,7 +116,7 @@ class Notifier:
     def configure(self, settings: Notify, zone: tzinfo | None) -> None:
         """Put `[notify]` into force. What waits for a target that is gone is dropped with it."""
         if settings.targets:
-            targets.keep_addresses_out_of_the_log()
+            targets.overhear()
         before, self._targets = self._targets, {}
         self._settings, self._zone, self._events = settings, zone, frozenset(settings.events)
         for address in settings.targets:

@@ -136,7 +136,7 @@ class Outbox:
         if self._untold:
             events, self._untold = self._untold, []
             for event in events:
-                log.info("%s: %s", event.event, event.message)
+                log.info("%s: %s", event.event, " ".join(event.message.split()), extra={"event": event})
                 self.publish(event)
         return self._failed_at is None
 

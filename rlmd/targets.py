@@ -1,6 +1,6 @@
 """Where notifications go: what Apprise knows, or a webhook that takes Slack's form. It sends, and decides nothing.
 
-Addresses are secrets. No message of ours holds one, and what the libraries log while they send is kept from the log.
+Addresses are secrets. No message of ours holds one, and what the libraries log is in no log of ours (see logs.py).
 Apprise is loaded by the first message that needs it, not by a daemon that has nobody to tell.
 """
 
@@ -42,23 +42,21 @@ async def send(address: str, text: str, event: str) -> str | None:
     return await trio.to_thread.run_sync(_send, address, text, event, abandon_on_cancel=True, limiter=_limiter[0])
 
 
-class Discreet(logging.Filter):
-    """Keeps out of a log what libraries say of an address while they send to it."""
+class Overheard(logging.Handler):
+    """Writes nothing. What libraries say in a thread that sends is kept for `_why`."""
 
-    def filter(self, record: logging.LogRecord) -> bool:  # type: ignore[explicit-override]  # typing.override is 3.12's
-        """Let a record pass unless it comes from a thread that sends; what it says is for `_why`."""
+    def emit(self, record: logging.LogRecord) -> None:  # type: ignore[explicit-override]  # typing.override is 3.12's
+        """Keep what is said while something is sent."""
         said: list[str] | None = getattr(_sending, "said", None)
-        if said is None:
-            return True
-        said.append(record.getMessage())
-        return False
+        if said is not None:
+            said.append(record.getMessage())
 
 
-def keep_addresses_out_of_the_log() -> None:
-    """Put `Discreet` before every handler of the log."""
-    for handler in logging.getLogger().handlers:
-        if not any(isinstance(found, Discreet) for found in handler.filters):
-            handler.addFilter(Discreet())
+def overhear() -> None:
+    """Listen to the libraries."""
+    everybody = logging.getLogger()
+    if not any(isinstance(found, Overheard) for found in everybody.handlers):
+        everybody.addHandler(Overheard())
 
 
 def _send(address: str, text: str, event: str) -> str | None:
@@ -84,7 +82,8 @@ def _send(address: str, text: str, event: str) -> str | None:
 
 def _post(address: str, text: str) -> str | None:
     """Send to a webhook in Slack's form, which Mattermost, Rocket.Chat and many others take, too."""
-    from urllib.error import HTTPError, URLError  # noqa: PLC0415  (see above)
+    from ssl import SSLError  # noqa: PLC0415  (see above)
+    from urllib.error import HTTPError, URLError  # noqa: PLC0415
     from urllib.request import Request, urlopen  # noqa: PLC0415
 
     headers = {"Content-Type": "application/json", "User-Agent": "rlmd"}
@@ -96,6 +95,10 @@ def _post(address: str, text: str) -> str | None:
         error.close()
         return f"it answered with status {error.code}"
     except URLError as error:
+        if isinstance(error.reason, SSLError):
+            return (
+                "it cannot be reached (its certificate is not accepted, or it speaks no TLS)"  # its text has the host
+            )
         reason = getattr(error.reason, "strerror", None)
         return f"it cannot be reached{f' ({reason})' if reason else ''}"
     except TimeoutError:

@@ -194,8 +194,8 @@ class UserUnits:
             raise CommandError(f"systemctl cannot be run: {error.strerror}.", WITHOUT) from None
         if run.returncode == 0:
             return
-        said = self.state(SERVICE, "StatusText").get("StatusText") or run.stderr.strip().splitlines()[-1:]
-        why = said if isinstance(said, str) else "".join(said)
+        # The first line of systemctl's own says what failed, the others where to read on.
+        why = self.state(SERVICE, "StatusText").get("StatusText") or run.stderr.strip().partition("\n")[0]
         message = f"`systemctl --user {' '.join([verb, *words])}` failed: {why}"
         raise CommandError(message, "journalctl --user -u rlmd -n 30")
 

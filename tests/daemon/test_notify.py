@@ -491,13 +491,18 @@ def test_a_reason_is_told_without_a_word_of_the_library(said: list[str], why: st
     assert targets._why(said) == why
 
 
-def test_the_log_is_kept_clean_while_a_thread_sends(caplog: pytest.LogCaptureFixture) -> None:
-    discreet = targets.Discreet()
-    record = logging.LogRecord("urllib3", logging.DEBUG, "", 0, "POST /%s", (SECRET,), None)
-    assert discreet.filter(record)
+def test_a_connection_that_is_not_secure_is_told_without_the_host(hook: Webhook) -> None:
+    error = targets._post(hook.slack().replace("http://", "https://"), "a message")
+    assert error == "it cannot be reached (its certificate is not accepted, or it speaks no TLS)"
+
+
+def test_what_libraries_say_while_a_thread_sends_is_for_the_reason_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    overheard = targets.Overheard()
+    record = logging.LogRecord("apprise", logging.WARNING, "", 0, "POST /%s", (SECRET,), None)
+    overheard.emit(record)
     said: list[str] = []
     targets._sending.said = said
-    assert not discreet.filter(record)
+    overheard.emit(record)
     del targets._sending.said
     assert said == [f"POST /{SECRET}"]
-    assert caplog.text == ""
+    assert capsys.readouterr() == ("", "")

@@ -8,12 +8,10 @@ import pytest
 
 pytest.register_assert_rewrite("usermanager")
 
-from usermanager import Person, why_not  # noqa: E402  (its asserts are rewritten like those of a test)
+from usermanager import REASON, Person  # noqa: E402  (its asserts are rewritten like those of a test)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-REASON = why_not()
 
 
 @pytest.fixture

@@ -60,6 +60,9 @@ def why_not() -> str | None:
     return "no cgroup2 is mounted" if run.returncode else None
 
 
+REASON = why_not()
+
+
 class Run(NamedTuple):
     """How a command ended."""
 
@@ -71,7 +74,7 @@ class Run(NamedTuple):
 class Person:
     """A session; close it when done."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, journal: bool = False) -> None:
         self.home = Path(tempfile.mkdtemp(prefix="rlmd home "))  # a person may well have a space in a path
         python = _interpreter()
         self.uid = ORDINARY if python else 0  # where only root may enter our interpreter's directory, and has no other
@@ -79,6 +82,7 @@ class Person:
         _give(self.home, self.uid)
         self._session = subprocess.Popen(
             [HERE / "with-user-manager.sh", self.home, str(self.uid), python or sys.executable, "-c", INSIDE],
+            env=os.environ | {"JOURNAL": str(int(journal))},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -136,6 +140,12 @@ class Person:
     def show(self, unit: str, name: str) -> str:
         """Look one property of a unit up."""
         return self.systemctl("show", unit, f"--property={name}", "--value").strip()
+
+    def journal(self, *matches: str) -> list[dict[str, str]]:
+        """Read the entries of the session's journal that have these fields."""
+        files = "/run/log/journal/*/system.journal"
+        lines = self.fine("journalctl", f"--file={files}", "--output=json", "--no-pager", "--quiet", *matches)
+        return [json.loads(line) for line in lines.splitlines()]
 
     def doctor(self) -> dict[str, dict[str, str]]:
         """Return what doctor says, by the name of the check; where a name comes twice, the worse."""
