@@ -1,0 +1,113 @@
+// The way to rlmd: one connection, a deadline on every question, and no wait where nobody answers.
+
+import net from "node:net"
+
+export const VERSION: string = "@VERSION@"
+const SOCKET: string = process.env.RLMD_SOCKET || "@SOCKET@"
+export const ABSENT = "rlmd is not running. Start it with: rlmctl start"
+
+export type Target = { provider: string; model: string }
+export type Use = Target & { type: "use"; lease?: string; reason: string; message: string }
+type Rest = Target & { state: string; until: string | null }
+export type Wait = {
+  type: "wait"
+  retry_after_ms: number | null
+  message: string
+  candidates: Rest[]
+}
+export const NOTICES = ["switched", "warning"]
+export type Event = {
+  event: string
+  message: string
+  model?: string
+  session?: string
+  to?: string
+}
+export type Reply =
+  | Use
+  | Wait
+  | { type: "recorded"; next?: Use | Wait }
+  | { type: "status"; text: string }
+  | { type: "pass" | "error" }
+type Call = { line: string; kept: boolean; answer: (reply?: Reply) => void }
+
+/** Puts it into the map, which forgets its oldest rather than grow without end. */
+export function remember<K, V>(map: Map<K, V>, key: K, value: V): V {
+  map.set(key, value)
+  if (map.size > 1000) map.delete(map.keys().next().value!)
+  return value
+}
+
+/** A connection that heals by itself. `hear` gets the events that the daemon pushes. */
+export function daemonFor(directory: string, hear: (event: Event) => void) {
+  const settings = { daemon_timeout_ms: 150, first_byte_ms: 0, wait_ms: 120_000, stderr: true }
+  const calls = new Map<number, Call>() // without a reply so far
+  let socket: net.Socket | undefined
+  let lastId = 0
+  let trusted = true // until it is silent or gone, and again from its next word on
+  let pause = 50 // ms until the next try; doubles until an answer comes in time
+  let closed = false
+
+  const lineOf = (op: string, id: number, fields: object) =>
+    JSON.stringify({ ...fields, op, id }) + "\n"
+
+  /** The reply, or undefined where there is none in time. What has a lease counts once however
+   *  often it arrives, so it is sent until it is answered, to the next daemon if need be. */
+  function ask(op: string, fields: object = {}): Promise<Reply | undefined> {
+    const kept = "lease" in fields
+    if (closed || !(trusted || kept)) return Promise.resolve(undefined)
+    return new Promise((resolve) => {
+      const id = ++lastId
+      const timer = setTimeout(() => (answer(), socket?.destroy()), settings.daemon_timeout_ms)
+      const answer = (reply?: Reply) => (clearTimeout(timer), resolve(reply))
+      const call = remember(calls, id, { line: lineOf(op, id, fields), kept, answer })
+      if (socket) socket.write(call.line)
+      else if (trusted) connect()
+      if (!trusted) answer()
+    })
+  }
+
+  function connect() {
+    let rest = ""
+    socket = net.connect(SOCKET).unref().setEncoding("utf8")
+    socket.on("data", (text: string) => {
+      const lines = (rest + text).split("\n")
+      rest = lines.pop() ?? ""
+      try {
+        for (const line of lines) receive(JSON.parse(line))
+      } catch {
+        socket?.destroy() // whoever this is, it is no rlmd
+      }
+    })
+    socket.on("error", () => {}) // a close follows
+    socket.on("close", lost)
+    const self = { client: "opencode-shim", version: VERSION, pid: process.pid, directory }
+    socket.write(lineOf("hello", 0, self) + lineOf("subscribe", 0, { events: NOTICES }))
+    for (const call of calls.values()) socket.write(call.line)
+  }
+
+  function receive(reply: any) {
+    if (reply.type === "event") return hear(reply)
+    if (reply.type === "welcome") Object.assign(settings, reply.settings)
+    trusted = true
+    const call = calls.get(reply.id)
+    calls.delete(reply.id)
+    if (call) pause = 50
+    call?.answer(reply)
+  }
+
+  /** Silence ends the connection too: with it the daemon lets go what it reserved for us. */
+  function lost() {
+    socket = undefined
+    trusted = false
+    for (const [id, call] of calls) {
+      call.answer()
+      if (!call.kept) calls.delete(id)
+    }
+    if (!closed) setTimeout(connect, pause).unref()
+    pause = Math.min(pause * 2, 10_000)
+  }
+
+  const close = () => ((closed = true), socket?.end())
+  return { settings, ask, close }
+}

@@ -1,0 +1,49 @@
+// What a response says of limits, and responses that stand in for one. Answers are not read, only errors.
+
+const BODY = 4096 // characters of an error that are reported
+const TELLING = /^(retry-after|x-codex-|x-should-retry$|content-type$)|rate-?limit/
+
+/** What a report says of a response: none of its headers but those that tell of limits. */
+export function factsOf({ status, headers }: Response) {
+  const telling = [...headers].filter(([name]) => TELLING.test(name))
+  return { status, headers: Object.fromEntries(telling) }
+}
+
+/** Gives the data of a stream's events, chunk by chunk, wherever the chunks may end. */
+export function reader(): (chunk: Uint8Array) => string[] {
+  const decoder = new TextDecoder()
+  let rest = ""
+  return (chunk) => {
+    const lines = (rest + decoder.decode(chunk, { stream: true })).split(/\r?\n/)
+    rest = lines.pop() ?? ""
+    return lines.filter((line) => line.startsWith("data:")).map((line) => line.slice(5))
+  }
+}
+
+/** The error of one JSON event, without what else the event holds: that may be the answer. */
+export function errorIn(event: string): string | undefined {
+  if (!/"error"|"response\.failed"/.test(event)) return // most events: not worth parsing
+  try {
+    const { type, code, message, error, response } = JSON.parse(event)
+    const cause = error ?? (type === "response.failed" ? response?.error : undefined)
+    const told = { type, code, message, error: cause }
+    if (cause || type === "error") return JSON.stringify(told).slice(0, BODY)
+  } catch {} // text that only looks like one
+}
+
+/** The error that a response is or begins with; the response itself stays unread. */
+export async function errorOf(response: Response): Promise<string | undefined> {
+  const type = response.headers.get("content-type") ?? ""
+  if (!response.ok) return (await response.clone().text()).slice(0, BODY)
+  if (/json/.test(type)) return errorIn(await response.clone().text())
+  if (!/event-stream/.test(type)) return
+  const read = reader()
+  for await (const chunk of response.clone().body ?? []) {
+    const [first, ...more] = read(chunk)
+    if (first !== undefined) return [first, ...more].map(errorIn).find(Boolean)
+  }
+}
+
+/** What went wrong, without addresses: some carry a key. */
+export const causeOf = (error: any) =>
+  `${error?.name}: ${error?.code ?? ""} ${error?.message}`.replace(/https?:\S+/g, "").slice(0, BODY)
