@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 
+PLANNED = 100
+"""Announcements that may be planned in vain before they are looked through."""
+
+
 class BreakerRow(Struct):
     """The durable part of a breaker."""
 
@@ -56,6 +60,7 @@ class Book:
         self._windows: dict[str, CounterRow] = {}
         self._snapshots: dict[str, dict[str, Snapshot]] = {}
         self._agenda: list[tuple[float, str]] = []
+        self._most_planned = PLANNED
 
     @property
     def current(self) -> str | None:
@@ -183,6 +188,16 @@ class Book:
     def plan(self, at: float, key: str) -> None:
         """Remember that something about this breaker or counter is to be announced then."""
         heapq.heappush(self._agenda, (at, key))
+        if len(self._agenda) > self._most_planned:  # a rest may be prolonged very often
+            self._agenda = [entry for entry in set(self._agenda) if self._holds(*entry)]
+            heapq.heapify(self._agenda)
+            self._most_planned = 2 * len(self._agenda) + PLANNED
+
+    def _holds(self, at: float, key: str) -> bool:
+        """Whether what was planned is still to happen then."""
+        if key in self.breakers:
+            return self.breakers[key].opened and self.breakers[key].until == at
+        return key in self.counters and self.counters[key].planned == at
 
     def planned(self) -> float | None:
         """Tell when the next announcement is due."""

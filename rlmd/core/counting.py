@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import takewhile
 from typing import TYPE_CHECKING, Literal
 
 from msgspec import Struct
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 LEASE = 900.0
 """Seconds after which a lease that nobody reported is let go (the contract's 15 minutes)."""
+SNAPSHOTS = 32
+"""Windows of its own that a provider may tell of for one model; those known tell of a dozen at the most."""
 _BACK = 2.0
 """Told of a window that was used up and has room again: a rolling one that stays nearly full is no news."""
 
@@ -36,8 +39,8 @@ class Lease(Struct):
     receipt: Receipt
     slots: list[tuple[Counter, float, float]] = []
     """Counter, slot in its window, amount reserved."""
-    noted: list[tuple[Snapshot, float]] = []
-    """What the provider says of its own windows, and what was taken off that for this request."""
+    noted: dict[str, tuple[Snapshot, float]] = {}
+    """What the provider says of its own windows, by its name of them, and what was taken off that for this request."""
 
     @property
     def in_flight(self) -> bool:
@@ -51,10 +54,10 @@ def reserve(lease: Lease, now: float) -> None:
         amount = 1.0 if counter.counts_requests else counter.amount(lease.estimate)
         if amount > 0:
             lease.slots.append((counter, counter.window.reserve(amount, now), amount))
-    for snapshot in lease.target.snapshots.values():
+    for name, snapshot in lease.target.snapshots.items():
         amount = foreseen(snapshot.of, lease.estimate)
         snapshot.since += amount
-        lease.noted.append((snapshot, amount))
+        lease.noted[name] = snapshot, amount
 
 
 def settle_request(lease: Lease, book: Book, now: float, step: Step, *, counts: bool) -> None:
@@ -67,9 +70,9 @@ def settle_request(lease: Lease, book: Book, now: float, step: Step, *, counts: 
             changed(counter, lease.target, book, now, step)
     lease.slots = [kept for kept in lease.slots if not kept[0].counts_requests] if lease.target.meters else []
     if not counts:
-        for snapshot, amount in lease.noted:
+        for snapshot, amount in lease.noted.values():
             snapshot.since -= amount
-        lease.noted = []
+        lease.noted = {}
 
 
 def settle_tokens(lease: Lease, book: Book, now: float, step: Step, *, keep: bool) -> None:
@@ -113,10 +116,10 @@ def meter(
     if lease:
         if target.meters:
             lease.slots = [kept for kept in lease.slots if kept[0].counts_requests]
-        for snapshot, amount in lease.noted:
+        for snapshot, amount in lease.noted.values():
             if snapshot.of != "requests":
                 snapshot.since += usage.amount(snapshot.of) - amount
-        lease.noted = [(s, amount) for s, amount in lease.noted if s.of == "requests"]
+        lease.noted = {name: (s, amount) for name, (s, amount) in lease.noted.items() if s.of == "requests"}
 
 
 def _replace(
@@ -144,7 +147,7 @@ def _replace(
 def observe(
     said: tuple[Reported, ...],
     target: Target,
-    others: Iterable[Lease],
+    newest_first: Iterable[Lease],
     *,
     started: float,
     now: float,
@@ -154,18 +157,27 @@ def observe(
     """Take in what the provider says is left, less what later requests have taken since."""
     if not said:
         return
-    later = [lease for lease in others if lease.target is target and lease.at > started]
+    later = [lease for lease in takewhile(lambda lease: lease.at > started, newest_first) if lease.target is target]
     for reported in said:
         if reported.of is None or reported.reset is None:
             continue
         since = sum(foreseen(reported.of, lease.estimate) for lease in later)
         new = Snapshot(reported.of, reported.limit, reported.remaining, reported.reset, started, since)
         held = target.snapshots.get(reported.name)
+        if held is None and not _has_room(target, now):
+            continue
         merged = target.snapshots[reported.name] = merge(held, new, now)
         if merged is not held:
             for lease in later:
-                lease.noted.append((merged, foreseen(reported.of, lease.estimate)))
+                lease.noted[reported.name] = merged, foreseen(reported.of, lease.estimate)
     book.keep_snapshots(target, step)
+
+
+def _has_room(target: Target, now: float) -> bool:
+    """Whether there is room for one more of the provider's windows, of which those that have ended are forgotten."""
+    if len(target.snapshots) >= SNAPSHOTS:
+        target.snapshots = {name: s for name, s in target.snapshots.items() if now < s.resets_at}
+    return len(target.snapshots) < SNAPSHOTS
 
 
 def changed(counter: Counter, target: Target, book: Book, now: float, step: Step) -> None:

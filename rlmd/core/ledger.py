@@ -6,6 +6,8 @@ Everything is synchronous and there are no locks: nobody can come between readin
 
 from __future__ import annotations
 
+from collections import OrderedDict
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
@@ -55,6 +57,8 @@ NOTHING_SEEN = Answer()
 OK = Verdict("ok")
 CANCELLED = Verdict("cancelled")
 
+LAPSED = 1000
+"""Leases let go at a time: of those whose time is up at once, the others are let go by the calls that follow."""
 PLAUSIBLE = DAY
 """Seconds for which a request may have been under way."""
 
@@ -67,7 +71,7 @@ class Ledger:
 
     def __init__(self, boot: str) -> None:
         self.book = Book()
-        self.leases: dict[str, Lease] = {}
+        self.leases: OrderedDict[str, Lease] = OrderedDict()
         """In the order in which they end by themselves."""
         self.sessions = Sessions()
         self._boot = boot
@@ -81,6 +85,7 @@ class Ledger:
     def configure(self, policy: Policy) -> None:
         """Put a policy into force; leases and counts of what is still there go on."""
         self.book.configure(policy)
+        self._all_limited = {model: until for model, until in self._all_limited.items() if model in self.book.chains}
         for lease in self.leases.values():
             was = lease.target
             same = self.book.targets.get(was.provider.id, {}).get(was.model)
@@ -186,7 +191,9 @@ class Ledger:
         if lease is not None or outcome != "accepted":  # without a lease only the end of a request counts
             self._count(target, held, receipt, verdict.kind if outcome == "error" else None, now, step)
         said = observe(answer.headers, now) if answer.headers else ()
-        counting.observe(said, target, self.leases.values(), started=started, now=now, book=self.book, step=step)
+        counting.observe(
+            said, target, reversed(self.leases.values()), started=started, now=now, book=self.book, step=step
+        )
         if outcome == "error":
             verdict = resting.failed(
                 target,
@@ -522,11 +529,10 @@ class Ledger:
             for lease in self.leases.values():
                 lease.at = min(lease.at, now)
         self._now = now
-        while self.leases:
-            first = next(iter(self.leases.values()))
-            if first.at + LEASE > now:
+        for lease in list(islice(self.leases.values(), LAPSED)):
+            if lease.at + LEASE > now:
                 break
-            self._let_go(first, now, step)
+            self._let_go(lease, now, step)
         self._lapse_at = (next(iter(self.leases.values())).at if self.leases else now) + LEASE
 
     def _let_go(self, held: Lease, now: float, step: Step) -> None:
