@@ -22,7 +22,7 @@ from rlmd.core.words import clock
 from rlmd.protocol import NotifyInfo
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping
     from datetime import tzinfo
 
     from rlmd.config import Notify
@@ -39,6 +39,10 @@ GIVE_UP = 86400.0
 """Seconds after which nobody wants to know any more."""
 MOST = 100
 """Letters that wait for one target; beyond that the oldest is dropped."""
+TESTS = 10
+"""Test messages that wait for one target; who asks for more gets those."""
+TOLD = 1000
+"""Facts that are remembered as told; what people call a rest is a part of one, and there is no end to that."""
 LATE = 60.0
 """Seconds after which a message says when it happened."""
 LONGEST_SLEEP = 30.0
@@ -47,6 +51,7 @@ HANGS = 60.0
 """Seconds after which a target that says nothing has failed."""
 GRACE = 2.0
 """Seconds that messages under way get when the daemon stops, so that the next one need not repeat them."""
+_NOTHING: Mapping[str, float] = {}
 
 
 class Letter(Struct):
@@ -148,6 +153,11 @@ class Notifier:
             return
         self._told = {name: end for name, end in self._told.items() if end > now}
         self._told[fact] = until if until is not None and until > now else now + AGAIN
+        told = {fact: self._told[fact]}
+        if len(self._told) > TOLD:
+            oldest = next(iter(self._told))
+            del self._told[oldest]
+            told[oldest] = now  # which is over at once
         held = self._quiet_until(now) is not None
         message = f"{event.model}: {event.message}" if event.event == "switched" else event.message
         written: dict[int, Letter] = {}
@@ -160,12 +170,12 @@ class Notifier:
                 gone.append(next(iter(target.letters)))
                 del target.letters[gone[-1]]
             target.wake()
-        self._keep(written, gone, fact)
+        self._keep(written, gone, told)
 
     def test(self) -> int:
         """Send a test message to every target, quiet hours or not. Return how many there are."""
         for target in self._targets.values():
-            target.tests += 1
+            target.tests = min(target.tests + 1, TESTS)
             target.ok = target.error = None
             target.wake()
         return len(self._targets)
@@ -255,11 +265,11 @@ class Notifier:
         del target.letters[number]
         self._keep({}, [number])
 
-    def _keep(self, written: dict[int, Letter], gone: list[int], fact: str | None = None) -> None:
+    def _keep(self, written: dict[int, Letter], gone: list[int], told: Mapping[str, float] = _NOTHING) -> None:
         """Have the state say the same as memory. A disk that fails costs the memory of a restart, no message."""
         rows = {number: msgspec.json.encode(letter) for number, letter in written.items()}
         try:
-            self._store.keep_letters(rows, gone, {} if fact is None else {fact: self._told[fact]}, self._now())
+            self._store.keep_letters(rows, gone, told, self._now())
         except sqlite3.Error as error:
             log.warning("notifications cannot be kept on the disk: %s", error)
 

@@ -98,7 +98,7 @@ class Report(Request, tag="report"):
     session: Name | None = None
     started_at: Time | None = None
     status: Annotated[int, msgspec.Meta(ge=0, le=999)] | None = None
-    headers: dict[str, str] = {}
+    headers: Annotated[dict[str, str], msgspec.Meta(max_length=256)] = {}
     body: str = ""
     message: str = ""
     usage: Usage | None = None

@@ -123,6 +123,7 @@ REPORT = {"op": "report", "provider": "anthropic", "model": MODEL, "outcome": "o
         (REPORT | {"started_at": "2026-13-12T12:00:00Z"}, "started_at"),
         (REPORT | {"started_at": "12026-01-12T12:00:00Z"}, "started_at"),
         (REPORT | {"started_at": 1768219200}, "started_at"),
+        (REPORT | {"headers": {f"x-{n}": "" for n in range(257)}}, "headers"),
         (REPORT | {"usage": {"input": -1}}, "input"),
         (REPORT | {"usage": {"cost": -0.01}}, "cost"),
         (REPORT | {"usage": {"cost": 1e300}}, "cost"),

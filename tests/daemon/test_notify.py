@@ -21,7 +21,7 @@ from webhook import SECRET, Webhook
 
 from rlmd import targets
 from rlmd.config import Notify
-from rlmd.notify import AGAIN, GIVE_UP, MOST, Notifier
+from rlmd.notify import AGAIN, GIVE_UP, MOST, TESTS, TOLD, Notifier
 from rlmd.protocol import Event, rfc3339
 from rlmd.store import Store
 
@@ -223,6 +223,26 @@ async def test_only_so_many_wait(post: Post) -> None:
     for n in range(MOST + 10):
         await post.happens(str(n), provider=str(n))
     assert post.notifier.infos()[0].waiting == len(post.store.letters()) == MOST
+
+
+async def test_only_so_many_facts_are_remembered_as_told(post: Post) -> None:
+    await post.begin("a://x")
+    for n in range(TOLD + 5):
+        await post.happens(reason=f"reason {n}", until=HOUR)
+    assert (len(post.notifier._told), len(post.store.told())) == (TOLD, TOLD)
+    before = len(post.got)
+    await post.happens(reason="reason 5")
+    assert len(post.got) == before
+    await post.happens(reason="reason 4")
+    assert len(post.got) == before + 1, "the oldest were forgotten"
+
+
+async def test_only_so_many_tests_wait(post: Post) -> None:
+    await post.begin("a://x")
+    for _ in range(1000):
+        assert post.notifier.test() == 1
+    await post.settled()
+    assert post.messages() == ["this is a test, and it works"] * TESTS
 
 
 async def test_quiet_hours_hold_and_what_is_over_by_then_is_not_told(post: Post) -> None:
