@@ -9,8 +9,8 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from rlmctl.client import DaemonRefusedError, DaemonUnreachableError
-from rlmctl.commands import FAILED, FINE, UNREACHABLE, WRONG, CommandError, ask, say
+from rlmctl.client import DaemonNotRunningError, DaemonRefusedError, DaemonUnreachableError
+from rlmctl.commands import FAILED, FINE, UNREACHABLE, WRONG, CommandError, ask, places, say
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,7 +26,12 @@ def main() -> int:
         # A terminal that has no ✓ gets a question mark, not a traceback.
         stream.reconfigure(errors="replace")  # type: ignore[union-attr]
     try:
-        code = run(sys.argv[1:])
+        try:
+            code = run(sys.argv[1:])
+        except DaemonNotRunningError as error:
+            if not error.absent or not _autostarted():
+                raise
+            code = run(sys.argv[1:])
         sys.stdout.flush()
     except DaemonUnreachableError as error:
         code = _complain(str(error), error.mend, UNREACHABLE)
@@ -68,6 +73,21 @@ def run(arguments: Sequence[str]) -> int:
         return FINE
     parser, command = find(name)
     return command(parser.parse_args(rest))
+
+
+def _autostarted() -> bool:
+    """Start the daemon that a command lacks, where that is wanted. Raises `CommandError` where none comes up."""
+    from rlmctl import autostart
+
+    paths = places()
+    if not autostart.is_wanted(paths):
+        return False
+    from rlmctl.commands.daemon import launch
+
+    pid, already = launch(paths)
+    if not already:
+        say(f"rlmctl: the daemon was not running and has been started (process {pid})")
+    return True
 
 
 def _complain(message: str, mend: str, code: int) -> int:

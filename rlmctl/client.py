@@ -32,10 +32,11 @@ class DaemonUnreachableError(Exception):
 
 
 class DaemonNotRunningError(DaemonUnreachableError):
-    """There is no daemon, or no longer one."""
+    """There is no daemon, or no longer one. `absent` means that there was none to begin with."""
 
-    def __init__(self, message: str) -> None:
+    def __init__(self, message: str, *, absent: bool = False) -> None:
         super().__init__(message, "rlmctl start")
+        self.absent = absent
 
 
 class DaemonHangsError(DaemonUnreachableError):
@@ -150,10 +151,11 @@ class Client:
     def _unreachable(self, error: OSError) -> DaemonUnreachableError:
         match error:
             case FileNotFoundError() | NotADirectoryError():
-                return DaemonNotRunningError(f"The daemon is not running: no socket is at {self.path}.")
+                return DaemonNotRunningError(f"The daemon is not running: no socket is at {self.path}.", absent=True)
             case ConnectionRefusedError():
                 return DaemonNotRunningError(
-                    f"The daemon is not running: a socket is left at {self.path}, but nobody listens there."
+                    f"The daemon is not running: a socket is left at {self.path}, but nobody listens there.",
+                    absent=True,
                 )
             case PermissionError():
                 return DaemonUnreachableError(

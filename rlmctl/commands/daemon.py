@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rlmctl import autostart
 from rlmctl.client import Client, DaemonHangsError, DaemonNotRunningError
 from rlmctl.commands import FINE, UNREACHABLE, WRONG, CommandError, add_json, connect, places, print_json
 from rlmctl.services import serving
@@ -41,12 +42,20 @@ LOG_KEPT = 4 * 1024 * 1024
 def add_start(parser: ArgumentParser) -> None:
     """Declare the arguments of `start`."""
     add_json(parser, "print what was done as JSON")
+    parser.add_argument(
+        "--if-wanted",
+        action="store_true",
+        help="only where `autostart` lets whoever needs it do that: agents call this",
+    )
     parser.epilog = "A daemon that runs already is fine: the exit code is 0."
 
 
 def start(args: Namespace) -> int:
     """Start the daemon unless one runs, and wait until it answers."""
-    pid, already = launch(places())
+    paths = places()
+    if args.if_wanted and not autostart.is_wanted(paths):
+        return _report(args, "not wanted", None)
+    pid, already = launch(paths)
     return _report(args, "running already" if already else "started", pid)
 
 
@@ -58,7 +67,10 @@ def add_stop(parser: ArgumentParser) -> None:
 
 def stop(args: Namespace) -> int:
     """Stop the daemon and wait until it is gone."""
-    pid = end(places())
+    paths = places()
+    pid = end(paths)
+    if serving(paths) is None:
+        autostart.remember(paths, "stop")
     return _report(args, "not running" if pid is None else "stopped", pid)
 
 
@@ -106,12 +118,17 @@ def launch(paths: Paths) -> tuple[int, bool]:
             service.start()  # and not by connecting: a service that cannot start is to say so
         return _pid(paths), already
     try:
-        return _pid(paths), True
+        pid, already = _pid(paths), True
     except DaemonNotRunningError:
-        pass
-    if service is not None:
-        service.start()
-        return _pid(paths), False
+        if service is not None:
+            service.start()
+            return _pid(paths), False
+        pid, already = _spawn(paths)
+    autostart.remember(paths, "start")
+    return pid, already
+
+
+def _spawn(paths: Paths) -> tuple[int, bool]:
     log = _open_log(paths)
     try:
         begin = os.lseek(log, 0, os.SEEK_END)
