@@ -215,4 +215,5 @@ def _event(notice: Notice) -> Event:
         to=notice.to,
         reason=notice.reason,
         until=None if notice.until is None else rfc3339(notice.until),
+        allowance=notice.allowance,
     )

@@ -14,6 +14,7 @@ import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
 from rlmd.core.model import (
+    Allowance,
     EventKind,
     Kind,
     Outcome,
@@ -451,6 +452,7 @@ class Event(Struct, tag_field="type", tag="event", omit_defaults=True):
     to: str | None = None
     reason: str | None = None
     until: str | None = None
+    allowance: Allowance | None = None
 
 
 class Log(Reply, tag="log"):

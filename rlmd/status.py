@@ -9,6 +9,7 @@ from rlmd import protocol
 from rlmd.core.orders import UnknownNameError
 from rlmd.core.route import Ask, refuse
 from rlmd.core.words import clock, known
+from rlmd.durations import span
 from rlmd.protocol import rfc3339
 
 if TYPE_CHECKING:
@@ -172,7 +173,7 @@ def _snapshots(target: Target, now: float) -> list[protocol.LimitInfo]:
     return [
         protocol.LimitInfo(
             of=snapshot.of,
-            per=None,
+            per=span(snapshot.span) if snapshot.span and snapshot.span % 1 == 0 else None,
             window=None,
             max=_plain(snapshot.limit),
             used=_plain(snapshot.used()),

@@ -36,6 +36,7 @@ COMMANDS = {
     "Configuration": {
         "config": ("configuration", "check or show the configuration, or say where it is"),
         "reload": ("act", "have the daemon read the configuration again"),
+        "limits": ("limits", "limits to write down, from the refusals seen"),
         "simulate": ("simulate", "where a load would go under a configuration"),
         "notify": ("notify", "try the notification targets"),
         "paths": ("configuration", "where configuration, state, socket and log are"),
@@ -71,6 +72,7 @@ EXAMPLES = {
     "disable": ("rlmctl disable anthropic",),
     "config": ("rlmctl config check", "rlmctl config show"),
     "reload": ("rlmctl reload",),
+    "limits": ("rlmctl limits suggest", "rlmctl limits suggest --since 7d --json"),
     "simulate": ("rlmctl simulate --rate 10/m --real anthropic=40/h,no-hint --outage openrouter=3h+20m",),
     "notify": ("rlmctl notify test",),
     "paths": ("rlmctl paths --json",),

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import heapq
+from math import inf
 from typing import TYPE_CHECKING
 
 import msgspec
 from msgspec import Struct
 
+from rlmd.core.allowance import Recent
 from rlmd.core.breaker import Breaker
 from rlmd.core.model import Limit, Policy, Step
 from rlmd.core.snapshot import Snapshot
@@ -45,6 +47,8 @@ class Book:
         self.tallies: dict[str, Tally] = {}
         self.breakers: dict[str, Breaker] = {}
         self.counters: dict[str, Counter] = {}
+        self.recent: dict[str, Recent] = {}
+        """By account."""
         self.pins: dict[str, str] = {}
         """Canonical model, or `*` for all, to the provider that the person put first."""
         self.unusable: set[str] = set()
@@ -61,6 +65,8 @@ class Book:
         self._snapshots: dict[str, dict[str, Snapshot]] = {}
         self._agenda: list[tuple[float, str]] = []
         self._most_planned = PLANNED
+        self._watched_since = -inf
+        """What was used before, an earlier run has counted and this one has not seen."""
 
     @property
     def current(self) -> str | None:
@@ -110,6 +116,7 @@ class Book:
                     tally,
                     tuple((key, self.breakers.setdefault(key, Breaker())) for key in keys),
                     tuple(c for c in of_account[provider.account] if c.limit.model in {None, model}),
+                    self.recent.setdefault(provider.account, Recent(self._watched_since)),
                 )
                 target.snapshots = self._snapshots.pop(target.key, {})
                 self.targets[provider.id][model] = target
@@ -129,6 +136,7 @@ class Book:
         Raises `msgspec.DecodeError` for a fact that cannot be read.
         """
         for kind, key, row in facts:
+            self._watched_since = now
             match kind:
                 case "window":
                     self._windows[key] = msgspec.json.decode(row, type=CounterRow)

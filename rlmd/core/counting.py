@@ -162,7 +162,7 @@ def observe(
         if reported.of is None or reported.reset is None:
             continue
         since = sum(foreseen(reported.of, lease.estimate) for lease in later)
-        new = Snapshot(reported.of, reported.limit, reported.remaining, reported.reset, started, since)
+        new = Snapshot(reported.of, reported.limit, reported.remaining, reported.reset, started, since, reported.span)
         held = target.snapshots.get(reported.name)
         if held is None and not _has_room(target, now):
             continue

@@ -99,6 +99,12 @@ def read(status: int | None, headers: Mapping[str, str], body: str, message: str
     return _fault(max(status or 0, 0), sent, documents + more, f"{prose} {words}", f"{message[:TEXT]}\n{body[:TEXT]}")
 
 
+def sentence(status: int | None, headers: Mapping[str, str], body: str, message: str) -> str:
+    """Return what the error says, in lower case on one line; nothing where no error speaks."""
+    found = read(status, headers, body, message)
+    return found.text if found else ""
+
+
 def _fault(status: int, sent: dict[str, str], documents: Iterable[object], prose: str, raw: str) -> Fault:
     facts = tuple(islice((fact for value in documents for fact in _walk(value, "", 0)), _FACTS))
     carried = {key[7:]: str(value) for key, value in facts if key.startswith("header ") and value}

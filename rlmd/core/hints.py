@@ -68,6 +68,9 @@ _WORDS = {"image", "images", "audio", "search", "unified", "tools"}
 """Buckets of things that we do not count."""
 _SPANS = {"second": 1.0, "minute": 60.0, "hour": HOUR, "day": DAY, "5h": 5 * HOUR, "7d": 7 * DAY}
 
+_DOCUMENTED = {f"anthropic-ratelimit-{what}": 60.0 for what in ("requests", "tokens", "input-tokens", "output-tokens")}
+"""Windows whose length is in the manual and not in the name: Anthropic's are per minute (its page "Rate limits")."""
+
 
 class Reported(Struct, frozen=True):
     """One window as the provider itself sees it, taken from the headers of an answer."""
@@ -212,7 +215,7 @@ def _plain(headers: Mapping[str, str], now: float) -> Iterator[_Bucket]:
             limit=number(told.get("limit", "")),
             remaining=number(told.get("remaining", "")),
             reset=ahead(told.get("reset"), now),
-            span=next((seconds for word, seconds in _SPANS.items() if name.endswith(word)), None),
+            span=next((seconds for word, seconds in _SPANS.items() if name.endswith(word)), _DOCUMENTED.get(name)),
         )
 
 

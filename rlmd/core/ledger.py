@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from rlmd.core import counting, resting
+from rlmd.core import counting, fault, resting
 from rlmd.core.book import Book
 from rlmd.core.classify import classify
 from rlmd.core.counting import LEASE, Lease
@@ -202,6 +202,7 @@ class Ledger:
                 started=started,
                 now=now,
                 rand=rand,
+                said=lambda: fault.sentence(answer.status, answer.headers, answer.body, answer.message),
                 book=self.book,
                 step=step,
             )
@@ -443,6 +444,8 @@ class Ledger:
             case "lapsed" if refused:
                 counting.give_back(receipt, target, self.book, now, step)
                 target.tally.requests -= 1
+        if target.tally.requests > before:
+            target.recent.note(now, target.key)
         if target.tally.requests != before:
             step.usage.append((target.provider.id, target.model, "requests", target.tally.requests - before))
         self.book.keep_tally(target.provider.id, step)
@@ -543,6 +546,7 @@ class Ledger:
         if held.receipt.stage == "reserved":
             counting.settle_request(held, self.book, now, step, counts=True)
             held.target.tally.requests += 1
+            held.target.recent.note(now, held.target.key)
             step.usage.append((held.target.provider.id, held.target.model, "requests", 1))
             held.receipt.stage = "lapsed"
             self.book.keep_tally(held.target.provider.id, step)

@@ -237,6 +237,27 @@ FactKind = Literal["window", "breaker", "tally", "snapshot", "setting"]
 EventKind = Literal["switched", "exhausted", "recovered", "warning", "all_limited", "reset", "auth", "config", "state"]
 
 
+Span = Literal["1m", "1h", "5h", "1d", "1w", "month"]
+"""The windows that providers have."""
+
+Basis = Literal["header", "text", "wait", "kind"]
+"""Who said of which window a refusal was: a header, the error's sentence, the wait it named, or only its kind."""
+
+
+class Allowance(Struct, frozen=True, omit_defaults=True):
+    """One limit as a refusal shows it."""
+
+    of: Quantity
+    basis: Basis
+    per: Span | None = None
+    max: float | None = None
+    """The limit itself, where the provider stated it."""
+    used: int | None = None
+    """Requests counted here in that window before the refusal; None where not all of it was watched."""
+    model: str | None = None
+    """The canonical model, where it is a limit of this one only."""
+
+
 class Notice(Struct, frozen=True):
     """Something worth telling a person or an agent."""
 
@@ -249,6 +270,8 @@ class Notice(Struct, frozen=True):
     to: str | None = None
     reason: str | None = None
     until: float | None = None
+    allowance: Allowance | None = None
+    """Of a refusal: the limit behind it."""
 
 
 class Recorded(Struct, frozen=True):

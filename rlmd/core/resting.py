@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rlmd.core.model import EventKind, Kind, Notice, Step, Verdict
+from rlmd.core import allowance
+from rlmd.core.model import Allowance, EventKind, Kind, Notice, Step, Verdict
 from rlmd.core.words import clock, named
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from rlmd.core.book import Book
     from rlmd.core.target import Target
 
@@ -48,10 +51,11 @@ def failed(
     started: float,
     now: float,
     rand: float,
+    said: Callable[[], str],
     book: Book,
     step: Step,
 ) -> Verdict:
-    """Rest what the verdict speaks of, and return it with the end of that rest.
+    """Rest what the verdict speaks of, and return it with the end of that rest; `said` reads the error's sentence.
 
     A probe that failed for another reason than its breaker rests for says nothing: the next one tries.
     """
@@ -82,7 +86,7 @@ def failed(
         if breaker.state(now) == "open":
             until = breaker.until
             if not was_open:
-                step.notices.append(_resting(target, verdict, until, now, book))
+                step.notices.append(_resting(target, verdict, until, said, now, book))
     return Verdict(verdict.kind, verdict.scope, verdict.hint, until)
 
 
@@ -106,13 +110,18 @@ def _used_up_until(target: Target, now: float) -> float | None:
     return max((end for end in ends if end is not None), default=None)
 
 
-def _resting(target: Target, verdict: Verdict, until: float, now: float, book: Book) -> Notice:
+def _resting(target: Target, verdict: Verdict, until: float, said: Callable[[], str], now: float, book: Book) -> Notice:
     name = target.provider.id
+    shown: Allowance | None = None
+    if verdict.kind in {"throttle", "quota"}:
+        shown = allowance.read(target, verdict, said(), now)
     what = f"{name}/{target.model}" if verdict.scope == "model" else name
     event: EventKind = "exhausted" if verdict.kind in {"quota", "credits"} else "state"
     money = ": its credits are used up" if verdict.kind == "credits" else ""
     text = f"{what} is cooling down until {clock(until, now, book.policy.zone)} ({verdict.kind}){money}"
-    return Notice(event, now, text, provider=name, model=target.model, reason=verdict.kind, until=until)
+    return Notice(
+        event, now, text, provider=name, model=target.model, reason=verdict.kind, until=until, allowance=shown
+    )
 
 
 def _unusable(target: Target, verdict: Verdict, now: float) -> Notice:

@@ -21,6 +21,8 @@ class Snapshot(Struct):
     """When the request began whose answer said so: an answer that was overtaken is not believed."""
     since: float = 0.0
     """Used here by requests that came after that one."""
+    span: float | None = None
+    """Length of the window in seconds, where the provider tells it."""
 
     def left(self) -> float:
         """Tell how much may still be used before the reset."""
@@ -51,4 +53,4 @@ def merge(held: Snapshot | None, new: Snapshot, now: float) -> Snapshot:
     if abs(new.resets_at - held.resets_at) >= SAME_WINDOW:
         return new
     left = min(held.left(), new.left())
-    return Snapshot(new.of, new.limit, left + new.since, held.resets_at, new.started, new.since)
+    return Snapshot(new.of, new.limit, left + new.since, held.resets_at, new.started, new.since, new.span)

@@ -11,6 +11,7 @@ from rlmd.core.words import stated
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from rlmd.core.allowance import Recent
     from rlmd.core.breaker import Breaker
     from rlmd.core.model import Limit, Provider, ProviderModel, Quantity
     from rlmd.core.snapshot import Snapshot
@@ -101,6 +102,7 @@ class Target:
         tally: Tally,
         breakers: tuple[tuple[str, Breaker], ...],
         counters: tuple[Counter, ...],
+        recent: Recent,
     ) -> None:
         self.provider = provider
         self.model = model
@@ -109,6 +111,8 @@ class Target:
         self.breakers = breakers
         """Keys and breakers of the server, the account and the model, in this order."""
         self.counters = counters
+        self.recent = recent
+        """The last requests of its account."""
         self.meters = tuple(c for c in counters if not c.counts_requests)
         """Those of them that count tokens or money."""
         self.snapshots: dict[str, Snapshot] = {}

@@ -308,8 +308,8 @@ def test_the_windows_of_an_anthropic_answer() -> None:
         "anthropic-ratelimit-output-tokens-reset": "2026-09-24T15:30:00Z",
     }
     assert observe(headers, NOW) == (
-        Reported("anthropic-ratelimit-input-tokens", "input_tokens", 30000, 29000, NOW + 37),
-        Reported("anthropic-ratelimit-output-tokens", "output_tokens", 8000, 8000, None),
+        Reported("anthropic-ratelimit-input-tokens", "input_tokens", 30000, 29000, NOW + 37, 60),
+        Reported("anthropic-ratelimit-output-tokens", "output_tokens", 8000, 8000, None, 60),
     )
 
 

@@ -927,13 +927,13 @@ def test_orders_refuse_names_that_nobody_configured() -> None:
         orders.enable(book, "x", NOON, enabled=True)
     with pytest.raises(orders.UnknownNameError, match="there are: a, b, c"):
         orders.reset(book, "all", "x", NOON)
-    with pytest.raises(orders.UnknownNameError, match="it serves: sonnet"):
+    with pytest.raises(orders.UnknownNameError, match="there are: sonnet"):
         orders.rest(book, "a", "x", NOON + 1, None, NOON)
     with pytest.raises(orders.UnknownNameError, match="there are: a, b, c"):
         orders.pin(book, "x", None, NOON)
     with pytest.raises(orders.UnknownNameError, match="there are: llama, sonnet"):
         orders.pin(book, "a", "x", NOON)
-    with pytest.raises(orders.UnknownNameError, match="c does not serve 'sonnet'"):
+    with pytest.raises(orders.UnknownNameError, match="c serves no model 'sonnet'"):
         orders.pin(book, "c", MODEL, NOON)
 
 

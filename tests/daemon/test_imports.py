@@ -16,6 +16,7 @@ PURE = {
     "bisect",
     "collections",
     "datetime",
+    "difflib",
     "functools",
     "heapq",
     "itertools",

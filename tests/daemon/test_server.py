@@ -545,6 +545,7 @@ async def test_a_subscriber_is_told_what_happens(house: House, peer: Peer) -> No
         "model": MODEL,
         "reason": "throttle",
         "until": "2026-01-12T12:01:00.000Z",
+        "allowance": {"of": "requests", "basis": "wait", "per": "1m", "used": 0, "model": MODEL},
     }
     switched = await listener.hear()
     assert "id" not in switched

@@ -1,0 +1,60 @@
+"""The command that proposes limits from what has been refused and what providers state."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from rlmctl.commands import FINE, add_json, connect, print_json, seconds
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+
+    from rlmctl.suggestions import Suggestion
+
+MOST = 10_000
+"""Events to look through: as many as the daemon gives."""
+
+
+def add_limits(parser: ArgumentParser) -> None:
+    """Declare the arguments of `limits`."""
+    actions = parser.add_subparsers(dest="action", metavar="suggest", required=True)
+    suggest = actions.add_parser("suggest", help="propose limits, each with what it rests on, as TOML to paste")
+    suggest.add_argument("--since", metavar="DURATION", default="90d", help="look back so far; default: 90d")
+    suggest.add_argument("--provider", metavar="PROVIDER", help="this one only")
+    add_json(suggest, "print the suggestions as JSON")
+    parser.epilog = (
+        "A refusal (429 and the like) shows where a limit is: what the provider says of it, or else how many\n"
+        "requests had been counted in the window before. Nothing is changed: paste what you believe."
+    )
+
+
+def limits(args: Namespace) -> int:
+    """Propose limits for the configuration."""
+    from rlmctl.suggestions import as_toml, shown
+
+    since = datetime.now(UTC) - timedelta(seconds=seconds(args.since, "rlmctl limits suggest --since 30d"))
+    found = [s for s in look(since) if args.provider in {None, s.provider}]
+    fresh = [s for s in found if not s.holds]
+    if args.json:
+        print_json({"since": since.isoformat(), "suggestions": [s._asdict() for s in found], "toml": as_toml(fresh)})
+        return FINE
+    if not found:
+        print(f"Nothing to go by: no provider has refused a request or stated a limit in the last {args.since}.")
+        return FINE
+    for suggestion in found:
+        print("\n".join(shown(suggestion)))
+    if text := as_toml(fresh):
+        print(f"\nTo paste into the configuration (rlmctl config path), then: rlmctl reload\n\n{text}", end="")
+    return FINE
+
+
+def look(since: datetime) -> list[Suggestion]:
+    """Return what the daemon's memory since a time suggests."""
+    from rlmctl.suggestions import suggest
+
+    with connect() as daemon:
+        status: dict[str, Any] = daemon.request("status")
+        events = daemon.request("log", since=since.isoformat(), limit=MOST)["events"]
+        rows = daemon.request("history", since=since.isoformat(), bucket="hour")["rows"]
+    return suggest(events, status, rows)
