@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 DEADLINE = 5.0
 """Seconds that a request may take. An answer takes well under one millisecond; a waking disk takes longer."""
 
+GLANCE = 0.01
+"""Seconds between attempts to connect where many want to."""
+
 
 class DaemonUnreachableError(Exception):
     """Nothing answers at the socket. `mend` is the command that changes this."""
@@ -66,7 +69,7 @@ class Client:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._socket.settimeout(deadline)
         try:
-            self._socket.connect(self.path)
+            self._connect(time.monotonic() + deadline)
         except OSError as error:
             self._socket.close()
             raise self._unreachable(error) from None
@@ -116,6 +119,18 @@ class Client:
             return None
         except OSError as error:
             raise self._unreachable(error) from None
+
+    def _connect(self, until: float) -> None:
+        """Connect, in turn where many do: a queue that is full says so at once."""
+        while True:
+            try:
+                self._socket.connect(self.path)
+            except BlockingIOError:
+                if time.monotonic() > until:
+                    raise TimeoutError from None
+                time.sleep(GLANCE)
+            else:
+                return
 
     def _answers(self, message: dict[str, Any]) -> bool:
         """Whether this is the reply awaited. Others are events, or too late to be wanted."""

@@ -6,6 +6,7 @@ import fcntl
 import os
 import socket
 import stat
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from rlmd.paths import Paths
 
 BACKLOG = 128
+LOOKS, GLANCE = 20, 0.01
+"""How often, and seconds apart, one that steps back looks for the name of the one that serves."""
 
 
 class AlreadyRunningError(Exception):
@@ -87,13 +90,31 @@ def lock(path: Path) -> int:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        holder = os.read(descriptor, 32).decode(errors="replace").strip() or "unknown"
+        holder = _holder(descriptor)
         os.close(descriptor)
         raise AlreadyRunningError(f"rlmd is already running (pid {holder}); `rlmctl status` shows it.") from None
     os.ftruncate(descriptor, 0)
     with suppress(OSError):  # a full disk: the lock holds all the same, it only does not say whose it is
         os.write(descriptor, f"{os.getpid()}\n".encode())
     return descriptor
+
+
+def _holder(descriptor: int) -> str:
+    """Name the process that holds a lock: it writes that down a moment after it took it."""
+    for _ in range(LOOKS):
+        written = os.pread(descriptor, 32, 0).decode(errors="replace").strip()
+        if written.isdigit() and _lives(int(written)):
+            break
+        time.sleep(GLANCE)
+    return written or "unknown"
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except OSError:
+        return False
+    return True
 
 
 def claim(paths: Paths) -> None:

@@ -124,6 +124,24 @@ def test_a_socket_left_behind_means_not_running(root: Path) -> None:
     assert caught.value.mend == "rlmctl start"
 
 
+def test_who_finds_a_queue_waits_for_their_turn(root: Path) -> None:
+    path = root / "s"
+    with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as first:
+        listener.bind(str(path))
+        listener.listen(0)
+        first.connect(str(path))
+        with pytest.raises(DaemonHangsError):
+            Client(path, deadline=0.05)
+
+        def let_one_in() -> None:
+            listener.accept()[0].close()
+
+        letting_in = threading.Timer(0.1, let_one_in)
+        letting_in.start()
+        Client(path).close()
+        letting_in.join()
+
+
 def test_silence_ends_at_the_deadline(root: Path) -> None:
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(root / "s"))

@@ -11,6 +11,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import threading
 import time
 from contextlib import closing
 from typing import TYPE_CHECKING
@@ -163,20 +164,55 @@ def test_the_socket_of_a_killed_daemon_is_no_obstacle(process: Process) -> None:
     assert process.ask("ping")["type"] == "pong"
 
 
-def test_of_six_that_start_at_once_one_serves(place: Place) -> None:
-    six = [Process(place) for _ in range(6)]
+@pytest.mark.parametrize("before", ["nothing", "a killed one's socket", "one that serves"])
+def test_of_six_that_start_at_once_one_serves_and_the_socket_is_never_missing(process: Process, before: str) -> None:
+    path = process.place.paths.socket
+    if before != "nothing":
+        process.begin()
+    if before == "a killed one's socket":
+        process.kill()
+    serving = before == "one that serves"
+    missing: list[str] = []
+    done = threading.Event()
+
+    def watch() -> None:
+        there = before != "nothing"
+        served = serving
+        while not done.is_set():
+            there = there or path.exists()
+            try:
+                with closing(socket.socket(socket.AF_UNIX)) as peer:
+                    peer.connect(str(path))
+                    served = True
+            except FileNotFoundError:
+                if there:
+                    missing.append("no socket")
+            except ConnectionRefusedError:
+                if served:
+                    missing.append("nobody listens")
+            time.sleep(0.001)
+
+    watching = threading.Thread(target=watch)
+    watching.start()
+    six = [Process(process.place) for _ in range(6)]
     for n, one in enumerate(six):
-        one.log = place.root / f"log{n}"
+        one.log = process.place.root / f"log{n}"
         one.launch()
     try:
-        (winner,) = [one for one in six if one.hears("READY=1")]
+        winners = [one for one in six if one.hears("READY=1")]
+        assert len(winners) == (0 if serving else 1)
+        (winner,) = winners or [process]
         assert winner.ask("status")["daemon"]["pid"] == winner.popen.pid
         others = [one for one in six if one is not winner]
-        assert [one.exits() for one in others] == [1] * 5
-        assert all("rlmd is already running (pid " in one.log.read_text() for one in others)
+        assert [one.exits() for one in others] == [1] * len(others)
+        message = f"rlmd is already running (pid {winner.popen.pid}); `rlmctl status` shows it."
+        assert [told(one.log.read_text()) for one in others] == [[message]] * len(others)
     finally:
+        done.set()
+        watching.join()
         for one in six:
             one.close()
+    assert missing == []
 
 
 # Its configuration
