@@ -23,11 +23,17 @@ def test_it_fits_the_published_types() -> None:
     assert (done.returncode, done.stdout) == (0, "")
 
 
-def test_it_imports_nothing_but_node_and_types() -> None:
-    imports = re.findall(r"^import (.*?) from \"(.*?)\"$", SOURCE.read_text(), re.MULTILINE)
-
-    assert [name for what, name in imports if not what.startswith("type ")] == ["node:net"]
+SOURCES = sorted([SOURCE, *SOURCE.parent.glob("rlmd/*.ts")])
 
 
-def test_its_lines_fit_a_screen() -> None:
-    assert [line for line in SOURCE.read_text().splitlines() if len(line) > 100] == []
+@pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.name)
+def test_it_imports_nothing_but_node_its_own_parts_and_types(source: Path) -> None:
+    imports = re.findall(r"^import (.*?) from \"(.*?)\"$", source.read_text(), re.MULTILINE | re.DOTALL)
+
+    others = [name for what, name in imports if not what.startswith("type ") and not name.startswith("node:")]
+    assert [name for name in others if (source.parent / name).resolve() not in SOURCES] == []
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.name)
+def test_its_lines_fit_a_screen(source: Path) -> None:
+    assert [line for line in source.read_text().splitlines() if len(line) > 100] == []

@@ -8,6 +8,7 @@
 import net from "node:net"
 import type { Hooks, Plugin, PluginInput } from "@opencode-ai/plugin"
 import type { Model } from "@opencode-ai/sdk"
+import { isShown } from "./rlmd/tui.ts"
 
 const VERSION: string = "@VERSION@"
 const SOCKET: string = process.env.RLMD_SOCKET || "@SOCKET@"
@@ -393,8 +394,8 @@ function routerFor({ client }: PluginInput, daemon: ReturnType<typeof daemonFor>
 
   return {
     config: async (config) => {
-      const command = { template: "Say: rlmd is not active.", description: "All limits, as a note" }
-      ;(config.command ??= {})[COMMAND] ??= command
+      const command = { template: "Say: rlmd is not active.", description: "All providers' limits" }
+      if (!isShown()) (config.command ??= {})[COMMAND] ??= command
     },
 
     // A person's turn starts: on whom?

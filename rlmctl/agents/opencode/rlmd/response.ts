@@ -1,4 +1,4 @@
-// What a response says of limits, and responses that stand in for one. Answers are not read, only errors.
+// What a response says of limits. Answers are not read, only errors.
 
 const BODY = 4096 // characters of an error that are reported
 const TELLING = /^(retry-after|x-codex-|x-should-retry$|content-type$)|rate-?limit/

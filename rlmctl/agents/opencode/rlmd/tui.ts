@@ -1,14 +1,29 @@
-// The dialog of /rate_limit_status on OpenCode's screen: the daemon's own text, no message, no model.
+// The dialog of /rate_limit_status on OpenCode's screen: the daemon's own text, no message in the
+// session, no model.
 //
 // OpenCode takes a plugin's screen part from a file of its own, named in tui.json(c). This one asks
 // once, when it is called, and keeps no connection.
 
+import { readFileSync } from "node:fs"
 import net from "node:net"
+import { isMainThread } from "node:worker_threads"
 import type { TuiPlugin } from "@opencode-ai/plugin/tui"
 
 const SOCKET: string = process.env.RLMD_SOCKET || "@SOCKET@"
 const PATIENCE = 1000 // ms: a person has asked, and nothing else waits
 const ABSENT = "rlmd is not running. Start it with: rlmctl start"
+
+/** Whether this process has a screen, and that one knows of the dialog: a server's command of the
+ *  same name would stand beside it in the menu. With a screen, OpenCode's server is a worker. */
+export const isShown = () => !isMainThread && ["tui.jsonc", "tui.json"].some(namesThis)
+
+function namesThis(file: string): boolean {
+  try {
+    return readFileSync(new URL(`../../${file}`, import.meta.url), "utf8").includes("rlmd/tui.ts")
+  } catch {
+    return false
+  }
+}
 
 /** The daemon's status as text, or what to do where there is none. */
 function status(): Promise<string> {
@@ -39,12 +54,13 @@ const tui: TuiPlugin = async (api) => {
   const close = () => api.ui.dialog.clear()
   const run = async () => {
     const message = await status()
+    await new Promise((resolve) => setTimeout(resolve, 50)) // or the key that called would confirm
     api.ui.dialog.replace(() => api.ui.DialogAlert({ title: "rlmd", message, onConfirm: close }))
   }
   const command = {
     name: "rlmd.status",
     title: "Rate limit status",
-    desc: "All providers' limits, in a dialog",
+    desc: "All providers' limits",
     category: "rlmd",
     namespace: "palette",
     slashName: "rate_limit_status",

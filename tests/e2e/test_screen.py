@@ -1,0 +1,66 @@
+"""What a person sees on OpenCode's screen: the dialog of /rate_limit_status, and the notice of a switch."""
+
+from __future__ import annotations
+
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+from screen import MISSING, Screen, has_terminal
+
+from rlmctl.agents import opencode as installer
+
+if TYPE_CHECKING:
+    from opencode_home import Daemon, OpenCode
+
+    from rlmctl.demo.providers import Providers
+
+pytestmark = [pytest.mark.opencode, pytest.mark.skipif(not has_terminal(), reason=MISSING)]
+
+
+def lines(screen: str) -> list[str]:
+    """Return the lines of a screen without what surrounds the dialog in them."""
+    return [line.replace("┃", " ").replace("▀", " ").replace("╹", " ").strip() for line in screen.splitlines()]
+
+
+def sessions(opencode: OpenCode) -> str:
+    """Return OpenCode's own list of its sessions."""
+    asked = [opencode.program, "session", "list", "--format", "json"]
+    return subprocess.run(
+        asked, cwd=opencode.project, env=opencode.environ, capture_output=True, text=True, check=True
+    ).stdout
+
+
+def test_the_dialog_shows_the_daemons_text_and_asks_no_model(
+    opencode: OpenCode, daemon: Daemon, providers: Providers
+) -> None:
+    with Screen(opencode) as screen:
+        menu = screen.type("/rate_limit_status", "All providers' limits")
+        assert menu.count("/rate_limit_status  ") == 1
+        screen.keys("Enter")
+        shown = lines(screen.wait_for("Current Provider"))
+
+        wanted = [line.strip() for line in daemon.ask("status")["text"].splitlines() if line.strip()]
+        assert [word for word in wanted if not any(line.startswith(word) for line in shown)] == []
+        screen.keys("Enter")
+        screen.wait_without("Current Provider")
+        daemon.kill()
+        screen.type("/rate_limit_status", "All providers' limits")
+        screen.keys("Enter")
+        screen.wait_for("rlmd is not running. Start it with: rlmctl start")
+    assert providers.requests == []
+    assert sessions(opencode) == ""
+
+
+def test_a_switch_is_told_on_the_screen_and_the_turn_goes_on(opencode: OpenCode, providers: Providers) -> None:
+    providers.behave("A", ["429:60"])
+    with Screen(opencode) as screen:
+        screen.type("hello")
+        screen.keys("Enter")
+        screen.wait_for("using B", "Hello from B")
+
+
+def test_uninstalled_the_screen_knows_of_neither(opencode: OpenCode, daemon: Daemon) -> None:
+    installer.uninstall(daemon.paths, environ=opencode.environ)
+    with Screen(opencode) as screen:
+        assert "rate_limit_status" not in screen.type("/r", "/review")
