@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -59,7 +60,9 @@ def _render(file: Path, socket: str) -> str:
     version, quoted = json.dumps(rlmd.__version__), json.dumps(socket)
     stamp = f"// rlmd {version} for {quoted}, placed by `rlmctl install opencode`: an edit is lost at the next one.\n"
     text = file.read_text(encoding="utf-8")
-    return stamp + text.replace('"@VERSION@"', version).replace('"@SOCKET@"', quoted)
+    for mark, value in (("@VERSION@", version), ("@SOCKET@", quoted), ("@PYTHON@", json.dumps(sys.executable))):
+        text = text.replace(f'"{mark}"', value)
+    return stamp + text
 
 
 def stamp(path: Path) -> tuple[str, str] | None:

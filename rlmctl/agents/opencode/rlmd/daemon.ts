@@ -1,6 +1,7 @@
 // The way to rlmd: one connection, a deadline on every question, and no wait where nobody answers.
 
 import net from "node:net"
+import { start } from "./start.ts"
 
 export const VERSION: string = "@VERSION@"
 const SOCKET: string = process.env.RLMD_SOCKET || "@SOCKET@"
@@ -79,7 +80,7 @@ export function daemonFor(directory: string, hear: (event: Event) => void) {
         socket?.destroy() // whoever this is, it is no rlmd
       }
     })
-    socket.on("error", () => {}) // a close follows
+    socket.on("error", () => start(SOCKET)) // a close follows
     socket.on("close", lost)
     const self = { client: "opencode-shim", version: VERSION, pid: process.pid, directory }
     socket.write(lineOf("hello", 0, self) + lineOf("subscribe", 0, { events: NOTICES }))
