@@ -1,17 +1,17 @@
 """The entry point: finds the command, imports it, turns what went wrong into one message and an exit code.
 
-`status --plain` feeds status lines and prompts, many times a minute: it passes by all that is slow.
+`status --plain` and `--format` feed status lines and prompts, many times a minute: they pass by all that is slow.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING
 
 from rlmctl.client import DaemonNotRunningError, DaemonRefusedError, DaemonUnreachableError
-from rlmctl.commands import FAILED, FINE, UNREACHABLE, WRONG, CommandError, ask, places, say
+from rlmctl.commands import FAILED, FINE, UNREACHABLE, WRONG, CommandError, places, say
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -50,11 +50,11 @@ def main() -> int:
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code."""
-    if list(arguments) == ["status", "--plain"]:
-        from rlmctl.commands.look import print_text
+    if arguments[:1] == ["status"]:
+        from rlmctl.commands.status import quick
 
-        print_text(ask("status"))
-        return FINE
+        if (code := quick(arguments[1:])) is not None:
+            return code
     from rlmctl.commands.catalogue import find, help_text
 
     if not arguments:

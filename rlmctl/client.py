@@ -12,12 +12,12 @@ from __future__ import annotations
 import json
 import socket
 import time
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterator
-    from typing import Self
+    from typing import Any, Self
 
 DEADLINE = 5.0
 """Seconds that a request may take. An answer takes well under one millisecond; a waking disk takes longer."""
@@ -83,6 +83,10 @@ class Client:
     def close(self) -> None:
         """End the connection."""
         self._socket.close()
+
+    def fileno(self) -> int:
+        """Return the descriptor to wait on for what the daemon sends by itself."""
+        return self._socket.fileno()
 
     def request(self, op: str, **fields: Any) -> dict[str, Any]:
         """Send one request and return its reply without the id. A field that is None is left out.

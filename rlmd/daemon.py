@@ -16,12 +16,12 @@ import msgspec
 import trio
 
 from rlmd import __version__, config, history, listener, protocol, rescue, service, status
+from rlmd.address import PathTooLongError
 from rlmd.checkpoint import Checkpoints
 from rlmd.core.ledger import Ledger
 from rlmd.core.model import Notice, Step
 from rlmd.notify import Notifier
 from rlmd.outbox import Outbox
-from rlmd.paths import PathTooLongError
 from rlmd.server import Server
 from rlmd.store import Store, StoreError
 from rlmd.timers import Timers

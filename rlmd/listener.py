@@ -10,7 +10,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from rlmd.paths import check_socket
+from rlmd.address import check_socket
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -1,25 +1,18 @@
 """Where things are: the one answer for the daemon, the client and the installers.
 
-Owns the rules of names and places; touches no file. It is on the client's fastest path, so it imports next to
-nothing: platformdirs only where the environment leaves something open.
+Owns the rules of names and places, but for the socket's, which are in address.py; touches no file.
 """
 
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from rlmd.address import socket_address, state_directory
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-SOCKET_LIMIT = 103 if sys.platform == "darwin" else 107
-"""Bytes of a Unix socket's path that the platform takes, its closing NUL not counted."""
-
-
-class PathTooLongError(ValueError):
-    """The socket's path is longer than the platform can bind or connect to."""
 
 
 class Paths(NamedTuple):
@@ -38,26 +31,16 @@ def resolve(environ: Mapping[str, str] = os.environ) -> Paths:
     `RLMD_CONFIG`, `RLMD_STATE_DIR` and `RLMD_SOCKET` in `environ` decide, taken as they are (no `~`, no
     variables: a shim could not repeat that); an empty one counts as not set. The platform's own directories,
     by the environment of the process, answer the rest. Never raises for a socket path that is too long, so
-    that it can be shown: see `check_socket`.
+    that it can be shown: see `rlmd.address.check_socket`.
     """
-    state_dir = _given(environ, "RLMD_STATE_DIR") or _platform_state_dir()
+    state_dir = Path(state_directory(environ))
     return Paths(
         config=_given(environ, "RLMD_CONFIG") or _platform_config(),
         state_dir=state_dir,
         database=state_dir / "state.db",
-        socket=_given(environ, "RLMD_SOCKET") or state_dir / "rlmd.sock",
+        socket=Path(socket_address(environ)),
         log=state_dir / "rlmd.log",
     )
-
-
-def check_socket(path: Path) -> None:
-    """Raise `PathTooLongError`, with the mend in its message, if no socket can have this path."""
-    length = len(os.fsencode(path))
-    if length > SOCKET_LIMIT:
-        raise PathTooLongError(
-            f"The socket's path is {length} bytes long and this system takes at most {SOCKET_LIMIT}: {path}. "
-            "Set RLMD_SOCKET to a shorter path, for the daemon and the agent alike."
-        )
 
 
 def _given(environ: Mapping[str, str], name: str) -> Path | None:
@@ -69,9 +52,3 @@ def _platform_config() -> Path:
     from platformdirs import user_config_path  # noqa: PLC0415  (15 ms that a fully told client need not pay)
 
     return user_config_path("rlmd") / "config.toml"
-
-
-def _platform_state_dir() -> Path:
-    from platformdirs import user_state_path  # noqa: PLC0415  (see above)
-
-    return user_state_path("rlmd")

@@ -110,6 +110,7 @@ class Server:
             if event.event in connection.events:
                 line = line or protocol.encode(event)
                 connection.tell(line)
+        self._tell_watchers()
 
     async def serve(self, stream: trio.SocketStream) -> None:
         """Hold one conversation. A bug in a handler ends the connection, not the daemon."""

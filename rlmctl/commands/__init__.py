@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import TYPE_CHECKING, Any
 
 from rlmctl.client import Client
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import _ActionsContainer
+    from typing import Any
 
     from rlmd.paths import Paths
 
@@ -39,9 +40,9 @@ def places() -> Paths:
 
 def connect(paths: Paths | None = None, *, deadline: float | None = None) -> Client:
     """Connect to the daemon. Raises `CommandError` where no socket can have the path."""
-    from rlmd.paths import PathTooLongError, check_socket
+    from rlmd.address import PathTooLongError, check_socket, socket_address
 
-    path = (paths or places()).socket
+    path = paths.socket if paths else socket_address()
     try:
         check_socket(path)
     except PathTooLongError as error:

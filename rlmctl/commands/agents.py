@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rlmctl.commands import FINE, WRONG, CommandError, add_json, places, print_json
-from rlmd.paths import PathTooLongError
+from rlmd.address import PathTooLongError
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace

@@ -19,7 +19,7 @@ COMMANDS = {
         "doctor": ("doctor", "check everything; each line names the command that mends it"),
     },
     "Look": {
-        "status": ("look", "what every provider has left, and who serves now"),
+        "status": ("status", "what every provider has left, and who serves now"),
         "wait": ("wait", "wait until a provider can serve a model"),
         "why": ("look", "why the requests of a model go where they go"),
         "history": ("history", "what was used: requests, errors, tokens, cost by hour or day"),
@@ -59,7 +59,10 @@ EXAMPLES = {
     "demo": ("rlmctl demo", "rlmctl demo --opencode"),
     "setup": ("rlmctl setup", "rlmctl setup --dry-run", "rlmctl setup --yes --json"),
     "doctor": ("rlmctl doctor", "rlmctl doctor --json"),
-    "status": ("rlmctl status", "rlmctl status --plain"),
+    "status": (
+        "rlmctl status --watch",
+        "rlmctl status --format '{current} {left} left, resets in {resets_in}'",
+    ),
     "wait": ("rlmctl wait claude-sonnet-4-5 --timeout 10m && ./nightly.sh",),
     "why": ("rlmctl why claude-sonnet-4-5",),
     "history": ("rlmctl history --since 7d --by day", "rlmctl history --provider anthropic --json"),

@@ -1,4 +1,4 @@
-"""Commands that show what the daemon knows and change nothing: status, why, state."""
+"""Commands that show what the daemon knows and change nothing: why, state."""
 
 from __future__ import annotations
 
@@ -8,32 +8,6 @@ from rlmctl.commands import FINE, add_json, ask, print_json
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
-
-
-def add_status(parser: ArgumentParser) -> None:
-    """Declare the arguments of `status`."""
-    form = parser.add_mutually_exclusive_group()
-    form.add_argument("--plain", action="store_true", help="what /rate_limit_status shows in the agent")
-    add_json(form)
-
-
-def status(args: Namespace) -> int:
-    """Show every provider, its limits, and who serves now."""
-    reply = ask("status")
-    if args.json:
-        print_json(reply)
-    elif args.plain:
-        print_text(reply)
-    else:
-        from rlmctl.render import show_status
-
-        show_status(reply)
-    return FINE
-
-
-def print_text(reply: dict[str, Any]) -> None:
-    """Print the daemon's own text of a status, exactly."""
-    print(reply["text"].rstrip("\n"))
 
 
 def add_why(parser: ArgumentParser) -> None:

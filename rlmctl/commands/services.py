@@ -27,7 +27,7 @@ def install_service(what: str, paths: Paths, *, strict: bool = False, dry_run: b
 
     Doing it again brings everything up to date, a daemon of another version included. Raises `CommandError`.
     """
-    from rlmd.paths import check_socket
+    from rlmd.address import check_socket
 
     check_socket(paths.socket)
     service = UserUnits(paths) if what == "systemd" else LaunchAgent(paths)

@@ -16,8 +16,8 @@ from rlmctl.commands import FINE, CommandError, add_json, ask, places, print_jso
 from rlmctl.commands.agents import install_shim
 from rlmctl.commands.configuration import read
 from rlmctl.commands.daemon import launch, replace, running
-from rlmctl.commands.look import print_text
 from rlmctl.commands.services import install_service, service_manager
+from rlmctl.commands.status import print_text
 from rlmctl.first_config import compose, write
 from rlmd import __version__
 

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 from rlmctl.client import Client, DaemonUnreachableError
 from rlmctl.commands.daemon import environment
-from rlmd.paths import PathTooLongError, check_socket, resolve
+from rlmd.address import PathTooLongError, check_socket
+from rlmd.paths import resolve
 
 if TYPE_CHECKING:
     from typing import Self

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ctl.person import Daemon, Place
+from ctl.person import MODEL, Daemon, Place
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,3 +37,16 @@ def daemon(root: Path) -> Iterator[Daemon]:
     daemon.begin()
     yield daemon
     daemon.end()
+
+
+@pytest.fixture
+def limited(daemon: Daemon) -> Daemon:
+    """One request counted, then a 429 with its wait, one request under way at the next provider."""
+    with daemon.connect() as client:
+        asked = {"provider": "anthropic", "model": MODEL, "session": "s"}
+        first = client.request("acquire", **asked)
+        client.request("report", lease=first["lease"], outcome="ok", status=200, **asked)
+        second = client.request("acquire", **asked)
+        refused = {"outcome": "error", "status": 429, "headers": {"retry-after": "60"}}
+        client.request("report", lease=second["lease"], **refused, **asked)
+    return daemon

@@ -40,4 +40,5 @@ def test_the_socket_client_needs_the_standard_library_only() -> None:
 
 def test_rich_is_imported_where_something_is_drawn() -> None:
     files = {file for file, module in imported("rlmctl") if module.partition(".")[0] == "rich"}
-    assert files == {"rlmctl/demo/story.py", "rlmctl/render.py"}
+    pictures = {"rlmctl/status_picture.py", "rlmctl/history_picture.py", "rlmctl/watch.py"}
+    assert files == {"rlmctl/demo/story.py", "rlmctl/render.py", *pictures}

@@ -9,9 +9,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from platformdirs import user_state_path
 
-from rlmd import paths
-from rlmd.paths import Paths, PathTooLongError, check_socket, resolve
+from rlmd import address
+from rlmd.address import PathTooLongError, check_socket
+from rlmd.paths import Paths, resolve
 
 
 def test_the_variables_decide_everything() -> None:
@@ -53,11 +55,24 @@ def test_without_variables_the_platform_answers(monkeypatch: pytest.MonkeyPatch)
     )
 
 
+@pytest.mark.skipif(sys.platform == "darwin", reason="the XDG directories are Linux's")
+@pytest.mark.parametrize("home", ["/home/p", "/home/p/"])
+@pytest.mark.parametrize("state", [None, "", " ", "/s", "/s/", "~/s", "~q/s", "relative", "/a/../b"])
+def test_the_short_way_to_the_state_directory_ends_where_the_library_does(
+    monkeypatch: pytest.MonkeyPatch, home: str, state: str | None
+) -> None:
+    monkeypatch.setenv("HOME", home)
+    monkeypatch.delenv("XDG_STATE_HOME", raising=False)
+    if state is not None:
+        monkeypatch.setenv("XDG_STATE_HOME", state)
+    assert Path(address.state_directory({})) == user_state_path("rlmd")
+
+
 def test_a_path_of_the_limit_can_be_bound_and_one_byte_more_cannot(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    for length, fits in ((paths.SOCKET_LIMIT, True), (paths.SOCKET_LIMIT + 1, False)):
+    for length, fits in ((address.SOCKET_LIMIT, True), (address.SOCKET_LIMIT + 1, False)):
         # Relative, so that the length is exact wherever the test runs.
         path = Path("x" * length)
         with socket.socket(socket.AF_UNIX) as bound:
@@ -74,7 +89,7 @@ def test_a_path_of_the_limit_can_be_bound_and_one_byte_more_cannot(
 def test_a_path_that_is_too_long_is_resolved_and_its_check_says_the_mend(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(paths, "SOCKET_LIMIT", 107)
+    monkeypatch.setattr(address, "SOCKET_LIMIT", 107)
     found = resolve({"RLMD_CONFIG": "/c", "RLMD_STATE_DIR": "/" + "ä" * 50}).socket
     with pytest.raises(PathTooLongError) as caught:
         check_socket(found)
@@ -84,8 +99,9 @@ def test_a_path_that_is_too_long_is_resolved_and_its_check_says_the_mend(
     )
 
 
-def test_a_fully_told_client_imports_nothing_slow() -> None:
-    code = "import sys, rlmd.paths; rlmd.paths.resolve(); print(*sys.modules)"
-    environ = {**os.environ, "RLMD_CONFIG": "/c", "RLMD_STATE_DIR": "/s"}
+@pytest.mark.skipif(sys.platform == "darwin", reason="the library answers there")
+def test_to_find_the_socket_nothing_slow_is_imported() -> None:
+    code = "import sys, rlmd.address; rlmd.address.socket_address(); print(*sys.modules)"
+    environ = {"HOME": "/home/p", "PATH": os.defpath}
     run = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True, check=True)
-    assert not {"platformdirs", "dataclasses", "msgspec", "trio", "rich"} & set(run.stdout.split())
+    assert not {"platformdirs", "pathlib", "typing", "re", "tempfile"} & set(run.stdout.split())

@@ -23,8 +23,8 @@ from house import MODEL, SOON, TWO, House, Peer, Place, Process
 from rlmctl.client import DaemonRefusedError
 from rlmd import daemon, service
 from rlmd.__main__ import main
+from rlmd.address import SOCKET_LIMIT
 from rlmd.listener import listen
-from rlmd.paths import SOCKET_LIMIT
 from rlmd.store import MIGRATIONS, Store
 
 if TYPE_CHECKING:

@@ -11,7 +11,8 @@ import pytest
 import rlmd
 from rlmctl.agents import opencode
 from rlmctl.agents.opencode import places
-from rlmd.paths import Paths, PathTooLongError, resolve
+from rlmd.address import PathTooLongError
+from rlmd.paths import Paths, resolve
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import rlmd
 from rlmctl.agents.opencode import dialog, places
-from rlmd.paths import check_socket
+from rlmd.address import check_socket
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

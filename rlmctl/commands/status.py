@@ -1,0 +1,113 @@
+"""The command that shows what every provider has left: as a table, a line, live.
+
+`status --plain` and `status --format` feed prompts and status lines, many times a minute: `quick` passes by all that
+is slow, and so does the import of this file.
+"""
+
+from __future__ import annotations
+
+from rlmctl.commands import FINE, add_json, ask, connect, print_json
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+    from collections.abc import Callable, Sequence
+    from typing import Any
+
+    from rlmctl.client import Client
+
+DAYS = 7
+"""How far back status looks for what it has done for a person."""
+
+
+def quick(arguments: Sequence[str]) -> int | None:
+    """Do at once what is asked for most, and what prompts ask for; None where it is something else."""
+    match arguments:
+        case []:
+            print_table()
+        case ["--plain"]:
+            print_text(ask("status"))
+        case ["--format", form] if not form.startswith("-"):
+            print_line(form, ask("status"))
+        case _:
+            return None
+    return FINE
+
+
+def add_status(parser: ArgumentParser) -> None:
+    """Declare the arguments of `status`."""
+    from rlmctl.line import described
+
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--plain", action="store_true", help="what /rate_limit_status shows in the agent")
+    form.add_argument("--format", metavar="TEXT", help="a line of your own, with {fields}; see below")
+    add_json(form)
+    parser.add_argument("-w", "--watch", action="store_true", help="go on, whenever something changes; Ctrl-C ends it")
+    parser.epilog = described()
+
+
+def status(args: Namespace) -> int:
+    """Show every provider, its limits, and who serves now."""
+    show = _form(args)
+    if args.watch:
+        from rlmctl.watch import watch
+
+        with connect() as daemon:
+            return watch(daemon, show)
+    if show is None:
+        print_table()
+    else:
+        show(ask("status"))
+    return FINE
+
+
+def print_table() -> None:
+    """Print the status as a table, with what it did for the person and what is coming."""
+    from datetime import UTC, datetime
+
+    from rlmctl.render import console
+    from rlmctl.status_picture import picture
+
+    with connect() as daemon:
+        reply, endings = daemon.request("status"), gains(daemon)
+    screen = console()
+    screen.print(picture(reply, endings, datetime.now(UTC), screen), soft_wrap=not screen.is_terminal)
+
+
+def print_text(reply: dict[str, Any]) -> None:
+    """Print the daemon's own text of a status, exactly."""
+    print(reply["text"].rstrip("\n"))
+
+
+def print_line(form: str, reply: dict[str, Any]) -> None:
+    """Print a line of the person's own."""
+    from rlmctl.line import filled
+
+    print(filled(form, reply))
+
+
+def gains(daemon: Client) -> list[str]:
+    """Ask for what was done for the person in the last days; nothing where the history cannot be read."""
+    from datetime import UTC, datetime, timedelta
+
+    from rlmctl.client import DaemonRefusedError
+    from rlmctl.forecast import gained
+
+    try:
+        since = datetime.now(UTC) - timedelta(days=DAYS)
+        sentence = gained(daemon.request("history", since=since.isoformat(), bucket="day"), f"in the last {DAYS} days")
+    except DaemonRefusedError:
+        return []
+    return [sentence] if sentence else []
+
+
+def _form(args: Namespace) -> Callable[[dict[str, Any]], None] | None:
+    """Return how a status is printed; None: as a table."""
+    if args.json:
+        return print_json
+    if args.plain:
+        return print_text
+    if args.format is not None:
+        form: str = args.format
+        return lambda reply: print_line(form, reply)
+    return None
