@@ -77,6 +77,13 @@ class Hello(Request, tag="hello"):
     directory: Text | None = None
 
 
+class Place(Struct):
+    """A provider and a model by the agent's own names."""
+
+    provider: Name
+    model: Name
+
+
 class Acquire(Request, tag="acquire"):
     """Where should this go? `provider` and `model` are what the agent would use."""
 
@@ -87,6 +94,7 @@ class Acquire(Request, tag="acquire"):
     purpose: Purpose = "step"
     dry_run: bool = False
     estimate: Whole | None = None
+    lease_for: Place | None = None
 
 
 class Report(Request, tag="report"):
@@ -278,6 +286,8 @@ class Wait(Reply, tag="wait"):
     retry_after_ms: int | None
     message: str
     candidates: list[Candidate]
+    brief: str
+    """Every candidate with its time and no other number: an agent may take some for codes of errors."""
 
 
 class Pass(Reply, tag="pass"):

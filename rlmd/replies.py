@@ -48,6 +48,7 @@ def decided(
                     )
                     for r in decision.refusals
                 ],
+                brief=decision.brief,
             )
         case Pass():
             return protocol.Pass(id=id_, message=decision.message)

@@ -370,6 +370,7 @@ class Server:
             purpose=request.purpose,
             dry_run=request.dry_run,
             estimate=request.estimate,
+            lease_for=None if request.lease_for is None else (request.lease_for.provider, request.lease_for.model),
         )
         self._outbox.add(step)
         decision = step.reply

@@ -112,10 +112,12 @@ class Ledger:
         purpose: Purpose = "step",
         dry_run: bool = False,
         estimate: int | None = None,
+        lease_for: tuple[str, str] | None = None,
     ) -> Step:
         """Decide where a request goes; unless this only asks (`turn`, `dry_run`), reserve it under a lease.
 
-        `provider` and `model` are the agent's own names of what it would use; `estimate` is in tokens.
+        `provider` and `model` are the agent's own names of what it would use; `estimate` is in tokens. Nothing is
+        reserved where `lease_for`, the provider and the model that it stands ready for, is not where it goes.
         """
         self._lapse(now, step := Step())
         asked = self.book.find(provider, model)
@@ -138,6 +140,8 @@ class Ledger:
                 self._tell_all_limited(wait, asked, session, now, step)
             return step
         leased = not dry_run and purpose != "turn"
+        if lease_for is not None:
+            leased = leased and lease_for == (choice.target.provider.id, choice.target.offer.name)
         lease = self._lease(choice.target, asked.model, session, estimate, now) if leased else None
         lost, held_back = self._why_not(asked, choice, chain, ask, now)
         step.reply = use = as_use(choice, ask, lease, lost=lost, held_back=held_back)

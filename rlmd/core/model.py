@@ -200,6 +200,8 @@ class Wait(Struct, frozen=True):
     """None where time cannot help."""
     message: str
     refusals: tuple[Refusal, ...]
+    brief: str
+    """Each of them with its time, and no other number."""
     patient: bool = False
     """Somebody else could serve, and the session's own provider is back in a moment."""
 

@@ -240,13 +240,19 @@ _LOST_BY: dict[str, Reason] = {
 
 def as_wait(choice: Choice, ask: Ask, now: float, zone: tzinfo | None) -> Wait:
     """Say from when somebody may serve, and what keeps each candidate."""
+    brief = "; ".join(_briefly(r, now, zone) for r in choice.refusals)
     if choice.patient and choice.retry_at is not None:
         own = choice.refusals[-1]
         message = f"waiting for {own.provider} until {clock(choice.retry_at, now, zone)}: {own.why}"
-        return Wait(choice.retry_at, message, choice.refusals, patient=True)
+        return Wait(choice.retry_at, message, choice.refusals, brief, patient=True)
     reasons = "; ".join(r.why for r in choice.refusals)
     if choice.retry_at is None:
         message = f"no provider of {ask.model} can serve this request, and waiting will not help: {reasons}"
     else:
         message = f"no provider of {ask.model} until {clock(choice.retry_at, now, zone)}: {reasons}"
-    return Wait(choice.retry_at, message, choice.refusals)
+    return Wait(choice.retry_at, message, choice.refusals, brief)
+
+
+def _briefly(refusal: Refusal, now: float, zone: tzinfo | None) -> str:
+    state = "cannot take this" if refusal.until is None else f"rests until {clock(refusal.until, now, zone)}"
+    return f"{refusal.provider}/{refusal.model} {'is disabled' if refusal.state == 'disabled' else state}"

@@ -293,6 +293,7 @@ def test_all_limited_says_from_when_somebody_may_serve() -> None:
         ("b", "open", NOON + 300),
         ("a", "open", NOON + 600),
     ], "the session's own provider first"
+    assert waiting.brief == f"b/{MODEL} rests until 12:05:00; a/{MODEL} rests until 12:10:00"
     story.wait(session="other")
     assert len(story.told("all_limited")) == 1
     story.now = NOON + 300

@@ -229,6 +229,16 @@ def test_who_only_asks_does_not_take_the_probe(only_asking: dict[str, Any]) -> N
     assert story.use(session="z").provider == "b"
 
 
+def test_who_stands_ready_for_another_place_reserves_nothing() -> None:
+    story = Story(provider("a", 1, limit(1)), provider("b", 2, limit(1)))
+    assert story.use(lease_for=("a", MODEL)).lease is not None
+    moved = story.use(lease_for=("a", MODEL))
+    assert (moved.provider, moved.lease) == ("b", None)
+    assert story.reserved("b") == 0
+    assert story.use(lease_for=("b", MODEL)).lease is not None
+    assert story.reserved("b") == 1
+
+
 @pytest.mark.parametrize("failure", [{"status": 500}, {"status": 401}, {"status": 429, "body": THROTTLED_MODEL}])
 def test_an_early_probe_that_fails_for_whatever_reason_changes_the_time_of_the_next(failure: dict[str, Any]) -> None:
     story = Story(*TWO)
@@ -553,6 +563,7 @@ def test_what_is_told_of_limits_reads_like_a_sentence() -> None:
         "b is disabled (rlmctl enable b); "
         "c never takes 3,000,000 at once: its limit is 1,000 tokens per 1m"
     )
+    assert waiting.brief == f"a/{MODEL} cannot take this; b/{MODEL} is disabled; c/{MODEL} cannot take this"
 
 
 # 4. Who is next

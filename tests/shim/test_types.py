@@ -1,4 +1,4 @@
-"""The shim against the types that OpenCode publishes for its plugins."""
+"""The shim's text: the types that OpenCode publishes for its plugins, its imports, its size."""
 
 from __future__ import annotations
 
@@ -8,32 +8,46 @@ from pathlib import Path
 
 import pytest
 
-from rlmctl.agents.opencode.places import SOURCE
+from rlmctl.agents.opencode.places import PARTS, SOURCE
 
 HERE = Path(__file__).parent
-COMPILER = HERE / "node_modules" / ".bin" / "tsc"
+PROGRAMS = HERE / "node_modules" / ".bin"
+FOLDER = SOURCE.parent / PARTS
+OF_1X = [SOURCE, *(FOLDER / name for name in ("daemon.ts", "response.ts", "v1.ts"))]
+"""All that OpenCode 1.x runs of it."""
+ALL = [SOURCE, *sorted(FOLDER.glob("*.ts"))]
+IMPORT = re.compile(r"^import (type )?([^\"]*?) from \"(.*?)\"$", re.MULTILINE)
 
-
-@pytest.mark.skipif(
-    not COMPILER.exists(), reason=f"TypeScript is not here. To get it: npm install --ignore-scripts in {HERE}"
+needs_npm = pytest.mark.skipif(
+    not PROGRAMS.exists(), reason=f"TypeScript is not here. To get it: npm install --ignore-scripts in {HERE}"
 )
+
+
+def run(*words: object) -> str:
+    done = subprocess.run([str(word) for word in words], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@needs_npm
 def test_it_fits_the_published_types() -> None:
-    done = subprocess.run([str(COMPILER), "--project", str(HERE)], capture_output=True, text=True, check=False)
-
-    assert (done.returncode, done.stdout) == (0, "")
+    assert run(PROGRAMS / "tsc", "--project", HERE) == ""
 
 
-SOURCES = sorted([SOURCE, *SOURCE.parent.glob("rlmd/*.ts")])
+@pytest.mark.parametrize("file", ALL, ids=lambda file: str(file.name))
+def test_it_runs_without_any_package(file: Path) -> None:
+    needed = {name for is_type, _, name in IMPORT.findall(file.read_text()) if not is_type}
+
+    assert {name for name in needed if not name.startswith(("node:", "./"))} == set()
 
 
-@pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.name)
-def test_it_imports_nothing_but_node_its_own_parts_and_types(source: Path) -> None:
-    imports = re.findall(r"^import (.*?) from \"(.*?)\"$", source.read_text(), re.MULTILINE | re.DOTALL)
-
-    others = [name for what, name in imports if not what.startswith("type ") and not name.startswith("node:")]
-    assert [name for name in others if (source.parent / name).resolve() not in SOURCES] == []
+@needs_npm
+@pytest.mark.parametrize("file", ALL, ids=lambda file: str(file.name))
+def test_it_is_as_the_formatter_leaves_it(file: Path) -> None:
+    assert run(PROGRAMS / "prettier", "--config", HERE / ".prettierrc.json", file) == file.read_text()
 
 
-@pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.name)
-def test_its_lines_fit_a_screen(source: Path) -> None:
-    assert [line for line in source.read_text().splitlines() if len(line) > 100] == []
+def test_what_opencode_1x_runs_stays_small() -> None:
+    lines = {file.name: len(file.read_text().splitlines()) for file in OF_1X}
+
+    assert sum(lines.values()) <= 560, lines

@@ -9,12 +9,11 @@ export const ABSENT = "rlmd is not running. Start it with: rlmctl start"
 
 export type Target = { provider: string; model: string }
 export type Use = Target & { type: "use"; lease?: string; reason: string; message: string }
-type Rest = Target & { state: string; until: string | null }
 export type Wait = {
   type: "wait"
   retry_after_ms: number | null
   message: string
-  candidates: Rest[]
+  brief: string
 }
 export const NOTICES = ["switched", "warning"]
 export type Event = {
