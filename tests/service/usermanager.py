@@ -76,7 +76,7 @@ class Person:
 
     def __init__(self, *, journal: bool = False) -> None:
         self.home = Path(tempfile.mkdtemp(prefix="rlmd home "))  # a person may well have a space in a path
-        python = _interpreter()
+        python = self._interpreter = _interpreter()
         self.uid = ORDINARY if python else 0  # where only root may enter our interpreter's directory, and has no other
         self.python = _environment(self.home, python) if python else Path(sys.executable)
         _give(self.home, self.uid)
@@ -112,6 +112,12 @@ class Person:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
         _give(self.home, self.uid)
+
+    def installation(self, name: str, checkout: Path) -> Path:
+        """Install another version at home; return its interpreter."""
+        python = _environment(self.home, self._interpreter or Path(sys.executable), name, checkout)
+        _give(self.home, self.uid)
+        return python
 
     def run(self, *words: str | Path, **environ: str) -> Run:
         """Run a command in the session."""
@@ -207,12 +213,12 @@ def _packages() -> list[Path]:
     return [Path(path) for path in sys.path if path.endswith("site-packages")]
 
 
-def _environment(home: Path, python: Path) -> Path:
-    """Make an environment at home that sees what this one sees; return its interpreter."""
-    environment = home / "env"
+def _environment(home: Path, python: Path, name: str = "env", checkout: Path = CHECKOUT) -> Path:
+    """Make an environment at home that sees a checkout and what this one sees; return its interpreter."""
+    environment = home / name
     subprocess.run([python, "-m", "venv", "--without-pip", environment], check=True)
     [packages] = (environment / "lib").glob("python*/site-packages")
-    packages.joinpath("ours.pth").write_text("\n".join(map(str, [CHECKOUT, *_packages()])))
+    packages.joinpath("ours.pth").write_text("\n".join(map(str, [checkout, *_packages()])))
     return environment / "bin" / "python"
 
 
