@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-DRAIN = 4.0
+DRAIN = 3.0
 """Seconds that conversations get to end when the daemon stops; it exits within 5."""
 PRUNE_EVERY = 3600.0
 ROOM_AGAIN = 0.1

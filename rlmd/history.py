@@ -65,7 +65,9 @@ _some = trio.CapacityLimiter(HISTORIES)
 async def answer(path: Path, request: protocol.HistoryQuery, zone: tzinfo | None, now: float) -> protocol.AnyReply:
     """Answer a query while everything else goes on."""
     try:
-        rows, gains = await trio.to_thread.run_sync(_read, path, request, zone or UTC, now, limiter=_some)
+        rows, gains = await trio.to_thread.run_sync(
+            _read, path, request, zone or UTC, now, abandon_on_cancel=True, limiter=_some
+        )
     except sqlite3.Error as error:
         return protocol.Error(id=request.id, code="unavailable", message=f"The state cannot be read now: {error}.")
     return protocol.History(

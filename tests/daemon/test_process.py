@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -119,6 +120,38 @@ def test_a_hangup_reloads(process: Process) -> None:
         status = client.request("status")
     assert status["providers"][0]["limits"][0]["max"] == 7
     assert "config.toml:1: " in status["daemon"]["config_error"]
+
+
+SLOW = """
+import time
+from rlmd import history, targets
+from rlmd.__main__ import main
+
+for module, name in ((history, "_read"), (targets, "_send")):
+    setattr(module, name, lambda *_: time.sleep(60))
+main([])
+"""
+"""A daemon whose disk and whose notification targets take a minute."""
+
+
+def test_nobody_who_is_slow_holds_up_its_end(process: Process) -> None:
+    process.place.configure(f'{TWO}\n[notify]\ntargets = ["json://localhost/hook"]\n')
+    process.launch(sys.executable, "-c", SLOW)
+    process.await_state("READY=1")
+    with closing(socket.socket(socket.AF_UNIX)) as reads_nothing, process.client() as waits, process.client() as client:
+        reads_nothing.connect(str(process.place.paths.socket))
+        reads_nothing.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            reads_nothing.sendall(b'{"op":"status"}\n' * 100_000)
+        waits._socket.sendall(b'{"op":"history","id":1}\n')
+        client.request("report", provider="anthropic", model=MODEL, outcome="error", status=402)
+        assert client.request("status")["daemon"]["notify"][0]["waiting"] == 1
+        begun = time.monotonic()
+        process.send(signal.SIGTERM)
+        assert process.exits() == 0
+    assert time.monotonic() - begun < FIVE
+    process.begin()
+    assert process.ask("status")["providers"][0]["error_count"] == 1
 
 
 def test_shutdown_ends_it(process: Process) -> None:
