@@ -40,7 +40,7 @@ daily_limit = 1_000_000_000
 class Server(NamedTuple):
     """A process and the socket at which it answers."""
 
-    pid: int
+    process: subprocess.Popen[bytes]
     socket: Path
 
 
@@ -75,7 +75,7 @@ def serving(
         process = subprocess.Popen(command, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         await_listening(path, process)
-        yield Server(process.pid, path)
+        yield Server(process, path)
     finally:
         process.terminate()
         process.wait()
@@ -102,10 +102,15 @@ def environ(home: Path) -> dict[str, str]:
     }
 
 
-def daemon(home: Path, core: int | None = None, config: str = CONFIG) -> AbstractContextManager[Server]:
-    """Run rlmd there until the end of the block."""
+def configure(home: Path, config: str = CONFIG) -> None:
+    """Make a home for a daemon."""
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
     (home / "config.toml").write_text(config, encoding="utf-8")
+
+
+def daemon(home: Path, core: int | None = None, config: str = CONFIG) -> AbstractContextManager[Server]:
+    """Run rlmd there until the end of the block."""
+    configure(home, config)
     return serving([sys.executable, "-m", "rlmd"], home / "rlmd.sock", environ(home), core)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import logging
 import sys
 
@@ -24,6 +25,7 @@ def main(arguments: list[str] | None = None) -> int:
     if sys.platform == "win32":
         logging.getLogger("rlmd").error("rlmd needs Linux or macOS. On Windows run it inside WSL, beside the agent.")
         return 2
+    gc.disable()  # until all is there; a collection among what is loaded finds nothing and delays the start
     from rlmd.daemon import run  # noqa: PLC0415  (trio and the rest are not needed to say --version)
     from rlmd.paths import resolve  # noqa: PLC0415
 

@@ -6,7 +6,6 @@ import errno
 import gc
 import logging
 import os
-import secrets
 import signal
 import sqlite3
 import time
@@ -81,7 +80,7 @@ class Daemon:
 
     def _load(self) -> None:
         """Begin with what the state and the configuration say."""
-        self.ledger = Ledger(f"{int(self.started_at):x}{secrets.token_hex(3)}")
+        self.ledger = Ledger(f"{int(self.started_at):x}{os.urandom(3).hex()}")
         self._config = self._first_config()
         self.notifier = Notifier(self._store, self._clock)
         self.notifier.configure(self._config.notify, self._config.policy.zone)
@@ -260,7 +259,8 @@ def run(paths: Paths) -> int:
     if handed:
         daemon.socket = str(handed.getsockname())
     log.info("rlmd %s, pid %d", __version__, os.getpid())
-    gc.freeze()
+    gc.freeze()  # what is loaded stays
     gc.set_threshold(*COLLECT)
+    gc.enable()
     trio.run(daemon.run, accepting)
     return 0

@@ -6,7 +6,6 @@ keep a decision waiting. Nothing else reads these tables: neither status nor any
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from contextlib import closing
 from datetime import UTC
@@ -89,7 +88,8 @@ def _read(path: Path, request: protocol.HistoryQuery, zone: tzinfo, now: float) 
         if request.bucket == "day":
             first = db.execute("SELECT min(hour) FROM usage WHERE hour >= :since", asked).fetchone()[0]
             days = [] if first is None else _days(first, asked["until"], zone)
-            asked["days"] = json.dumps([(a, max(a, asked["since"]), min(b, asked["until"])) for a, b in days])
+            spans = [(first, max(first, asked["since"]), min(stop, asked["until"])) for first, stop in days]
+            asked["days"] = msgspec.json.encode(spans).decode()
         source = _BY_DAY if request.bucket == "day" else _BY_HOUR
         query = _REPLY.format(rows=_ROWS.format(source=source))
         rows = msgspec.Raw(db.execute(query, asked).fetchone()[0])

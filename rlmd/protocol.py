@@ -8,6 +8,7 @@ event has no `id`. Times are RFC 3339 in UTC, spans are whole milliseconds in fi
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import cache
 from typing import Annotated, Any, Literal, get_args
 
 import msgspec
@@ -516,7 +517,6 @@ AnyReply = (
 )
 
 _decoder: msgspec.json.Decoder[AnyRequest] = msgspec.json.Decoder(AnyRequest)
-_reply_decoder: msgspec.json.Decoder[AnyReply] = msgspec.json.Decoder(AnyReply)
 _encoder = msgspec.json.Encoder()
 
 
@@ -579,7 +579,12 @@ def encode(message: AnyReply | AnyRequest) -> bytes:
 
 def decode_reply(line: bytes) -> AnyReply:
     """Read one line as a reply or event. Raises `msgspec.ValidationError`."""
-    return _reply_decoder.decode(line)
+    return _reply_decoder().decode(line)
+
+
+@cache
+def _reply_decoder() -> msgspec.json.Decoder[AnyReply]:
+    return msgspec.json.Decoder(AnyReply)  # the daemon, which reads no replies, starts without it
 
 
 def rfc3339(at: float) -> str:

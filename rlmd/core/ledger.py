@@ -14,9 +14,7 @@ from msgspec import Struct
 
 from rlmd.core import counting, fault, resting
 from rlmd.core.book import Book
-from rlmd.core.classify import classify
 from rlmd.core.counting import LEASE, Lease
-from rlmd.core.hints import observe
 from rlmd.core.model import (
     DAY,
     Kind,
@@ -41,6 +39,7 @@ from rlmd.core.session import Session, Sessions
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
+    from rlmd.core.hints import Reported
     from rlmd.core.target import Chain, Target
 
 
@@ -194,7 +193,11 @@ class Ledger:
         started = min(now, self._started(started_at, issued, now))
         if lease is not None or outcome != "accepted":  # without a lease only the end of a request counts
             self._count(target, held, receipt, verdict.kind if outcome == "error" else None, now, step)
-        said = observe(answer.headers, now) if answer.headers else ()
+        said: tuple[Reported, ...] = ()
+        if answer.headers:
+            from rlmd.core.hints import observe  # noqa: PLC0415  (see _verdict)
+
+            said = observe(answer.headers, now)
         counting.observe(
             said, target, reversed(self.leases.values()), started=started, now=now, book=self.book, step=step
         )
@@ -409,6 +412,8 @@ class Ledger:
 
     def _verdict(self, provider: str, outcome: Outcome, answer: Answer, now: float) -> Verdict:
         if outcome == "error":
+            from rlmd.core.classify import classify  # noqa: PLC0415  (its patterns would be a tenth of the start)
+
             cooldown = self.book.policy.cooldown
             verdict = classify(
                 provider,

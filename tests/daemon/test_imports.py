@@ -73,4 +73,11 @@ def test_deciding_needs_neither_trio_nor_a_database() -> None:
 
 
 def test_the_protocol_does_no_input_or_output() -> None:
-    assert imports(ROOT / "rlmd" / "protocol.py") == {"__future__", "datetime", "typing", "msgspec", "rlmd.core.model"}
+    assert imports(ROOT / "rlmd" / "protocol.py") == {
+        "__future__",
+        "datetime",
+        "functools",
+        "typing",
+        "msgspec",
+        "rlmd.core.model",
+    }
