@@ -30,7 +30,8 @@ def unconnected(name: str, connected: AbstractSet[int], socket: Path) -> Iterato
     family = {pid for one in connected for pid in _family(one)}
     for process in process_iter(["pid", "name", "uids"]):
         try:
-            ours = process.info["name"] == name and process.info["uids"].real == os.getuid()
+            called = process.info["name"].strip(".").partition(".")[0]  # npm's are called opencode.exe
+            ours = called == name and process.info["uids"].real == os.getuid()
             if not ours or process.pid in family or not _is_of_here(process, socket):
                 continue
             yield Agent(process.pid, process.cwd() or None)

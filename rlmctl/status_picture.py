@@ -63,7 +63,8 @@ def _heading(status: dict[str, Any], now: datetime) -> Iterator[Text]:
         place = f" in {client['directory']}" if client["directory"] else ""
         process = f", process {client['pid']}" if client["pid"] else ""
         since = f"{moment(client['since']).astimezone():%H:%M}"
-        yield Text(f"  {client['client']} {client['version']}{place}{process}, since {since}", "dim")
+        name = client["name"] or client["client"]
+        yield Text(f"  {name}{place}{process}, since {since} ({client['client']} {client['version']})", "dim")
     yield Text.assemble("current provider: ", (status["current_provider"] or "none yet", "bold"))
     for model, provider in status["pins"].items():
         yield Text(f"put first by hand: {provider} for {'all models' if model == '*' else model}")

@@ -1,4 +1,4 @@
-"""Who is at the other end of a Unix socket."""
+"""Who is at the other end of a Unix socket, as the system knows them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import os
 import socket
 import struct
 import sys
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -32,3 +34,18 @@ def is_allowed(connection: trio.socket.SocketType) -> bool:
         return uid(connection) in {0, os.geteuid()}
     except OSError:
         return False
+
+
+def name(pid: int | None) -> str | None:
+    """Return what the system calls a process; None where it does not say."""
+    if pid is None:
+        return None
+    if sys.platform == "darwin":
+        import psutil  # noqa: PLC0415  (megabytes, for what Linux has in a file)
+
+        with suppress(psutil.Error):
+            return psutil.Process(pid).name()
+        return None
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/comm").read_text(errors="replace").rstrip("\n")
+    return None

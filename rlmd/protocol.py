@@ -363,6 +363,8 @@ class Agent(Struct):
     client: str
     version: str
     pid: int | None
+    name: str | None
+    """What the system calls that process; None where it does not say."""
     directory: str | None
     since: str
 

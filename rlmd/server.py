@@ -438,6 +438,7 @@ class Server:
             client=request.client,
             version=request.version,
             pid=request.pid,
+            name=peer.name(request.pid),
             directory=request.directory,
             since=rfc3339(now),
         )

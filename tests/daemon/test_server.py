@@ -6,6 +6,7 @@ import json
 import os
 from typing import Any
 
+import psutil
 import pytest
 import trio
 from house import MODEL, OPENROUTER, SETTINGS, THEIRS, TWO, House, Peer
@@ -52,7 +53,8 @@ async def test_the_settings_are_those_of_the_configuration(house: House, peer: P
 
 async def test_status_lists_the_agents_that_said_hello_while_they_are_connected(house: House, peer: Peer) -> None:
     agent = await house.peer()
-    await agent.ask("hello", client="opencode", version="1.0", pid=7, directory="/home/p/project")
+    pid = os.getpid()
+    await agent.ask("hello", client="opencode", version="1.0", pid=pid, directory="/home/p/project")
     await peer.ask("hello", client="rlmctl")
     daemon = (await peer.ask("status"))["daemon"]
     assert daemon["agents"] == 1
@@ -60,7 +62,8 @@ async def test_status_lists_the_agents_that_said_hello_while_they_are_connected(
         {
             "client": "opencode",
             "version": "1.0",
-            "pid": 7,
+            "pid": pid,
+            "name": psutil.Process(pid).name(),
             "directory": "/home/p/project",
             "since": "2026-01-12T12:00:00.000Z",
         }
