@@ -158,6 +158,7 @@ async def test_all_limited_waits_and_says_until_when_and_why(peer: Peer) -> None
                 "why": openrouter,
             },
         ],
+        "brief": f"anthropic/{MODEL} rests until 12:01:00; openrouter/{THEIRS} rests until 12:01:30",
     }
 
 
