@@ -98,7 +98,10 @@ class Client:
         line = json.dumps({"op": op, "id": self._sent, **given}) + "\n"
         until = time.monotonic() + self.deadline
         try:
-            self._socket.sendall(line.encode())
+            try:
+                self._socket.sendall(line.encode())
+            except BrokenPipeError:  # it has hung up: why is what it has said already
+                until = time.monotonic() + GLANCE
             while not self._answers(message := self._receive(until)):
                 pass
         except OSError as error:

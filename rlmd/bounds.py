@@ -11,12 +11,16 @@ from contextlib import suppress
 
 CONNECTIONS = 1024
 """Connections: each is an agent, or somebody who looks. Fewer where the system allows fewer descriptors."""
-DESCRIPTORS = 64
-"""File descriptors that are kept for all else: the database and who reads it, notification targets, the loop."""
+DESCRIPTORS = 192
+"""File descriptors that are kept for all else: who is refused, the database and who reads it, notification targets."""
 LINES = 128
 """Requests of one connection that are handled in one turn; then the others have theirs."""
 STUCK = 60.0
 """Seconds in which a client has to read something where replies wait for it, and to finish a line it has begun."""
+LINGER = 1.0
+"""Seconds that a client gets to read why its connection is closed."""
+DOORSTEP = 128
+"""Connections that get that second to read that they are refused; others are closed at once."""
 LEASES_OF_ONE = 65_536
 """Requests under way of one connection: more than any agent has, and enough for a load test that reports nothing."""
 LEASES = 262_144

@@ -20,6 +20,14 @@ log = logging.getLogger(__name__)
 CHUNK = 64 * 1024
 
 
+async def linger(stream: trio.SocketStream) -> None:
+    """Say no more, and pass over what somebody says who is about to be let go."""
+    with trio.move_on_after(bounds.LINGER), contextlib.suppress(trio.BrokenResourceError):
+        await stream.send_eof()
+        while await stream.receive_some(CHUNK):
+            pass
+
+
 class Connection:
     """A conversation. Whoever holds it reads and writes at once what can be; the rest waits for a task of its own."""
 
@@ -108,9 +116,10 @@ class Connection:
             self._let_go("does not read its events")
 
     def end(self) -> None:
-        """Read nothing more of it, and have whoever waits for that know."""
-        self.ended = True
-        self.take_no_more()
+        """Heed nothing more of it, and have whoever waits for that know."""
+        if not self.ended:
+            self.ended = True
+            trio.lowlevel.notify_closing(self.fd)
 
     def take_no_more(self) -> None:
         """Let what has arrived be the last."""
@@ -133,8 +142,16 @@ class Connection:
         """Wait until nothing is owed."""
         while self._owed:
             await self._paid.wait()
-        if self.unsent:
+        if self.unsent or self._under_way:
             await self.send_unsent()
+
+    async def part(self) -> None:
+        """Send what is left, then wait a moment for the client to read it.
+
+        Who still sends when a connection closes is told of that by its system, before what we have told it.
+        """
+        await self.catch_up()
+        await linger(self._stream)
 
     def _start_sending(self) -> None:
         self._something.set()

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import gc
 import logging
 import os
 import signal
 import sqlite3
+import sys
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -35,6 +38,10 @@ log = logging.getLogger(__name__)
 DRAIN = 3.0
 """Seconds that conversations get to end when the daemon stops; it exits within 5."""
 PRUNE_EVERY = 3600.0
+LARGE = 128 * 1024
+"""Bytes of a buffer that is given back: more than a chunk that is read at once, which would cost time."""
+_MMAP_THRESHOLD = -3
+"""Its number in malloc.h."""
 ROOM_AGAIN = 0.1
 """Seconds until somebody is let in again whom the system had no room for."""
 _NO_ROOM = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
@@ -238,6 +245,13 @@ class Daemon:
         return fresh
 
 
+def _give_memory_back() -> None:
+    """Have large buffers go back to the system once they are free: glibc stops doing that after the first of them."""
+    if sys.platform == "linux":
+        with suppress(AttributeError, OSError):  # another C library has its own ways
+            ctypes.CDLL(None).mallopt(_MMAP_THRESHOLD, LARGE)
+
+
 def run(paths: Paths) -> int:
     """Run the daemon in the foreground until it is told to stop. Returns the exit code."""
     os.umask(0o077)
@@ -259,6 +273,7 @@ def run(paths: Paths) -> int:
     if handed:
         daemon.socket = str(handed.getsockname())
     log.info("rlmd %s, pid %d", __version__, os.getpid())
+    _give_memory_back()
     gc.freeze()  # what is loaded stays
     gc.set_threshold(*COLLECT)
     gc.enable()

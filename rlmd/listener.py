@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
     from rlmd.paths import Paths
 
-BACKLOG = 128
+BACKLOG = 1024
+"""Who may wait to be let in; beyond that, connecting fails at once where it is not to block, as an agent's is not."""
 LOOKS, GLANCE = 20, 0.01
 """How often, and seconds apart, one that steps back looks for the name of the one that serves."""
 

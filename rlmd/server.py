@@ -7,6 +7,7 @@ leave in one send.
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import os
 import random
@@ -20,7 +21,7 @@ import msgspec
 import trio
 
 from rlmd import __version__, bounds, peer, protocol, replies, status
-from rlmd.connection import Connection
+from rlmd.connection import Connection, linger
 from rlmd.core import orders
 from rlmd.core.ledger import Answer
 from rlmd.core.model import Use
@@ -87,6 +88,8 @@ class Server:
         # What epoll costs depends on those who ask, not on all who are connected; macOS has none.
         self._poll = select.epoll() if sys.platform == "linux" else select.poll()
         self._room = bounds.connections()
+        self._refused = 0
+        """How many are being refused just now."""
         self._held: list[_Answers] = []
         self._released = trio.Event()
         self._released.set()
@@ -116,10 +119,10 @@ class Server:
         """Hold one conversation. A bug in a handler ends the connection, not the daemon."""
         if not peer.is_allowed(stream.socket):
             log.warning("a connection of another user was refused")
-            await _refuse(stream, protocol.Error(code="unauthorized", message="This rlmd serves its owner only."))
+            await self._refuse(stream, protocol.Error(code="unauthorized", message="This rlmd serves its owner only."))
             return
         if len(self._connections) >= self._room:
-            await _refuse(stream, protocol.Error(code="unavailable", message=_FULL.format(self._room)))
+            await self._refuse(stream, protocol.Error(code="unavailable", message=_FULL.format(self._room)))
             return
         try:
             async with stream, trio.open_nursery() as nursery:
@@ -136,6 +139,18 @@ class Server:
         except* Exception:
             log.exception("a connection failed; please report this")
 
+    async def _refuse(self, stream: trio.SocketStream, refusal: protocol.Error) -> None:
+        """Say why, and wait until that is read unless very many are being refused."""
+        self._refused += 1
+        try:
+            async with stream:
+                with contextlib.suppress(trio.BrokenResourceError):
+                    await stream.send_all(protocol.encode(refusal))
+                if self._refused <= bounds.DOORSTEP:
+                    await linger(stream)
+        finally:
+            self._refused -= 1
+
     def _join(self, connection: Connection) -> None:
         self._connections.add(connection)
         self._by_fd[connection.fd] = connection
@@ -151,6 +166,7 @@ class Server:
 
     async def _release(self, connection: Connection) -> None:
         """Let go of what it has leased; of very many not all at once, because others wait."""
+        many = len(connection.leases) > bounds.RELEASED
         with trio.CancelScope(shield=True):
             while True:
                 some = list(islice(connection.leases, bounds.RELEASED))
@@ -158,11 +174,14 @@ class Server:
                     del connection.leases[lease]
                 self._outbox.add(self._ledger.release(some, self._clock()))
                 self._outbox.settle()
+                self._outbox.tidy()
                 self._timers.poke()
                 self._tell_watchers()
                 if not connection.leases:
-                    return
+                    break
                 await trio.lowlevel.checkpoint()
+        if many:
+            gc.collect()  # it also lets go of what Python keeps for more of the same
 
     def _tell_watchers(self) -> None:
         """Tell those who watch, once each: the next status that one asks for has it told of the next change."""
@@ -181,9 +200,10 @@ class Server:
     async def _converse(self, connection: Connection) -> None:
         while not connection.ended:
             await connection.catch_up()
-            await trio.lowlevel.wait_readable(connection.fd)
-            self._answer_all()
-        await connection.catch_up()
+            with contextlib.suppress(trio.ClosedResourceError):
+                await trio.lowlevel.wait_readable(connection.fd)
+                self._answer_all()
+        await connection.part()
 
     def _answer_all(self) -> None:
         """Answer everyone who has asked by now, not only whose task this is: all that is new is made durable at once.
@@ -530,12 +550,6 @@ def _changes(reply: protocol.AnyReply) -> bool:
     return isinstance(reply, protocol.Recorded | protocol.Done | protocol.Welcome) or (
         isinstance(reply, protocol.Use) and reply.lease is not msgspec.UNSET
     )
-
-
-async def _refuse(stream: trio.SocketStream, refusal: protocol.Error) -> None:
-    with contextlib.suppress(trio.BrokenResourceError):
-        await stream.send_all(protocol.encode(refusal))
-    await stream.aclose()
 
 
 def _not_durable(reply: protocol.AnyReply) -> protocol.AnyReply:

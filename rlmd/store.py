@@ -39,6 +39,8 @@ PRUNE_STEP = 500
 FOLD_AT = 50
 """Commits in the journal after which they are worth folding: that takes half a millisecond, 11 µs a commit. Larger
 steps cost as much and hold up answers for longer."""
+RECENT = 1000
+"""Receipts in the journal, and thereby in memory, after which it is folded however few the commits were."""
 CHECKPOINT_AT = 8 * 2**20
 """Bytes of the write-ahead log after which it is worth a checkpoint."""
 
@@ -223,7 +225,7 @@ class Store:
     @property
     def unfolded(self) -> bool:
         """Whether the journal is long enough to be folded."""
-        return self._entries >= FOLD_AT
+        return self._entries >= FOLD_AT or len(self._recent) >= RECENT
 
     def fold(self) -> None:
         """Put everything in the journal in its place, in one transaction."""

@@ -97,6 +97,7 @@ async def test_a_line_that_is_begun_and_not_finished_ends_the_connection(house: 
         "message": "A line was begun and not finished within 60 s; this connection is closed.",
     }
     assert await peer.ended()
+    await trio.sleep(bounds.LINGER)
     assert await house.connections() == 0
 
 
