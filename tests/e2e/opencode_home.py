@@ -98,10 +98,11 @@ class Daemon:
                 stdout=log,
                 stderr=log,
             )
-        until(lambda: self._answers() or process.poll() is not None)
+        until(lambda: self.answers() or process.poll() is not None)
         assert process.poll() is None, log_file.read_text()
 
-    def _answers(self) -> bool:
+    def answers(self) -> bool:
+        """Whether it does so now."""
         try:
             self.ask("ping")
         except DaemonUnreachableError:
