@@ -12,7 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from rlmctl.render import can_draw, moment
-from rlmctl.words import amount
+from rlmctl.sums import Sums, add_up
+from rlmctl.words import amount, money
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -61,26 +62,6 @@ class Axis(NamedTuple):
     def cell(self, at: datetime) -> int:
         """Return the cell of a time, within the chart."""
         return min(self.columns * self.wide - 1, max(0, int((at - self.start) * self.wide / self.step)))
-
-
-class Sums(NamedTuple):
-    """What some rows of a history add up to."""
-
-    requests: int
-    errors: dict[str, int]
-    tokens: int
-    cost: float
-    switches: int
-
-
-def add_up(rows: Sequence[dict[str, Any]]) -> Sums:
-    """Add rows up."""
-    errors: dict[str, int] = {}
-    for row in rows:
-        for kind, count in row["errors"].items():
-            errors[kind] = errors.get(kind, 0) + count
-    requests, tokens, switches = (sum(row[name] for row in rows) for name in ("requests", "tokens", "switches"))
-    return Sums(requests, errors, tokens, sum(row["cost"] for row in rows), switches)
 
 
 def picture(
@@ -197,5 +178,5 @@ def _place(row: dict[str, Any]) -> tuple[str, str]:
 
 def _add(table: Table, provider: str, model: str, sums: Sums) -> None:
     errors = ", ".join(f"{count:,} {kind}" for kind, count in sums.errors.items())
-    cells = f"{sums.requests:,}", amount(sums.tokens), f"${sums.cost:,.2f}", f"{sums.switches:,}"
+    cells = f"{sums.requests:,}", amount(sums.tokens), money(sums.cost), f"{sums.switches:,}"
     table.add_row(provider, model, *cells, errors or Text("none", "dim"))

@@ -9,6 +9,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
+MOST_EVENTS = 10_000
+"""What the daemon tells of its log at once."""
+
+
 class Rest(NamedTuple):
     """A span in which a provider, or one model of it, could not serve."""
 

@@ -15,6 +15,8 @@ STATES = {
 }
 """The daemon's word for a state → ours."""
 MINUTE = 60
+FINE = 100
+"""Dollars below which parts of a cent are told."""
 
 
 def span(seconds: float) -> str:
@@ -36,6 +38,12 @@ def amount(number: float) -> str:
         if number >= size:
             return f"{number / (1_000_000 if letter == 'M' else 1000):.4g}{letter}"
     return f"{number:.2f}".rstrip("0").rstrip(".")
+
+
+def money(dollars: float) -> str:
+    """Write an amount of money: to the cent, and finer where it is little."""
+    whole, _, parts = f"{dollars:,.4f}".partition(".")
+    return f"${whole}.{parts.rstrip('0'):0<2}" if dollars < FINE else f"${dollars:,.2f}"
 
 
 def limit_name(limit: dict[str, Any]) -> str:

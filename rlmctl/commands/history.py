@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rlmctl.commands import FINE, WRONG, CommandError, add_json, connect, print_json
+from rlmctl.commands import FAILED, FINE, WRONG, CommandError, add_json, connect, print_json, say
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
-
-MOST = 10_000
-"""Events that the daemon tells at once."""
 
 
 def add_history(parser: ArgumentParser) -> None:
@@ -19,11 +17,14 @@ def add_history(parser: ArgumentParser) -> None:
     parser.add_argument("--since", metavar="DURATION", default="7d", help="the last 12h, 7d, 4w; default: 7d")
     parser.add_argument("--by", choices=("hour", "day"), default="day", help="what is told apart; default: day")
     parser.add_argument("--provider", help="this one only")
-    add_json(parser)
+    form = parser.add_mutually_exclusive_group()
+    add_json(form)
+    form.add_argument("--html", metavar="FILE", help="write a page with charts; it needs no network and no other file")
 
 
 def history(args: Namespace) -> int:
     """Show what each provider and model has been used for."""
+    from rlmctl.rests import MOST_EVENTS
     from rlmd.durations import parse
 
     now = datetime.now(UTC)
@@ -36,8 +37,10 @@ def history(args: Namespace) -> int:
         if args.json:
             print_json(reply)
             return FINE
-        events = daemon.request("log", since=since.isoformat(), limit=MOST)["events"]
-    if not reply["rows"]:
+        events = daemon.request("log", since=since.isoformat(), limit=MOST_EVENTS)["events"]
+    if args.html:
+        _write_page(Path(args.html), reply, events, since, now)
+    elif not reply["rows"]:
         print(f"nothing in the last {args.since}")
     else:
         _draw(reply, events, since, now)
@@ -54,3 +57,16 @@ def _draw(reply: dict[str, Any], events: list[dict[str, Any]], since: datetime, 
     screen.print(picture(reply, rests(events, now), since, now, screen))
     if sentence := gained(reply, "in this time"):
         screen.print(f"\n{sentence}")
+
+
+def _write_page(
+    file: Path, reply: dict[str, Any], events: list[dict[str, Any]], since: datetime, now: datetime
+) -> None:
+    from rlmctl.report import page
+
+    try:
+        file.write_text(page(reply, events, since, now), encoding="utf-8")
+    except OSError as error:
+        mend = "rlmctl history --html a file in a directory of yours"
+        raise CommandError(f"{file} cannot be written: {error.strerror}.", mend, FAILED) from None
+    say(f"wrote {file}: open it in a browser")
