@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-from contextlib import AbstractContextManager, closing
+from contextlib import AbstractContextManager, ExitStack, closing
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
@@ -22,6 +22,8 @@ PATIENCE = 0.05
 """Seconds to wait for somebody who reads the database: what they read cannot be overwritten."""
 AGAIN = 1.0
 """Seconds between attempts."""
+HOLD_AT = 24 * 2**20
+"""Bytes of the log at which reports wait for the checkpoint: it is filled faster than the disk takes it."""
 
 
 class Checkpoints:
@@ -32,10 +34,16 @@ class Checkpoints:
         self._hold = hold
         """Keeps everybody else from writing."""
         self._wanted = trio.Event()
+        self._going_on: ExitStack | None = None
+        """Ends with a checkpoint beside which commits go on."""
+        self.crowded: Callable[[], None] = _nothing
+        """Has our own readers leave, who keep the log from being cut."""
 
-    def want(self) -> None:
-        """Have the log checkpointed soon."""
+    def want(self, size: int) -> None:
+        """Have the log, of so many bytes, checkpointed soon."""
         self._wanted.set()
+        if size >= HOLD_AT:
+            self._hold_commits()
 
     async def run(self) -> None:
         """Checkpoint whenever that is wanted, for ever.
@@ -43,22 +51,40 @@ class Checkpoints:
         First the bulk, while commits go on; then, while none do, the little that came in the meantime: only a log
         of which nothing is left can begin anew.
         """
+        failing = False
         while True:
             await self._wanted.wait()
             try:
-                await trio.to_thread.run_sync(partial(_checkpoint, self._store.path, "PASSIVE"))
-                with self._hold():
+                with ExitStack() as self._going_on:
+                    await trio.to_thread.run_sync(partial(_checkpoint, self._store.path, "PASSIVE"))
+                    self._hold_commits()
                     done = await trio.to_thread.run_sync(partial(_checkpoint, self._store.path, "TRUNCATE"))
+                trouble = "somebody reads the database"
             except sqlite3.Error as error:
-                log.warning("the log of the database cannot be checkpointed now: %s", error)
-                done = False
+                done, trouble = False, str(error)
+            finally:
+                self._going_on = None
             if done:
                 self._wanted = trio.Event()
             else:
+                if not failing:
+                    log.warning("the log of the database cannot be cut now: %s; tried again every second", trouble)
+                if self._store.log_size() >= HOLD_AT:
+                    self.crowded()
                 await trio.sleep(AGAIN)
+            failing = not done
+
+    def _hold_commits(self) -> None:
+        going_on, self._going_on = self._going_on, None
+        if going_on is not None:
+            going_on.enter_context(self._hold())
+
+
+def _nothing() -> None:
+    """Nobody reads."""
 
 
 def _checkpoint(path: Path, mode: Literal["PASSIVE", "TRUNCATE"]) -> bool:
-    with closing(sqlite3.connect(path, timeout=PATIENCE)) as db:
+    with closing(sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=PATIENCE)) as db:
         busy, _, _ = db.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
         return not busy

@@ -22,10 +22,11 @@ from rlmd.address import PathTooLongError
 from rlmd.checkpoint import Checkpoints
 from rlmd.core.ledger import Ledger
 from rlmd.core.model import Notice, Step
+from rlmd.migrations import StoreError
 from rlmd.notify import Notifier
 from rlmd.outbox import Outbox
 from rlmd.server import Server
-from rlmd.store import Store, StoreError
+from rlmd.store import Store
 from rlmd.timers import Timers
 
 if TYPE_CHECKING:

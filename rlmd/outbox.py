@@ -14,14 +14,16 @@ import msgspec
 
 from rlmd import rescue
 from rlmd.core.model import Notice, Step
+from rlmd.migrations import StoreError
 from rlmd.protocol import Event, rfc3339
-from rlmd.store import KEPT
+from rlmd.store import CHECKPOINT_AT, KEPT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from rlmd.core.model import FactKind, Receipt
-    from rlmd.store import Store, Used
+    from rlmd.journal import Used
+    from rlmd.store import Store
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +35,7 @@ reported again counts twice."""
 RETRY = 1.0
 """Seconds between attempts to write while the disk fails: a disk that hangs is not to hang every answer."""
 HOUR = 3600
+_UNREADABLE = (sqlite3.Error, msgspec.DecodeError)
 
 
 class Outbox:
@@ -43,13 +46,15 @@ class Outbox:
         """Hands an event to who listens."""
         self.everything: Callable[[], Step] = Step
         """Gives all facts there are, for a database that has to be begun afresh."""
-        self.grown: Callable[[], None] = _nothing
-        """Is called when the log of the database is worth a checkpoint."""
+        self.grown: Callable[[int], None] = _nothing
+        """Is told how many bytes the log of the database has when it is worth a checkpoint."""
         self.held = False
         """Somebody else writes to the database for a moment: nothing is settled until that is over."""
         self._store = store
         self._clock = clock
         self._failed_at: float | None = None
+        self._unfolded_at: float | None = None
+        """When the journal could not be folded."""
         self._facts: dict[tuple[FactKind, str], Callable[[], object]] = {}
         self._receipts: dict[str, Receipt] = {}
         self._events: list[tuple[float, Event]] = []
@@ -76,28 +81,36 @@ class Outbox:
             return self._receipts[lease]
         try:
             return self._store.receipt(lease)
-        except sqlite3.Error as error:
-            log.warning("cannot look up a lease: %s", error)
+        except _UNREADABLE as error:
+            self._trouble("cannot look up a lease", error)
             return None
 
     def events(self, since: float, limit: int) -> list[Event]:
         """Give the last events since a time, oldest first. Raises `sqlite3.Error`."""
-        stored = [msgspec.json.decode(row, type=Event) for _, row in self._store.events(since, limit)]
+        try:
+            stored = [msgspec.json.decode(row, type=Event) for _, row in self._store.events(since, limit)]
+        except _UNREADABLE as error:
+            self._trouble("the events cannot be read", error)
+            raise sqlite3.DatabaseError(str(error)) from error
         return [*stored, *(event for at, event in self._events if at >= since)][-limit:]
 
     def tidy(self) -> None:
         """Fold the journal where it is long enough; have a log that has become long checkpointed."""
-        if self._store.unfolded:
+        if self._store.unfolded and not self._soon_after(self._unfolded_at):
             self.fold()
-            if self._store.long_log():
-                self.grown()
+            size = self._store.log_size()
+            if size >= CHECKPOINT_AT:
+                self.grown(size)
 
     def fold(self) -> None:
         """Put what was committed in its place."""
         try:
             self._store.fold()
-        except sqlite3.Error as error:
-            log.warning("the journal cannot be folded now: %s", error)
+        except _UNREADABLE as error:
+            self._unfolded_at = self._clock()
+            self._trouble("the journal cannot be folded now", error)
+        else:
+            self._unfolded_at = None
 
     def prune(self, now: float, keep: float = KEPT) -> bool:
         """Drop a few rows that are too old to matter. True where there may be more."""
@@ -106,7 +119,7 @@ class Outbox:
         try:
             return self._store.prune(now, keep)
         except sqlite3.Error as error:
-            log.warning("old rows cannot be removed now: %s", error)
+            self._trouble("old rows cannot be removed now", error)
             return False
 
     def add(self, step: Step) -> None:
@@ -131,7 +144,9 @@ class Outbox:
         """
         if self.held:
             return False
-        if (self._facts or self._receipts or self._events or self._usage) and (insist or not self._resting()):
+        if (self._facts or self._receipts or self._events or self._usage) and (
+            insist or not self._soon_after(self._failed_at)
+        ):
             self._commit()
         if self._untold:
             events, self._untold = self._untold, []
@@ -140,8 +155,8 @@ class Outbox:
                 self.publish(event)
         return self._failed_at is None
 
-    def _resting(self) -> bool:
-        return self._failed_at is not None and self._failed_at <= self._clock() < self._failed_at + RETRY
+    def _soon_after(self, failed_at: float | None) -> bool:
+        return failed_at is not None and failed_at <= self._clock() < failed_at + RETRY
 
     def _tell(self, notice: Notice) -> None:
         event = _event(notice)
@@ -151,10 +166,10 @@ class Outbox:
     def _commit(self) -> None:
         try:
             self._store.commit(self._facts, self._receipts, self._events, self._usage)
-        except (OSError, sqlite3.Error, msgspec.DecodeError) as error:
+        except (OSError, *_UNREADABLE, StoreError) as error:
             self._failed(f"the state cannot be written ({error}): deciding from memory until it can")
             if rescue.is_damage(error):
-                self._begin_afresh(error)
+                self.begin_afresh(error)
             return
         except Exception:
             log.exception("the state cannot be written; please report this")
@@ -169,15 +184,21 @@ class Outbox:
             text = "the state is written again, nothing that was kept in memory is lost"
             self._tell(Notice("state", self._clock(), text))
 
-    def _begin_afresh(self, error: BaseException) -> None:
+    def _trouble(self, what: str, error: Exception) -> None:
+        """Note that something else than a commit failed. Damage that it came upon is everybody's."""
+        log.warning("%s: %s", what, error)
+        if rescue.is_damage(error):
+            self.begin_afresh(error)
+            self.settle(insist=True)
+
+    def begin_afresh(self, error: BaseException) -> None:
         """Go on in a fresh database where the old one is damaged: all facts are known here, too."""
+        self.add(self.everything())
         try:
             self._store.begin_afresh(error)
-        except (OSError, sqlite3.Error) as second:
-            log.warning("no fresh database can be begun: %s", second)
-            return
+        except (OSError, sqlite3.Error, StoreError) as second:
+            self._failed(f"the state is damaged ({error}), and no fresh one can be begun yet: {second}")
         self.warn()
-        self.add(self.everything())
 
     def warn(self) -> None:
         """Tell what a person has to know about the file."""
@@ -196,7 +217,7 @@ class Outbox:
             del self._receipts[lease]
 
 
-def _nothing() -> None:
+def _nothing(_: int) -> None:
     """Nobody is interested."""
 
 

@@ -1,4 +1,4 @@
-"""What survives: one SQLite file. Schema, migrations, load, commit. It decides nothing and holds no state of ours.
+"""What survives: one SQLite file. Load, commit, prune. It decides nothing and holds no state of ours.
 
 WAL with `synchronous=NORMAL`: a commit survives the death of this process at any moment. A power cut may take
 the last commits before it, never the file.
@@ -11,22 +11,21 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from contextlib import closing, contextmanager, suppress
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from rlmd import rescue
+from rlmd import journal, rescue
 from rlmd.core.model import Receipt
+from rlmd.migrations import WRITTEN_BY, StoreError, migrate, refuse_newer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
     from rlmd.core.model import FactKind
-
-    Used = tuple[int, str, str, str]
-    """Hour, provider, model, and the column of `usage` that something is to be added to."""
+    from rlmd.journal import Used
 
 RECEIPTS_KEPT = 48 * 3600.0
 """Seconds for which a lease's receipt is kept (the policy's 48 h), so that a late duplicate counts once."""
@@ -43,57 +42,18 @@ RECENT = 1000
 """Receipts in the journal, and thereby in memory, after which it is folded however few the commits were."""
 CHECKPOINT_AT = 8 * 2**20
 """Bytes of the write-ahead log after which it is worth a checkpoint."""
-
-MIGRATIONS = (
-    """
-    CREATE TABLE fact (kind TEXT NOT NULL, key TEXT NOT NULL, row BLOB NOT NULL, PRIMARY KEY (kind, key))
-        WITHOUT ROWID;
-    CREATE TABLE receipt (lease TEXT PRIMARY KEY, at REAL NOT NULL, row BLOB NOT NULL) WITHOUT ROWID;
-    CREATE INDEX receipt_at ON receipt (at);
-    CREATE TABLE event (id INTEGER PRIMARY KEY, at REAL NOT NULL, row BLOB NOT NULL);
-    CREATE INDEX event_at ON event (at);
-    """,
-    """
-    CREATE TABLE letter (id INTEGER PRIMARY KEY, row BLOB NOT NULL);
-    CREATE TABLE told (fact TEXT PRIMARY KEY, until REAL NOT NULL) WITHOUT ROWID;
-    """,
-    """
-    CREATE TABLE journal (id INTEGER PRIMARY KEY, row BLOB NOT NULL);
-    CREATE TABLE usage (
-        hour INTEGER NOT NULL, provider TEXT NOT NULL, model TEXT NOT NULL,
-        requests INTEGER NOT NULL DEFAULT 0, tokens INTEGER NOT NULL DEFAULT 0, cost REAL NOT NULL DEFAULT 0,
-        switches INTEGER NOT NULL DEFAULT 0, throttle INTEGER NOT NULL DEFAULT 0, quota INTEGER NOT NULL DEFAULT 0,
-        credits INTEGER NOT NULL DEFAULT 0, overloaded INTEGER NOT NULL DEFAULT 0,
-        transient INTEGER NOT NULL DEFAULT 0, auth INTEGER NOT NULL DEFAULT 0,
-        model_missing INTEGER NOT NULL DEFAULT 0, context INTEGER NOT NULL DEFAULT 0,
-        client INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (hour, provider, model)
-    ) WITHOUT ROWID;
-    """,
-)
-"""Numbered from 1; `user_version` is the number of the last one a file has seen."""
+LOG_MOST = 32 * 2**20
+"""Bytes of the write-ahead log after which nothing is written until it has been checkpointed, which somebody who reads
+the database for long can put off. What comes before the next look at it, a second's commits at the very most, has room up to 64."""
 
 _receipt = msgspec.json.Decoder(Receipt)
-_encode = msgspec.json.Encoder().encode
-
-
-class Entry(msgspec.Struct, array_like=True):
-    """One commit as the journal keeps it."""
-
-    facts: list[tuple[str, str, msgspec.Raw]]
-    receipts: dict[str, Receipt]
-    events: list[tuple[float, msgspec.Raw]]
-    usage: list[tuple[int, str, str, str, float]]
-
-
-_entry = msgspec.json.Decoder(Entry)
-
-
-class StoreError(Exception):
-    """The database cannot be used; the message says why and how to mend that."""
 
 
 class Store:
-    """The open database. Its methods raise `sqlite3.Error` when the disk does not do what it should.
+    """The open database.
+
+    Its methods raise `sqlite3.Error` when the disk does not do what it should, and `msgspec.DecodeError` where what
+    it holds makes no sense.
 
     Where the disk fails already when it is opened, what it holds is read from a copy in memory; each commit
     then tries to open the file itself.
@@ -111,7 +71,10 @@ class Store:
         self.away = False
         """The file cannot be opened: this is a copy in memory."""
         self.wal = path.with_name(f"{path.name}-wal")
+        self._log = 0
+        """Bytes of the write-ahead log when it was last looked at."""
         self._entries = 0
+        """Commits in the journal."""
         self._recent: dict[str, Receipt] = {}
         """Receipts that are in the journal."""
         try:
@@ -130,8 +93,8 @@ class Store:
             copy = rescue.copy(self.path)
             self.away = True
             self.warning = f"the state in {self.path} cannot be opened ({error}): deciding from memory until it can"
-            _migrate(copy)
-            self._fold(copy)
+            migrate(copy)
+            journal.fold(copy)
         except (OSError, sqlite3.Error, msgspec.DecodeError) as second:
             raise StoreError(
                 f"The state in {self.path} cannot be used: {second}. "
@@ -140,7 +103,7 @@ class Store:
         return copy
 
     def _opened(self) -> sqlite3.Connection:
-        self._refuse_newer()
+        refuse_newer(self.path)
         os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
         self.path.chmod(0o600)
         db = sqlite3.connect(self.path, isolation_level=None, timeout=BUSY)
@@ -148,35 +111,34 @@ class Store:
             db.execute("PRAGMA journal_mode=WAL")
             db.execute("PRAGMA synchronous=NORMAL")
             db.execute("PRAGMA wal_autocheckpoint=0")
-            _migrate(db)
-            self._fold(db)
+            migrate(db)
+            journal.fold(db)
         except (sqlite3.Error, msgspec.DecodeError):
             db.close()
             raise
         return db
 
-    def _refuse_newer(self) -> None:
-        if not self.path.exists():
-            return
-        with closing(sqlite3.connect(f"{self.path.as_uri()}?mode=ro", uri=True, timeout=BUSY)) as db:
-            version = _version(db)
-        if version > len(MIGRATIONS):
-            raise StoreError(
-                f"{self.path} was written by a newer rlmd (schema {version}, this one knows {len(MIGRATIONS)}). "
-                "Nothing was changed. Install that version again, or move the file away to start afresh."
-            )
-
     def begin_afresh(self, error: BaseException) -> None:
-        """Set a file aside that turned out to be damaged, and begin a new one. Raises `OSError`, `sqlite3.Error`."""
+        """Set a file aside that turned out to be damaged, and begin a new one.
+
+        Where that cannot be yet, each commit tries. Raises `OSError`, `sqlite3.Error`.
+        """
         self._db.close()
+        self._db, self.away = sqlite3.connect(":memory:", isolation_level=None), True
+        migrate(self._db)
+        self._forget_journal()
         self.warning = rescue.set_aside(self.path, error)
-        self._recent.clear()
-        self._entries = 0
-        self._db = self._opened()
+        self._return()
+
+    def _return(self) -> None:
+        """Go back from memory to the file."""
+        fresh = self._opened()
+        self._db.close()
+        self._db, self.away = fresh, False
 
     def facts(self) -> Iterator[tuple[str, str, bytes]]:
         """Give every fact that has been folded: kind, key, JSON."""
-        return iter(self._db.execute("SELECT kind, key, row FROM fact"))
+        return iter(self._db.execute("SELECT kind, key, row FROM fact WHERE (kind, key) != (?, ?)", WRITTEN_BY))
 
     def fact(self, kind: FactKind, key: str) -> bytes | None:
         """Look up a fact that has been folded."""
@@ -195,7 +157,7 @@ class Store:
         rows = self._db.execute(
             "SELECT at, row FROM event WHERE at >= ? ORDER BY id DESC LIMIT ?", (since, limit)
         ).fetchall()
-        recent = (event for entry in _journal(self._db) for event in entry.events)
+        recent = (event for commit in journal.entries(self._db) for event in commit.events)
         return [*rows[::-1], *((at, bytes(row)) for at, row in recent if at >= since)][-limit:]
 
     def commit(
@@ -206,18 +168,11 @@ class Store:
         usage: Mapping[Used, float],
     ) -> None:
         """Make all of this durable in one transaction, or none of it; a fact that reads None is removed."""
-        row = _encode(
-            (
-                [(kind, key, read()) for (kind, key), read in facts.items()],
-                receipts,
-                events,
-                [(*used, amount) for used, amount in usage.items()],
-            )
-        )
+        row = journal.written(facts, receipts, events, usage)
         if self.away:
-            fresh = self._opened()
-            self._db.close()
-            self._db, self.away = fresh, False
+            self._return()
+        if self._log >= LOG_MOST:
+            self._need_room()
         self._db.execute("INSERT INTO journal (row) VALUES (?)", (row,))
         self._recent.update(receipts)
         self._entries += 1
@@ -230,49 +185,24 @@ class Store:
     def fold(self) -> None:
         """Put everything in the journal in its place, in one transaction."""
         if self._entries:
-            self._fold(self._db)
-            self._entries = 0
-            self._recent.clear()
+            journal.fold(self._db)
+            self._forget_journal()
 
-    @staticmethod
-    def _fold(db: sqlite3.Connection) -> None:
-        entries = _journal(db)
-        if not entries:
-            return
-        facts = {(kind, key): bytes(row) for entry in entries for kind, key, row in entry.facts}
-        receipts = {lease: receipt for entry in entries for lease, receipt in entry.receipts.items()}
-        usage: dict[Used, float] = {}
-        for entry in entries:
-            for hour, provider, model, what, amount in entry.usage:
-                used = (hour, provider, model, what)
-                usage[used] = usage.get(used, 0) + amount
-        with _whole(db):
-            db.executemany(
-                "INSERT OR REPLACE INTO fact VALUES (?, ?, ?)",
-                ((*name, row) for name, row in facts.items() if row != b"null"),
-            )
-            db.executemany(
-                "DELETE FROM fact WHERE kind = ? AND key = ?",
-                (name for name, row in facts.items() if row == b"null"),
-            )
-            db.executemany(
-                "INSERT OR REPLACE INTO receipt VALUES (?, ?, ?)",
-                ((lease, receipt.at, _encode(receipt)) for lease, receipt in receipts.items()),
-            )
-            for entry in entries:
-                events = ((at, bytes(row)) for at, row in entry.events)
-                db.executemany("INSERT INTO event (at, row) VALUES (?, ?)", events)
-            for (*place, column), total in usage.items():
-                db.execute(
-                    f"INSERT INTO usage (hour, provider, model, {column}) VALUES (?, ?, ?, ?) "  # noqa: S608  (a word of the core's)
-                    f"ON CONFLICT DO UPDATE SET {column} = {column} + excluded.{column}",
-                    (*place, total),
-                )
-            db.execute("DELETE FROM journal")
+    def _forget_journal(self) -> None:
+        self._entries = 0
+        self._recent.clear()
 
-    def long_log(self) -> bool:
-        """Whether the write-ahead log is worth a checkpoint."""
-        return not self.away and self.wal.exists() and self.wal.stat().st_size >= CHECKPOINT_AT
+    def log_size(self) -> int:
+        """Look how many bytes the write-ahead log has."""
+        self._log = self.wal.stat().st_size if not self.away and self.wal.exists() else 0
+        return self._log
+
+    def _need_room(self) -> None:
+        if self.log_size() >= LOG_MOST:
+            raise sqlite3.OperationalError(
+                f"somebody has been reading {self.path} for long, and {self.wal.name} may not grow further until that "
+                f"ends; who it is: fuser {self.path}"
+            )
 
     def letters(self) -> list[tuple[int, bytes]]:
         """Give the notifications that wait, oldest first."""
@@ -286,7 +216,8 @@ class Store:
         self, written: Mapping[int, bytes], gone: Iterable[int], told: Mapping[str, float], now: float
     ) -> None:
         """Keep what notifications wait and what was told, in one transaction; told facts whose time is up go."""
-        with _whole(self._db):
+        self._need_room()
+        with journal.whole(self._db):
             self._db.executemany("INSERT OR REPLACE INTO letter VALUES (?, ?)", written.items())
             self._db.executemany("DELETE FROM letter WHERE id = ?", ((number,) for number in gone))
             self._db.executemany("INSERT OR REPLACE INTO told VALUES (?, ?)", told.items())
@@ -294,6 +225,7 @@ class Store:
 
     def prune(self, now: float, keep: float = KEPT) -> bool:
         """Remove a few rows that are too old to matter. True where there may be more."""
+        self._need_room()
         removed = 0
         for table, key, time, kept in (
             ("receipt", "lease", "at", RECEIPTS_KEPT),
@@ -308,39 +240,6 @@ class Store:
 
     def close(self) -> None:
         """Fold the log into the file and let go of it."""
-        with suppress(sqlite3.Error):
+        with suppress(sqlite3.Error, msgspec.DecodeError):
             self.fold()
         self._db.close()
-
-
-def _journal(db: sqlite3.Connection) -> list[Entry]:
-    return [_entry.decode(row) for (row,) in db.execute("SELECT row FROM journal ORDER BY id")]
-
-
-@contextmanager
-def _whole(db: sqlite3.Connection) -> Iterator[None]:
-    """Make what is done inside one transaction: all of it or nothing."""
-    db.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        db.execute("COMMIT")
-    except BaseException:
-        if db.in_transaction:
-            db.execute("ROLLBACK")
-        raise
-
-
-def _migrate(db: sqlite3.Connection) -> None:
-    version = _version(db)
-    for number, script in enumerate(MIGRATIONS[version:], version + 1):
-        try:
-            db.executescript(f"BEGIN IMMEDIATE; {script} PRAGMA user_version = {number}; COMMIT;")
-        except BaseException:
-            if db.in_transaction:
-                db.execute("ROLLBACK")
-            raise
-
-
-def _version(db: sqlite3.Connection) -> int:
-    found: int = db.execute("PRAGMA user_version").fetchone()[0]
-    return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+from functools import partial
 from math import inf
 from typing import TYPE_CHECKING
 
@@ -156,10 +157,12 @@ class Book:
                     self.pins = msgspec.json.decode(row, type=dict[str, str])
 
     def keep_everything(self) -> Step:
-        """Put all that is durable of what is configured into a step."""
+        """Put all that is durable into a step, also what the configuration does not name just now."""
         step = Step()
-        for counter in self.counters.values():
+        for counter in self._met.values():
             self.keep_counter(counter, step)
+        for key, row in self._windows.items():
+            step.facts["window", key] = partial(_itself, row)
         for key in self.breakers:
             self.keep_breaker(key, step)
         for provider in self.tallies:
@@ -167,6 +170,8 @@ class Book:
         for by_model in self.targets.values():
             for target in by_model.values():
                 self.keep_snapshots(target, step)
+        for key, snapshots in self._snapshots.items():
+            step.facts["snapshot", key] = partial(_itself, snapshots or None)
         step.facts["setting", "current"] = lambda: self._current
         step.facts["setting", "pins"] = lambda: self.pins
         return step
@@ -219,6 +224,10 @@ class Book:
             if due != last:
                 yield due
             last = due
+
+
+def _itself(row: object) -> object:
+    return row
 
 
 def _counter(key: str, limit: Limit, row: CounterRow | None) -> Counter:

@@ -19,7 +19,8 @@ from house import MODEL, SOON, House, Peer, Process
 
 from rlmctl.client import DaemonRefusedError
 from rlmd import store as stores
-from rlmd.store import MIGRATIONS, Store
+from rlmd.migrations import MIGRATIONS
+from rlmd.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from datetime import tzinfo
     from pathlib import Path
 
-    from rlmd.store import Used
+    from rlmd.journal import Used
 
 HOUR = 3600
 BEGIN = int(NOON)

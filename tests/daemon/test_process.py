@@ -26,7 +26,8 @@ from rlmd import daemon, service
 from rlmd.__main__ import main
 from rlmd.address import SOCKET_LIMIT
 from rlmd.listener import listen
-from rlmd.store import MIGRATIONS, Store
+from rlmd.migrations import MIGRATIONS
+from rlmd.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

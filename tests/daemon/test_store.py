@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 import stat
 from typing import TYPE_CHECKING
@@ -13,8 +14,9 @@ from house import MODEL, NOON, SETTINGS, House, Peer, Place, Process
 
 from rlmd.core.model import Receipt, Step, Verdict
 from rlmd.daemon import PRUNE_EVERY, Daemon
+from rlmd.migrations import MIGRATIONS, StoreError
 from rlmd.outbox import RETRY, Outbox
-from rlmd.store import KEPT, MIGRATIONS, PRUNE_STEP, RECEIPTS_KEPT, Store, StoreError
+from rlmd.store import KEPT, PRUNE_STEP, RECEIPTS_KEPT, Store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -122,29 +124,51 @@ def test_old_rows_go_a_few_at_a_time(store: Store) -> None:
     assert store.events(0.0, 10) == [(100.0, b"[]")]
 
 
-def test_a_file_of_a_newer_version_is_refused_and_not_touched(tmp_path: Path) -> None:
-    path = tmp_path / "state.db"
-    store = Store(path)
+def contents(directory: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in directory.iterdir()}
+
+
+@pytest.mark.parametrize("killed", [True, False], ids=["as a kill leaves it", "at rest"])
+def test_a_file_of_a_newer_version_is_refused_and_not_touched(tmp_path: Path, *, killed: bool) -> None:
+    lived, left = tmp_path / "lived", tmp_path / "left"
+    lived.mkdir()
+    store = Store(lived / "state.db")
     store.commit({("tally", "a"): lambda: 1}, {}, (), {})
-    newer = sqlite3.connect(path, isolation_level=None)
+    newer = sqlite3.connect(lived / "state.db", isolation_level=None)
     newer.execute("PRAGMA wal_autocheckpoint=0")
+    newer.execute("UPDATE fact SET row = ? WHERE key = 'written_by'", (b'"9.1.0"',))
     newer.execute(f"PRAGMA user_version={len(MIGRATIONS) + 1}")
-    # As a kill leaves it: the new version stands in the log beside the file only.
-    killed = tmp_path / "killed"
-    killed.mkdir()
-    for name in ("state.db", "state.db-wal"):
-        (killed / name).write_bytes((tmp_path / name).read_bytes())
+    if killed:  # the new version stands in the log beside the file only
+        shutil.copytree(lived, left)
     newer.close()
     store.close()
-    before = {name: (killed / name).read_bytes() for name in ("state.db", "state.db-wal")}
+    if not killed:
+        shutil.copytree(lived, left)
+    before = contents(left)
+    assert before.keys() == ({"state.db", "state.db-wal", "state.db-shm"} if killed else {"state.db"})
     with pytest.raises(StoreError) as caught:
-        Store(killed / "state.db")
+        Store(left / "state.db")
     assert str(caught.value) == (
-        f"{killed}/state.db was written by a newer rlmd "
+        f"{left}/state.db was written by a newer rlmd "
         f"(schema {len(MIGRATIONS) + 1}, this one knows {len(MIGRATIONS)}). "
-        "Nothing was changed. Install that version again, or move the file away to start afresh."
+        "Nothing was changed. Install rlmd 9.1.0 or newer again, or move the file away to start afresh."
     )
-    assert {name: (killed / name).read_bytes() for name in before} == before
+    assert contents(left) == before
+
+
+def test_a_newer_version_that_was_never_committed_is_none(tmp_path: Path) -> None:
+    store = Store(tmp_path / "state.db")
+    newer = sqlite3.connect(tmp_path / "state.db", isolation_level=None)
+    newer.execute("PRAGMA wal_autocheckpoint=0")
+    newer.execute(f"PRAGMA user_version={len(MIGRATIONS) + 1}")
+    shutil.copytree(tmp_path, tmp_path / "killed")
+    wal = tmp_path / "killed" / "state.db-wal"
+    log = bytearray(wal.read_bytes())
+    log[-4097] ^= 1  # in the checksum of the last page: what was written before it came never was
+    wal.write_bytes(log)
+    Store(tmp_path / "killed" / "state.db").close()
+    newer.close()
+    store.close()
 
 
 def spoil_with_directory(path: Path) -> None:
