@@ -22,7 +22,7 @@ PATIENCE = 0.05
 """Seconds to wait for somebody who reads the database: what they read cannot be overwritten."""
 AGAIN = 1.0
 """Seconds between attempts."""
-HOLD_AT = 24 * 2**20
+HOLD_AT = 20 * 2**20
 """Bytes of the log at which reports wait for the checkpoint: it is filled faster than the disk takes it."""
 
 

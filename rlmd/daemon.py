@@ -8,7 +8,6 @@ import gc
 import logging
 import os
 import signal
-import sqlite3
 import sys
 import time
 from contextlib import suppress
@@ -69,7 +68,7 @@ class Daemon:
         self.outbox = Outbox(self._store, clock)
         try:
             self._load()
-        except (msgspec.DecodeError, sqlite3.Error) as error:
+        except rescue.UNREADABLE as error:
             if not rescue.is_damage(error):
                 raise StoreError(
                     f"The state in {paths.database} cannot be read: {error}. See rlmctl doctor."

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from rlmd.core.model import Receipt
+from rlmd.core.model import Kind, Receipt, Spent
+from rlmd.rescue import blob
 
 if TYPE_CHECKING:
     import sqlite3
@@ -27,7 +28,7 @@ class Entry(msgspec.Struct, array_like=True):
     facts: list[tuple[str, str, msgspec.Raw]]
     receipts: dict[str, Receipt]
     events: list[tuple[float, msgspec.Raw]]
-    usage: list[tuple[int, str, str, str, float]]
+    usage: list[tuple[int, str, str, Spent | Kind, float]]
 
 
 _entry = msgspec.json.Decoder(Entry)
@@ -52,7 +53,8 @@ def written(
 
 def entries(db: sqlite3.Connection) -> list[Entry]:
     """Read what has not been folded. Raises `sqlite3.Error`, `msgspec.DecodeError`."""
-    return [_entry.decode(row) for (row,) in db.execute("SELECT row FROM journal ORDER BY id")]
+    found = db.execute("SELECT row FROM journal ORDER BY id").fetchall()
+    return [_entry.decode(blob(row)) for (row,) in found]
 
 
 def fold(db: sqlite3.Connection) -> None:

@@ -83,8 +83,11 @@ def version_of(db: sqlite3.Connection) -> int:
 def refuse_newer(path: Path) -> None:
     """Raise `StoreError` where the file is of a schema that this rlmd does not know.
 
-    Not even SQLite opens it then: that would change the files beside it. Raises `OSError`, `sqlite3.Error`.
+    Not even SQLite opens it then: that would change the files beside it. Raises `OSError` and what is
+    `rescue.UNREADABLE`.
     """
+    if path.exists():
+        rescue.check_head(path)
     if max(_versions(path), default=0) <= len(MIGRATIONS):
         return
     with closing(rescue.copy(path)) as db:  # what stands in the log may never have been committed

@@ -35,7 +35,6 @@ reported again counts twice."""
 RETRY = 1.0
 """Seconds between attempts to write while the disk fails: a disk that hangs is not to hang every answer."""
 HOUR = 3600
-_UNREADABLE = (sqlite3.Error, msgspec.DecodeError)
 
 
 class Outbox:
@@ -81,7 +80,7 @@ class Outbox:
             return self._receipts[lease]
         try:
             return self._store.receipt(lease)
-        except _UNREADABLE as error:
+        except rescue.UNREADABLE as error:
             self._trouble("cannot look up a lease", error)
             return None
 
@@ -89,7 +88,7 @@ class Outbox:
         """Give the last events since a time, oldest first. Raises `sqlite3.Error`."""
         try:
             stored = [msgspec.json.decode(row, type=Event) for _, row in self._store.events(since, limit)]
-        except _UNREADABLE as error:
+        except rescue.UNREADABLE as error:
             self._trouble("the events cannot be read", error)
             raise sqlite3.DatabaseError(str(error)) from error
         return [*stored, *(event for at, event in self._events if at >= since)][-limit:]
@@ -106,7 +105,7 @@ class Outbox:
         """Put what was committed in its place."""
         try:
             self._store.fold()
-        except _UNREADABLE as error:
+        except rescue.UNREADABLE as error:
             self._unfolded_at = self._clock()
             self._trouble("the journal cannot be folded now", error)
         else:
@@ -118,7 +117,7 @@ class Outbox:
             return True
         try:
             return self._store.prune(now, keep)
-        except sqlite3.Error as error:
+        except rescue.UNREADABLE as error:
             self._trouble("old rows cannot be removed now", error)
             return False
 
@@ -166,7 +165,7 @@ class Outbox:
     def _commit(self) -> None:
         try:
             self._store.commit(self._facts, self._receipts, self._events, self._usage)
-        except (OSError, *_UNREADABLE, StoreError) as error:
+        except (OSError, *rescue.UNREADABLE, StoreError) as error:
             self._failed(f"the state cannot be written ({error}): deciding from memory until it can")
             if rescue.is_damage(error):
                 self.begin_afresh(error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 import shutil
 import sqlite3
 from contextlib import closing
@@ -13,16 +14,47 @@ from tempfile import TemporaryDirectory
 import msgspec
 
 _DAMAGE = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+UNREADABLE = (sqlite3.Error, msgspec.DecodeError, UnicodeDecodeError)
+"""What reading a database may raise; the last one where even SQLite's own message is garbage."""
 _PASSING = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
+_LAYOUTS, _VERSIONS = 4, 0xFFFF
+"""The newest layout of a schema that SQLite knows, and a number of ours that no schema will ever reach."""
+_MEANS_DAMAGE = re.compile(r"Could not decode|no such (table|column)|already exists")
+"""Words of errors that have no code of their own for it."""
 _PRIMARY = 0xFF
 """The part of an error code that names its family."""
 
 
 def is_damage(error: BaseException) -> bool:
     """Tell whether an error means that the file's contents are wrong: no waiting mends that."""
-    if isinstance(error, msgspec.DecodeError):
+    if isinstance(error, msgspec.DecodeError | UnicodeDecodeError) or _MEANS_DAMAGE.search(str(error)):
         return True
     return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_OK) & _PRIMARY in _DAMAGE
+
+
+def check_head(path: Path) -> None:
+    """Raise where the file's head is damaged in a way that SQLite takes for something else, a read-only disk say."""
+    with path.open("rb") as file:
+        head = file.read(100)
+    if not head:
+        return
+    formats, layout, version = head[18:20], int.from_bytes(head[44:48]), int.from_bytes(head[60:64])
+    if formats not in {b"\1\1", b"\2\2"} or layout > _LAYOUTS or version > _VERSIONS:
+        raise msgspec.DecodeError("the head of the file makes no sense")
+
+
+def check_table(db: sqlite3.Connection, table: str) -> None:
+    """Raise where a table has lost rows without SQLite noticing. It reads all of it: not for history."""
+    (found,) = db.execute(f"PRAGMA quick_check({table})").fetchone()
+    if found != "ok":
+        raise msgspec.DecodeError(found)
+
+
+def blob(found: object) -> bytes:
+    """Return what stands in a row. Raises `msgspec.DecodeError` where that cannot be."""
+    if not isinstance(found, bytes):
+        raise msgspec.DecodeError("a row of it is empty")
+    return found
 
 
 def may_pass(error: BaseException) -> bool:

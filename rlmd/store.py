@@ -19,6 +19,7 @@ import msgspec
 from rlmd import journal, rescue
 from rlmd.core.model import Receipt
 from rlmd.migrations import WRITTEN_BY, StoreError, migrate, refuse_newer
+from rlmd.rescue import UNREADABLE, blob
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -44,7 +45,7 @@ CHECKPOINT_AT = 8 * 2**20
 """Bytes of the write-ahead log after which it is worth a checkpoint."""
 LOG_MOST = 32 * 2**20
 """Bytes of the write-ahead log after which nothing is written until it has been checkpointed, which somebody who reads
-the database for long can put off. What comes before the next look at it, a second's commits at the very most, has room up to 64."""
+the database for long can put off. What is written between two looks at it has room up to 64 MiB."""
 
 _receipt = msgspec.json.Decoder(Receipt)
 
@@ -52,8 +53,11 @@ _receipt = msgspec.json.Decoder(Receipt)
 class Store:
     """The open database.
 
-    Its methods raise `sqlite3.Error` when the disk does not do what it should, and `msgspec.DecodeError` where what
-    it holds makes no sense.
+    Its methods raise `sqlite3.Error` when the disk does not do what it should, and what else is
+    `rescue.UNREADABLE` where what it holds makes no sense.
+
+    What is read is fetched as a whole: a half-read query would outlive `close`, and what SQLite does when the last user
+    of a file leaves would then be done to the next file of that name.
 
     Where the disk fails already when it is opened, what it holds is read from a copy in memory; each commit
     then tries to open the file itself.
@@ -79,7 +83,7 @@ class Store:
         """Receipts that are in the journal."""
         try:
             self._db = self._opened()
-        except (OSError, sqlite3.Error, msgspec.DecodeError) as error:
+        except (OSError, *UNREADABLE) as error:
             self._db = self._in_spite_of(error)
 
     def _in_spite_of(self, error: Exception) -> sqlite3.Connection:
@@ -95,7 +99,7 @@ class Store:
             self.warning = f"the state in {self.path} cannot be opened ({error}): deciding from memory until it can"
             migrate(copy)
             journal.fold(copy)
-        except (OSError, sqlite3.Error, msgspec.DecodeError) as second:
+        except (OSError, *UNREADABLE) as second:
             raise StoreError(
                 f"The state in {self.path} cannot be used: {second}. "
                 "Free or repair the disk; or move the file away (rlmd then starts with an empty one)."
@@ -112,8 +116,10 @@ class Store:
             db.execute("PRAGMA synchronous=NORMAL")
             db.execute("PRAGMA wal_autocheckpoint=0")
             migrate(db)
+            for table in ("fact", "journal"):
+                rescue.check_table(db, table)
             journal.fold(db)
-        except (sqlite3.Error, msgspec.DecodeError):
+        except UNREADABLE:
             db.close()
             raise
         return db
@@ -138,19 +144,20 @@ class Store:
 
     def facts(self) -> Iterator[tuple[str, str, bytes]]:
         """Give every fact that has been folded: kind, key, JSON."""
-        return iter(self._db.execute("SELECT kind, key, row FROM fact WHERE (kind, key) != (?, ?)", WRITTEN_BY))
+        found = self._db.execute("SELECT kind, key, row FROM fact WHERE (kind, key) != (?, ?)", WRITTEN_BY).fetchall()
+        return ((kind, key, blob(row)) for kind, key, row in found)
 
     def fact(self, kind: FactKind, key: str) -> bytes | None:
         """Look up a fact that has been folded."""
         found = self._db.execute("SELECT row FROM fact WHERE kind = ? AND key = ?", (kind, key)).fetchone()
-        return found[0] if found else None
+        return blob(found[0]) if found else None
 
     def receipt(self, lease: str) -> Receipt | None:
         """Look up what is remembered of a lease."""
         if lease in self._recent:
             return self._recent[lease]
         found = self._db.execute("SELECT row FROM receipt WHERE lease = ?", (lease,)).fetchone()
-        return _receipt.decode(found[0]) if found else None
+        return _receipt.decode(blob(found[0])) if found else None
 
     def events(self, since: float, limit: int) -> list[tuple[float, bytes]]:
         """Give the last events since a time, oldest first."""
@@ -158,7 +165,9 @@ class Store:
             "SELECT at, row FROM event WHERE at >= ? ORDER BY id DESC LIMIT ?", (since, limit)
         ).fetchall()
         recent = (event for commit in journal.entries(self._db) for event in commit.events)
-        return [*rows[::-1], *((at, bytes(row)) for at, row in recent if at >= since)][-limit:]
+        return [*((at, blob(row)) for at, row in rows[::-1]), *((at, bytes(row)) for at, row in recent if at >= since)][
+            -limit:
+        ]
 
     def commit(
         self,
@@ -206,11 +215,12 @@ class Store:
 
     def letters(self) -> list[tuple[int, bytes]]:
         """Give the notifications that wait, oldest first."""
-        return self._db.execute("SELECT id, row FROM letter ORDER BY id").fetchall()
+        found = self._db.execute("SELECT id, row FROM letter ORDER BY id").fetchall()
+        return [(number, blob(row)) for number, row in found]
 
     def told(self) -> dict[str, float]:
         """Give the facts that people were told, and until when that holds."""
-        return dict(self._db.execute("SELECT fact, until FROM told"))
+        return dict(self._db.execute("SELECT fact, until FROM told WHERE typeof(until) = 'real'").fetchall())
 
     def keep_letters(
         self, written: Mapping[int, bytes], gone: Iterable[int], told: Mapping[str, float], now: float
@@ -240,6 +250,6 @@ class Store:
 
     def close(self) -> None:
         """Fold the log into the file and let go of it."""
-        with suppress(sqlite3.Error, msgspec.DecodeError):
+        with suppress(*UNREADABLE):
             self.fold()
         self._db.close()

@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from rlmd.core.allowance import Recent
 from rlmd.core.breaker import Breaker
-from rlmd.core.model import Limit, Policy, Step
+from rlmd.core.model import Limit, Moment, Policy, Step
 from rlmd.core.snapshot import Snapshot
 from rlmd.core.target import Chain, Counter, CounterRow, Tally, TallyRow, Target
 from rlmd.core.window import Window
@@ -29,11 +29,11 @@ class BreakerRow(Struct):
     """The durable part of a breaker."""
 
     opened: bool
-    until: float
+    until: Moment
     level: int
-    changed: float
+    changed: Moment
     reason: str = ""
-    early_at: float | None = None
+    early_at: Moment | None = None
 
 
 class Book:

@@ -15,6 +15,9 @@ from msgspec import Meta, Struct, field
 HOUR = 3600.0
 DAY = 86400.0
 
+Moment = Annotated[float, Meta(ge=0, le=253_402_214_400)]
+"""A time that a calendar has: up to the last day of the year 9999. Nothing else is read from the state."""
+
 Kind = Literal[
     "ok",
     "throttle",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from rlmd.core.model import Quantity
+from rlmd.core.model import Moment, Quantity
 
 SAME_WINDOW = 60.0
 """A reset that moved by less than this many seconds still speaks of the same window: stated resets jitter."""
@@ -16,7 +16,7 @@ class Snapshot(Struct):
     of: Quantity
     limit: float
     remaining: float
-    resets_at: float
+    resets_at: Moment
     started: float
     """When the request began whose answer said so: an answer that was overtaken is not believed."""
     since: float = 0.0

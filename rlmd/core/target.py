@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
+from rlmd.core.window import WindowRow
 from rlmd.core.words import stated
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 class CounterRow(Struct):
     """The durable part of a counter."""
 
-    window: dict[str, Any]
+    window: WindowRow
     told: tuple[float, float] = (0.0, 0.0)
 
 

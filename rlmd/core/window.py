@@ -11,12 +11,12 @@ from __future__ import annotations
 
 from datetime import tzinfo
 from math import ceil, inf
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated
 
-from msgspec import Struct, field
+from msgspec import Meta, Struct, field
 
 from rlmd.core.calendar import bounds, seconds
-from rlmd.core.model import WindowKind
+from rlmd.core.model import Moment, WindowKind
 
 if TYPE_CHECKING:
     from rlmd.core.model import Limit
@@ -50,6 +50,14 @@ class Amounts(Struct):
         self.used += sign * other.used
         self.reserved += sign * other.reserved
         self.open += sign * other.open
+
+
+class WindowRow(Struct):
+    """The durable part of a window."""
+
+    start: Moment
+    used: list[tuple[Moment, Annotated[float, Meta(ge=0)]]]
+    """Slots and what is used in each."""
 
 
 class Window(Struct):
@@ -88,15 +96,15 @@ class Window(Struct):
         return cls(limit.window, limit.per, limit.zone)
 
     @classmethod
-    def from_row(cls, limit: Limit, row: dict[str, Any]) -> Window:
+    def from_row(cls, limit: Limit, row: WindowRow) -> Window:
         """Restore what `row` kept, however long ago: reading passes over what has ended since."""
-        slots = {slot: Amounts(used=_billionths(used)) for slot, used in row["used"]}
-        return cls(limit.window, limit.per, limit.zone, start=row["start"], slots=slots)
+        slots = {slot: Amounts(used=_billionths(used)) for slot, used in row.used}
+        return cls(limit.window, limit.per, limit.zone, start=row.start, slots=slots)
 
-    def row(self) -> dict[str, Any]:
-        """Return what survives a restart, as JSON has it. Reservations do not: leases are soft."""
-        used = [[slot, amounts.used / _ONE] for slot, amounts in self.slots.items() if amounts.used]
-        return {"start": self.start, "used": used}
+    def row(self) -> WindowRow:
+        """Return what survives a restart. Reservations do not: leases are soft."""
+        used = [(slot, amounts.used / _ONE) for slot, amounts in self.slots.items() if amounts.used]
+        return WindowRow(self.start, used)
 
     def load(self, now: float) -> float:
         """Return what is used and reserved."""

@@ -11,11 +11,13 @@ import sqlite3
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from house import MODEL, SOON, House, Peer, Process
+from house import MODEL, SOON, House, Peer, Place, Process
 
 from rlmctl.client import DaemonRefusedError
 from rlmd import store as stores
@@ -23,7 +25,7 @@ from rlmd.migrations import MIGRATIONS
 from rlmd.store import Store
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 ANTHROPIC = {"provider": "anthropic", "model": MODEL}
@@ -252,3 +254,84 @@ def test_the_log_stays_short_whatever_the_load(process: Process) -> None:
             longest = max(longest, wal.stat().st_size)
     assert stores.CHECKPOINT_AT <= longest < 64 * 2**20
     assert wal.stat().st_size < longest, "it has begun anew"
+
+
+SMALL = """
+from rlmd import checkpoint, outbox, store
+from rlmd.__main__ import main
+
+outbox.CHECKPOINT_AT = 8 << 17
+checkpoint.HOLD_AT = 20 << 17
+store.LOG_MOST = 32 << 17
+"""
+"""A daemon with an eighth of the real bounds, that a test need not take a minute; then `main([])`."""
+
+
+def load(process: Process, stop: Callable[[], bool]) -> list[str]:
+    """Have several clients report as fast as they can until it is enough; what each of them was answered."""
+    line = b'{"op":"report","provider":"anthropic","model":"sonnet","outcome":"ok"}\n' * 20
+
+    def work(_: int) -> list[str]:
+        answers: list[str] = []
+        with process.client() as client:
+            while not stop():
+                client._socket.sendall(line)
+                answers += (client._receive(time.monotonic() + SOON)["type"] for _ in range(20))
+        return answers
+
+    with ThreadPoolExecutor(4) as clients:
+        return [answer for answers in clients.map(work, range(4)) for answer in answers]
+
+
+def test_the_log_has_a_bound_also_where_somebody_reads_for_long(place: Place, process: Process) -> None:
+    process.launch(sys.executable, "-c", f"{SMALL}main([])")
+    process.await_state("READY=1")
+    report(process)
+    wal = place.paths.database.with_name("state.db-wal")
+    longest = 0
+
+    def blocked() -> bool:
+        nonlocal longest
+        longest = max(longest, wal.stat().st_size)
+        return not durable(process)
+
+    with closing(sqlite3.connect(place.paths.database)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM fact").fetchone()
+        answers = load(process, blocked)
+        assert process.ask("acquire", **ANTHROPIC)["type"] == "use"
+        assert not report(process)
+        assert any("somebody has been reading" in event["message"] for event in process.ask("log")["events"])
+    await_healing(process)
+    assert wal.stat().st_size < 32 << 17 <= longest < 64 << 17
+    assert "error" in answers
+    process.kill()
+    process.begin()
+    assert count(process) == len(answers) + 2, "what was counted in memory is there, too"
+
+
+def test_where_the_disk_takes_the_log_too_slowly_reports_wait_for_it(place: Place, process: Process) -> None:
+    slow = """
+import time
+
+checkpointed = checkpoint._checkpoint
+
+def slowly(path, mode):
+    time.sleep(0.5)
+    return checkpointed(path, mode)
+
+checkpoint._checkpoint = slowly
+main([])
+"""
+    process.launch(sys.executable, "-c", f"{SMALL}{slow}")
+    process.await_state("READY=1")
+    wal = place.paths.database.with_name("state.db-wal")
+    sizes: list[int] = []
+
+    def twice_cut() -> bool:
+        sizes.append(wal.stat().st_size)
+        return sum(after < before for before, after in pairwise(sizes)) >= 2
+
+    answers = load(process, twice_cut)
+    assert set(answers) == {"recorded"}
+    assert 20 << 17 <= max(sizes) < 32 << 17

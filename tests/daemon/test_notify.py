@@ -347,7 +347,7 @@ class Notifying(House):
             return targets._send(address, text, event)
 
         self.daemon.notifier._send = send
-        self.daemon.outbox.grown = lambda: None  # a checkpoint takes a thread, too
+        self.daemon.outbox.grown = lambda _: None  # a checkpoint takes a thread, too
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of Apprise, while it is loaded
