@@ -62,8 +62,8 @@ def may_pass(error: BaseException) -> bool:
     return isinstance(error, sqlite3.OperationalError) or (isinstance(error, OSError) and error.errno in _PASSING)
 
 
-def set_aside(path: Path, error: BaseException) -> str:
-    """Rename a damaged database, with what belongs to it, so that nothing is lost; return what to tell of that."""
+def set_aside(path: Path) -> Path:
+    """Rename a damaged database, with what belongs to it, so that nothing is lost; return what it is now."""
     stem = f"{path.name}.damaged-{datetime.now(UTC):%Y-%m-%dT%H-%M-%S}"
     name, number = stem, 1
     while path.with_name(name).exists():
@@ -73,7 +73,7 @@ def set_aside(path: Path, error: BaseException) -> str:
         belonging = path.with_name(path.name + suffix)
         if belonging.exists():
             belonging.rename(path.with_name(name + suffix))
-    return f"the state in {path} was damaged ({error}): it is kept as {name}, and a fresh one is begun"
+    return path.with_name(name)
 
 
 def copy(path: Path) -> sqlite3.Connection:

@@ -20,6 +20,7 @@ from rlmd import journal, rescue
 from rlmd.core.model import Receipt
 from rlmd.migrations import WRITTEN_BY, StoreError, migrate, refuse_newer
 from rlmd.rescue import UNREADABLE, blob
+from rlmd.salvage import salvage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -90,8 +91,7 @@ class Store:
         """Go on where the file cannot be opened. Raises `StoreError` where not even that can be."""
         try:
             if rescue.is_damage(error):
-                self.warning = rescue.set_aside(self.path, error)
-                return self._opened()
+                return self._fresh(error)
             if not rescue.may_pass(error):
                 raise error
             copy = rescue.copy(self.path)
@@ -133,8 +133,18 @@ class Store:
         self._db, self.away = sqlite3.connect(":memory:", isolation_level=None), True
         migrate(self._db)
         self._forget_journal()
-        self.warning = rescue.set_aside(self.path, error)
-        self._return()
+        self._db, self.away = self._fresh(error), False
+
+    def _fresh(self, error: BaseException) -> sqlite3.Connection:
+        """Set the file aside and begin a new one with what can be read of it."""
+        aside = rescue.set_aside(self.path)
+        self.warning = (
+            f"the state in {self.path} was damaged ({error}): it is kept as {aside.name}, and a fresh one is begun "
+            "with what could be read of it"
+        )
+        db = self._opened()
+        salvage(aside, db)
+        return db
 
     def _return(self) -> None:
         """Go back from memory to the file."""
