@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks import servers
+from benchmarks.grown import rows_of_history
 from benchmarks.rounds import Rounds
-from benchmarks.rows import rows_of_history
 from benchmarks.table import Row
 from rlmctl.client import Client
 

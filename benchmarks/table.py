@@ -88,7 +88,7 @@ def _wanted(row: Row) -> str:
 
 def _amount(value: float, unit: str) -> str:
     digits = 0 if value >= 1000 else 1 if value >= 10 else 2  # noqa: PLR2004  (three figures are what is known)
-    return f"{value:,.{digits}f} {unit}"
+    return f"{value:,.{digits}f} {unit}".rstrip()
 
 
 def _processor() -> str:
