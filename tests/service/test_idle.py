@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.mark.skipif(sys.platform != "linux", reason="it reads /proc")
 def test_a_daemon_that_has_nothing_to_do_sleeps_and_is_small(tmp_path: Path) -> None:
     found = tmp_path / "found.json"
-    command = [sys.executable, "-m", "benchmarks", "idle", "--short", "--json", found]
+    command = [sys.executable, "-m", "benchmarks", "idle", "--short", "--json", str(found)]
     subprocess.run(command, cwd=ROOT, timeout=120, check=True)
     rows = json.loads(found.read_text())["rows"]
     assert [row["what"] for row in rows if row["ours"] > row["most"]] == []
