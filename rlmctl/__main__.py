@@ -10,6 +10,7 @@ import sys
 
 from rlmctl.client import DaemonNotRunningError, DaemonRefusedError, DaemonUnreachableError
 from rlmctl.commands import FAILED, FINE, UNREACHABLE, WRONG, CommandError, places, say
+from rlmd.address import have_a_home
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ def main() -> int:
     for stream in (sys.stdout, sys.stderr):
         # A terminal that has no ✓ gets a question mark, not a traceback.
         stream.reconfigure(errors="replace")  # type: ignore[union-attr]
+    have_a_home()
     try:
         try:
             code = run(sys.argv[1:])

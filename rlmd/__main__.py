@@ -7,7 +7,7 @@ import gc
 import logging
 import sys
 
-from rlmd import __version__, logs
+from rlmd import __version__, address, logs
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -25,6 +25,7 @@ def main(arguments: list[str] | None = None) -> int:
     if sys.platform == "win32":
         logging.getLogger("rlmd").error("rlmd needs Linux or macOS. On Windows run it inside WSL, beside the agent.")
         return 2
+    address.have_a_home()
     gc.disable()  # until all is there; a collection among what is loaded finds nothing and delays the start
     from rlmd.daemon import run  # noqa: PLC0415  (trio and the rest are not needed to say --version)
     from rlmd.paths import resolve  # noqa: PLC0415

@@ -21,6 +21,15 @@ class PathTooLongError(ValueError):
     """The socket's path is longer than the platform can bind or connect to."""
 
 
+def have_a_home() -> None:
+    """Give a user that the system does not know `/` for a home, as containers do.
+
+    What cannot be used there is then told with its mend, like every directory.
+    """
+    if "HOME" not in os.environ and os.path.expanduser("~") == "~":  # noqa: PTH111  (no pathlib here)
+        os.environ["HOME"] = "/"
+
+
 def state_directory(environ: Mapping[str, str]) -> str:
     """Return the state directory, as an absolute path: `RLMD_STATE_DIR`, else the platform's own."""
     if given := environ.get("RLMD_STATE_DIR"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import socket
 import subprocess
 import sys
@@ -105,3 +106,21 @@ def test_to_find_the_socket_nothing_slow_is_imported() -> None:
     environ = {"HOME": "/home/p", "PATH": os.defpath}
     run = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True, check=True)
     assert not {"platformdirs", "pathlib", "typing", "re", "tempfile"} & set(run.stdout.split())
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_user_whom_the_system_does_not_know_has_a_home_all_the_same(
+    monkeypatch: pytest.MonkeyPatch, known: bool
+) -> None:
+    """As `docker run --user 12345` makes one. What cannot be used there is told, with what to set."""
+
+    def look_up(uid: int) -> pwd.struct_passwd:
+        if not known:
+            raise KeyError(uid)
+        return pwd.struct_passwd(("p", "x", uid, uid, "", "/home/p", "/bin/sh"))
+
+    monkeypatch.setattr(pwd, "getpwuid", look_up)
+    monkeypatch.delenv("HOME")
+    monkeypatch.delenv("XDG_STATE_HOME", raising=False)
+    address.have_a_home()
+    assert resolve({}).state_dir == Path("/home/p/.local/state/rlmd" if known else "/.local/state/rlmd")
