@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rlmctl import autostart
 from rlmctl.commands.doctor import Check
 
 if TYPE_CHECKING:
@@ -40,7 +41,9 @@ def _systemd(paths: Paths) -> Iterator[Check]:
     units = UserUnits(paths)
     path = units.listen_stream()
     if path is None:
-        if units.manager() is not None:
+        if units.manager() is None:
+            yield Check(NAME, "ok", f"there is no service manager here: {_who_starts(paths)}")
+        else:
             meaning = "none keeps the daemon: it does not come back after a crash or a login"
             yield Check(NAME, "warning", meaning, "rlmctl install systemd")
         return
@@ -57,6 +60,12 @@ def _systemd(paths: Paths) -> Iterator[Check]:
         yield Check("units", "wrong", meaning, "rlmctl install systemd")
     else:
         yield Check("units", "ok", f"{units.directory} is up to date")
+
+
+def _who_starts(paths: Paths) -> str:
+    if autostart.is_wanted(paths):
+        return "whoever needs the daemon first starts it"
+    return "the daemon comes with `rlmctl start` only"
 
 
 def _life(units: UserUnits) -> Check:

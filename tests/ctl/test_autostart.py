@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import stat
@@ -111,3 +112,15 @@ def test_the_persons_word_is_kept_from_others(place: Place) -> None:
     place.write_config()
     assert place.ctl("start").returncode == 0
     assert stat.S_IMODE((place.paths.state_dir / "autostart").stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize(
+    ("word", "meaning"), [("true", "whoever needs the daemon first starts it"), ("false", "`rlmctl start` only")]
+)
+def test_doctor_says_who_starts_it(place: Place, word: str, meaning: str) -> None:
+    place.write_config(f"autostart = {word}\n{CONFIG}")
+    checks = json.loads(place.ctl("doctor", "--json").stdout)["checks"]
+    (service,) = [check for check in checks if check["name"] == "service"]
+    assert service["state"] == "ok"
+    assert service["meaning"].startswith("there is no service manager here: ")
+    assert meaning in service["meaning"]
