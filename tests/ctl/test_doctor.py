@@ -32,7 +32,17 @@ def test_all_is_well(daemon: Daemon) -> None:
     run = daemon.ctl("doctor")
     assert (run.returncode, run.stderr) == (0, "")
     lines = run.stdout.splitlines()
-    names = ["configuration", "state directory", "socket", "daemon", "version", "database", "shim", "time zone"]
+    names = [
+        "configuration",
+        "state directory",
+        "socket",
+        "service",
+        "daemon",
+        "version",
+        "database",
+        "shim",
+        "time zone",
+    ]
     assert [line[:19].strip() for line in lines] == [f"✓ {name}" for name in names]
     assert wrong(daemon) == {}
 
