@@ -6,22 +6,16 @@ const start = (directory: string) => plugin.server({ client, directory })
 const seen: Record<string, unknown> = {}
 
 const first = globalThis.fetch
-let hooks = await start("/a")
-seen.wraps = globalThis.fetch !== first
-await hooks.dispose()
-seen.restores = globalThis.fetch === first
-
-hooks = await start("/a")
+const older = await start("/a")
 const ours = globalThis.fetch
+seen.wraps = ours !== first
+
 const theirs = Object.assign((...args: Parameters<typeof fetch>) => ours(...args), first)
 globalThis.fetch = theirs
-await hooks.dispose()
-seen.leavesTheirs = globalThis.fetch === theirs
-
-const older = await start("/a")
 const newer = await start("/a")
 const other = await start("/b")
 seen.wrapsOnce = globalThis.fetch === theirs
+
 const marks = async (hooks: any) => {
   const output = { headers: {} }
   await hooks["chat.headers"]({ sessionID: "s", agent: "build", model: { providerID: "A", id: "m" } }, output)
@@ -31,8 +25,13 @@ seen.olderIsQuiet = Object.keys(await marks(older)).length === 0
 seen.othersMark = Object.keys(await marks(other)).length === 1
 
 const server = Bun.serve({ port: 0, fetch: ({ headers }) => new Response(String([...headers.keys()])) })
-const reply = await fetch(new Request(`http://127.0.0.1:${server.port}`, { headers: await marks(newer) }))
-seen.takesTheMarkOff = !(await reply.text()).includes("rlmd")
+const url = `http://127.0.0.1:${server.port}`
+const sent = async () => (await fetch(new Request(url, { headers: await marks(newer) }))).text()
+seen.takesTheMarkOff = !(await sent()).includes("rlmd")
+
+await Promise.all([older, newer, other].map((hooks) => hooks.dispose()))
+seen.leavesTheirs = globalThis.fetch === theirs
+seen.passesOnAfterItsEnd = (await (await fetch(url)).text()).length > 0
 await server.stop(true)
 
 process.stdout.write(JSON.stringify(seen))

@@ -154,7 +154,7 @@ def test_the_wrappers_of_other_plugins_see_every_request_and_no_mark(opencode: O
     assert not any("rlmd" in header for request in providers.requests for header in request.headers)
 
 
-def test_it_starts_and_ends_without_a_trace(bare_opencode: OpenCode, directory: Path) -> None:
+def test_it_lies_on_fetch_once_and_leaves_the_wrappers_of_others(bare_opencode: OpenCode, directory: Path) -> None:
     bare_opencode.install_shim(Daemon(directory, configuration("A")))  # which nobody starts
     script = Path(__file__).with_name("lifecycle.ts")
 

@@ -13,7 +13,7 @@ from rlmctl.agents.opencode.places import PARTS, SOURCE
 HERE = Path(__file__).parent
 PROGRAMS = HERE / "node_modules" / ".bin"
 FOLDER = SOURCE.parent / PARTS
-OF_1X = [SOURCE, *(FOLDER / name for name in ("daemon.ts", "response.ts", "v1.ts"))]
+OF_1X = [SOURCE, *(FOLDER / name for name in ("daemon.ts", "response.ts", "start.ts", "v1.ts"))]
 """All that OpenCode 1.x runs of it."""
 ALL = [SOURCE, *sorted(FOLDER.glob("*.ts"))]
 IMPORT = re.compile(r"^import (type )?([^\"]*?) from \"(.*?)\"$", re.MULTILINE)
@@ -50,4 +50,4 @@ def test_it_is_as_the_formatter_leaves_it(file: Path) -> None:
 def test_what_opencode_1x_runs_stays_small() -> None:
     lines = {file.name: len(file.read_text().splitlines()) for file in OF_1X}
 
-    assert sum(lines.values()) <= 560, lines
+    assert sum(lines.values()) <= 500, lines

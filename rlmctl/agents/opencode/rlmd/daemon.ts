@@ -6,29 +6,12 @@ import { start } from "./start.ts"
 export const VERSION: string = "@VERSION@"
 const SOCKET: string = process.env.RLMD_SOCKET || "@SOCKET@"
 export const ABSENT = "rlmd is not running. Start it with: rlmctl start"
+const NOTICES = ["switched", "warning"]
+const PAUSE = 500 // ms until the next try to reach a daemon that is gone
 
 export type Target = { provider: string; model: string }
-export type Use = Target & { type: "use"; lease?: string; reason: string; message: string }
-export type Wait = {
-  type: "wait"
-  retry_after_ms: number | null
-  message: string
-  brief: string
-}
-export const NOTICES = ["switched", "warning"]
-export type Event = {
-  event: string
-  message: string
-  model?: string
-  session?: string
-  to?: string
-}
-export type Reply =
-  | Use
-  | Wait
-  | { type: "recorded"; next?: Use | Wait }
-  | { type: "status"; text: string }
-  | { type: "pass" | "error" }
+/** What the daemon says; its protocol.md has the fields of each type. */
+export type Reply = Target & { type: string; message: string; [field: string]: any }
 type Call = { line: string; kept: boolean; answer: (reply?: Reply) => void }
 
 /** Puts it into the map, which forgets its oldest rather than grow without end. */
@@ -39,13 +22,12 @@ export function remember<K, V>(map: Map<K, V>, key: K, value: V): V {
 }
 
 /** A connection that heals by itself. `hear` gets the events that the daemon pushes. */
-export function daemonFor(directory: string, hear: (event: Event) => void) {
+export function daemonFor(directory: string, hear: (event: Reply) => void) {
   const settings = { daemon_timeout_ms: 150, first_byte_ms: 0, wait_ms: 120_000, stderr: true }
   const calls = new Map<number, Call>() // without a reply so far
   let socket: net.Socket | undefined
   let lastId = 0
   let trusted = true // until it is silent or gone, and again from its next word on
-  let pause = 50 // ms until the next try; doubles until an answer comes in time
   let closed = false
 
   const lineOf = (op: string, id: number, fields: object) =>
@@ -68,6 +50,7 @@ export function daemonFor(directory: string, hear: (event: Event) => void) {
   }
 
   function connect() {
+    if (closed) return
     let rest = ""
     socket = net.connect(SOCKET).unref().setEncoding("utf8")
     socket.on("data", (text: string) => {
@@ -86,14 +69,12 @@ export function daemonFor(directory: string, hear: (event: Event) => void) {
     for (const call of calls.values()) socket.write(call.line)
   }
 
-  function receive(reply: any) {
+  function receive(reply: Reply) {
     if (reply.type === "event") return hear(reply)
     if (reply.type === "welcome") Object.assign(settings, reply.settings)
     trusted = true
-    const call = calls.get(reply.id)
+    calls.get(reply.id)?.answer(reply)
     calls.delete(reply.id)
-    if (call) pause = 50
-    call?.answer(reply)
   }
 
   /** Silence ends the connection too: with it the daemon lets go what it reserved for us. */
@@ -104,8 +85,7 @@ export function daemonFor(directory: string, hear: (event: Event) => void) {
       call.answer()
       if (!call.kept) calls.delete(id)
     }
-    if (!closed) setTimeout(connect, pause).unref()
-    pause = Math.min(pause * 2, 10_000)
+    setTimeout(connect, PAUSE).unref()
   }
 
   const close = () => ((closed = true), socket?.end())

@@ -4,9 +4,9 @@ const BODY = 4096 // characters of an error that are reported
 const TELLING = /^(retry-after|x-codex-|x-should-retry$|content-type$)|rate-?limit/
 
 /** What a report says of a response: none of its headers but those that tell of limits. */
-export function factsOf({ status, headers }: Response) {
+export function factsOf({ status, headers }: Response, body?: string) {
   const telling = [...headers].filter(([name]) => TELLING.test(name))
-  return { status, headers: Object.fromEntries(telling) }
+  return { status, headers: Object.fromEntries(telling), body: body?.slice(0, BODY) }
 }
 
 /** Gives the data of a stream's events, chunk by chunk, wherever the chunks may end. */
@@ -26,21 +26,20 @@ export function errorIn(event: string): string | undefined {
   try {
     const { type, code, message, error, response } = JSON.parse(event)
     const cause = error ?? (type === "response.failed" ? response?.error : undefined)
-    const told = { type, code, message, error: cause }
-    if (cause || type === "error") return JSON.stringify(told).slice(0, BODY)
+    if (cause || type === "error") return JSON.stringify({ type, code, message, error: cause })
   } catch {} // text that only looks like one
 }
 
 /** The error that a response is or begins with; the response itself stays unread. */
 export async function errorOf(response: Response): Promise<string | undefined> {
   const type = response.headers.get("content-type") ?? ""
-  if (!response.ok) return (await response.clone().text()).slice(0, BODY)
+  if (!response.ok) return response.clone().text()
   if (/json/.test(type)) return errorIn(await response.clone().text())
   if (!/event-stream/.test(type)) return
   const read = reader()
   for await (const chunk of response.clone().body ?? []) {
-    const [first, ...more] = read(chunk)
-    if (first !== undefined) return [first, ...more].map(errorIn).find(Boolean)
+    const data = read(chunk)
+    if (data.length) return data.map(errorIn).find(Boolean)
   }
 }
 
