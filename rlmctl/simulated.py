@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import to_builtins
 
+from rlmctl.charts import Lane
 from rlmd import durations
 from rlmd.protocol import rfc3339
+from rlmd.simulate.result import Row
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from datetime import tzinfo
 
-    from rlmd.simulate.result import Hit, Result, Row
+    from rlmd.simulate.result import Hit, Result
 
 COLUMNS = ("   served", "  refused", "  probes", "  in flight", "  failed", "   left")
 """Titles, as wide as their columns, of what a row counts, in its own order."""
@@ -22,8 +24,8 @@ SHOWN = 5
 """Of the times at which a limit was hit, so many are listed."""
 HOW = {
     "configuration": "as configured, foreseen",
-    "refusal": "refused by the provider, unforeseen",
-    "probe": "refused by the provider, tried after a rest",
+    "refusal": "refused, unforeseen",
+    "probe": "refused, tried after a rest",
 }
 
 
@@ -57,17 +59,33 @@ def as_json(result: Result) -> dict[str, Any]:
     }
 
 
-def as_text(result: Result, zone: tzinfo) -> str:
-    """Return it for people: a table of hours and providers, what waited, which limits were hit; local times."""
+def table(result: Result, zone: tzinfo) -> str:
+    """Return what came of the requests by hour and provider; local times."""
     totals = result.totals()
     width = max(map(len, ["provider", *totals]))
     lines = [f"{'hour':<9}  {'provider':<{width}}{''.join(COLUMNS)}"]
     for hour in result.hours:
         lines += _rows(f"{_local(hour.at, zone):%a %H:%M}", hour.providers, width)
-    lines += _rows("together", totals, width)
+    return "\n".join([*lines, *_rows("together", totals, width)])
+
+
+def lanes(result: Result, zone: tzinfo) -> list[Lane]:
+    """Return where the load went, to be drawn: served, refused, and the rests that limits led to."""
+    drawn = []
+    for provider in sorted(result.totals()):
+        hours = [(_local(hour.at, zone), hour.providers.get(provider, Row())) for hour in result.hours]
+        missed = [(at, row.refused + row.refused_probe + row.refused_in_flight + row.failed) for at, row in hours]
+        hits = [(hit.at, hit.until) for hit in result.hits if hit.provider == provider]
+        rested = [(_local(at, zone), _local(until, zone)) for at, until in hits if until is not None]
+        drawn.append(Lane(provider, [(at, row.served) for at, row in hours], missed, rested))
+    return drawn
+
+
+def ending(result: Result, zone: tzinfo) -> str:
+    """Return what it adds up to: how the requests ended, what waited, which limits were hit."""
     ends = {"served": result.served, "given up": result.given_up, "failed": result.failed}
     ends["unfinished at the end"] = result.unfinished
-    lines += ["", f"{result.requests:,} requests: " + ", ".join(f"{count:,} {end}" for end, count in ends.items())]
+    lines = [f"{result.requests:,} requests: " + ", ".join(f"{count:,} {end}" for end, count in ends.items())]
     if result.waited:
         mean, longest = (durations.show(round(span)) for span in (_mean_wait(result), result.waited_longest))
         lines.append(f"had to wait: {result.waited:,} of those served, {mean} on average, {longest} at most")

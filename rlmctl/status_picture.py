@@ -10,8 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from rlmctl import forecast
-from rlmctl.render import bar, can_draw, moment
-from rlmctl.words import STATES, amount, limit_name, share, span
+from rlmctl.render import bar, moment
+from rlmctl.words import STATES, amount, arrow, limit_name, share, span
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -102,8 +102,11 @@ def _rows(provider: dict[str, Any], current: str | None, now: datetime, screen: 
     limits = [_limit(limit, now) for limit in provider["limits"]]
     if not limits:
         limits = [("no limit", None, str(provider["request_count"]), "")]
-    arrow = "→" if can_draw("→", screen) else ">"
-    names = [Text(f"{arrow} {provider['id']}", "bold") if provider["id"] == current else Text(f"  {provider['id']}")]
+    names = [
+        Text(f"{arrow(screen.encoding)} {provider['id']}", "bold")
+        if provider["id"] == current
+        else Text(f"  {provider['id']}")
+    ]
     for name, state, limit in zip_longest(names, states, limits):
         yield Row(name or Text(""), state or Text(""), *(limit or ("", None, "", "")))
 

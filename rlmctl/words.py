@@ -19,6 +19,15 @@ FINE = 100
 """Dollars below which parts of a cent are told."""
 
 
+def arrow(encoding: str | None) -> str:
+    """Return what points at the one that serves, in what a terminal can show."""
+    try:
+        "→".encode(encoding or "ascii")
+    except (LookupError, UnicodeEncodeError):
+        return ">"
+    return "→"
+
+
 def span(seconds: float) -> str:
     """Return a span of time in words: `89 s`, `5 min`, `2 h 13 min`, `3 d 4 h`."""
     whole = max(0, round(seconds))

@@ -80,7 +80,7 @@ def explained(
                 state=refusal.state if refusal else "closed",
                 taken=taken,
                 until=_stamp(refusal.until) if refusal else None,
-                why=_why(target, refusal, ask, taken=taken, decided=choice.target is not None),
+                why=_why(target, refusal, ask, ordered[0], taken=taken, decided=choice.target is not None),
                 limits=[_limit(c, now) for c in target.counters],
             )
         )
@@ -97,7 +97,7 @@ def explained(
     )
 
 
-def _why(target: Target, refusal: Refusal | None, ask: Ask, *, taken: bool, decided: bool) -> str:
+def _why(target: Target, refusal: Refusal | None, ask: Ask, first: Target, *, taken: bool, decided: bool) -> str:
     if refusal is not None:
         return refusal.why
     name = target.provider.id
@@ -106,7 +106,7 @@ def _why(target: Target, refusal: Refusal | None, ask: Ask, *, taken: bool, deci
             return f"{name} is pinned"
         if name == ask.sticky:
             return f"{name} is where this session is"
-        return f"{name} comes first: priority {target.provider.priority}"
+        return f"{name} comes {'first' if target is first else 'next'}: priority {target.provider.priority}"
     if name in ask.failed:
         return f"{name} failed in this turn"
     return f"{name} could serve; an earlier one is {'taken' if decided else 'nearly back'}"

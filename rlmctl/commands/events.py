@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from rlmctl.commands import FINE, WRONG, CommandError, add_json, connect, print_json
+from rlmctl.commands import FINE, WRONG, CommandError, add_json, connect, print_json, say
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
@@ -31,6 +31,8 @@ def log(args: Namespace) -> int:
             return FINE
         for event in past["events"]:
             _tell(event, as_json=args.json)
+        if not (past["events"] or args.json):
+            say(f"nothing has happened{f' in the last {args.since}' if args.since else ' yet'}")
         if args.follow:
             for event in daemon.events():
                 if event not in past["events"]:

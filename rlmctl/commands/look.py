@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 from rlmctl.commands import FINE, add_json, ask, print_json
@@ -23,9 +24,11 @@ def why(args: Namespace) -> int:
     if args.json:
         print_json(reply)
         return FINE
+    from rlmctl.words import arrow
+
     print(reply["message"])
     for place, candidate in enumerate(reply["candidates"], 1):
-        mark = "→" if candidate["taken"] else " "
+        mark = arrow(sys.stdout.encoding) if candidate["taken"] else " "
         print(f"{mark} {place}. {candidate['provider']} ({candidate['model']}): {candidate['why']}")
     return FINE
 

@@ -40,5 +40,5 @@ def test_the_socket_client_needs_the_standard_library_only() -> None:
 
 def test_rich_is_imported_where_something_is_drawn() -> None:
     files = {file for file, module in imported("rlmctl") if module.partition(".")[0] == "rich"}
-    pictures = {"rlmctl/status_picture.py", "rlmctl/history_picture.py", "rlmctl/watch.py"}
-    assert files == {"rlmctl/demo/story.py", "rlmctl/render.py", *pictures}
+    drawing = {"charts", "history_picture", "render", "status_picture", "watch", "demo/story"}
+    assert files == {f"rlmctl/{name}.py" for name in drawing}

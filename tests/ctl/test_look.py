@@ -62,3 +62,14 @@ def test_why_of_an_unknown_model_names_the_known_ones(daemon: Daemon) -> None:
     run = daemon.ctl("why", "gpt")
     assert (run.returncode, run.stdout) == (1, "")
     assert run.stderr == f"rlmctl: no provider serves 'gpt'; there are: {MODEL}.\n"
+
+
+def test_why_on_a_terminal_without_utf_8(limited: Daemon) -> None:
+    told = limited.ctl("why", MODEL, PYTHONIOENCODING="ascii").stdout.splitlines()
+    assert told[2].startswith("> 2. openrouter")
+
+
+def test_a_log_of_nothing_says_so(daemon: Daemon) -> None:
+    daemon.ctl("reset")
+    run = daemon.ctl("log", "--since", "1ms")
+    assert (run.returncode, run.stdout, run.stderr) == (0, "", "nothing has happened in the last 1ms\n")

@@ -21,18 +21,23 @@ def tried(place: Place) -> Place:
     return place
 
 
-def test_a_table_of_hours_and_providers_then_the_limits_that_were_hit(tried: Place) -> None:
+def test_a_table_of_hours_and_providers_a_picture_then_the_limits_that_were_hit(tried: Place) -> None:
     run = tried.ctl("simulate", *HIDDEN)
     assert (run.returncode, run.stderr) == (0, "")
     lines = run.stdout.splitlines()
     assert " ".join(lines[0].split()) == "hour provider served refused probes in flight failed left"
     assert lines[1].split()[:5] == ["Mon", "00:00", "anthropic", "20", "1"]
     assert lines[9].split()[:4] == ["together", "anthropic", "80", "4"]
-    assert lines[12].endswith(" unfinished at the end")
-    assert "anthropic, 20 requests per 1h: refused by the provider, unforeseen, 4 times" in lines
+    picture = lines.index("anthropic  80 requests, at most 20 in an hour")
+    assert lines[picture + 1].rstrip() == "▇▇▇▇▇ ▇▇▇▇▇ ▇▇▇▇▇ ▇▇▇▇▇"
+    assert lines[picture + 2].strip() == "━" * 24
+    assert lines[picture + 3].split() == ["\N{MULTIPLICATION SIGN}"] * 4
+    assert "00:00       02:00" in run.stdout
+    assert [line for line in lines[picture:] if line.endswith(" unfinished at the end")]
+    assert "anthropic, 20 requests per 1h: refused, unforeseen, 4 times" in lines
     assert "openrouter, 100 requests per 1h: as configured, foreseen, 4 times" in lines
     assert lines[-1] == "seed 1: the same arguments give the same result"
-    assert max(map(len, lines)) <= 100
+    assert max(len(line.rstrip()) for line in lines) <= 80
 
 
 def test_all_of_it_as_json(tried: Place) -> None:

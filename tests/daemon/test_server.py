@@ -332,7 +332,7 @@ async def test_explain_names_every_candidate_in_order_and_why(peer: Peer) -> Non
                 "state": "closed",
                 "taken": True,
                 "until": None,
-                "why": "openrouter comes first: priority 2",
+                "why": "openrouter comes next: priority 2",
             },
         ],
     }
