@@ -1,7 +1,8 @@
-"""What OpenCode is configured with: its providers and models, by name.
+"""What OpenCode is configured with: its providers and models, by name, and where each takes its key from.
 
-Reads opencode.json(c), global and of the project. Takes ids and names out of it and nothing else: no key, no
-address. Groups the names under which providers offer the same model.
+Reads opencode.json(c), global and of the project, the names in auth.json and the list of models that OpenCode keeps.
+Takes ids, names and the names of variables out of them: no key and no address leaves this module. Groups the names
+under which providers offer the same model.
 """
 
 from __future__ import annotations
@@ -10,7 +11,10 @@ import json
 import re
 import shutil
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from rlmctl.keys import KEY_VARIABLES, Literal, literals, logins, sources
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -38,6 +42,16 @@ class Found(NamedTuple):
     """OpenCode's id of a provider → OpenCode's names of its models; that of the default model comes first."""
     problems: list[str]
     """Files that could not be read, in a sentence each."""
+    keys: Mapping[str, frozenset[str]] = MappingProxyType({})
+    """Provider → where its key comes from, as `keys.sources` says it."""
+    literals: tuple[Literal, ...] = ()
+    logins: tuple[str, ...] = ()
+    """The providers that the person has logged in to (`opencode auth list`)."""
+    borrowed: Mapping[str, str] = MappingProxyType({})
+    """Provider → why it is here though no configuration names it, in a few words."""
+
+
+NOTHING = Found([], {}, [])
 
 
 def opencode_directory(environ: Mapping[str, str]) -> Path:
@@ -78,9 +92,11 @@ def configuration_files(directory: Path, environ: Mapping[str, str]) -> Iterator
 
 def look(directory: Path, environ: Mapping[str, str]) -> Found:
     """Return what OpenCode would find if it was started in `directory`."""
-    found = Found([], {}, [])
+    found = Found([], {}, [], logins=logins(environ))
     default = ""
     off: set[str] = set()
+    options: dict[str, dict[str, Any]] = {}
+    written: list[Literal] = []
     for file in configuration_files(directory, environ):
         try:
             settings = parse_jsonc(file.read_text("utf-8-sig"))
@@ -96,11 +112,18 @@ def look(directory: Path, environ: Mapping[str, str]) -> Found:
             models = found.providers.setdefault(provider, [])
             if model and model not in models:
                 models.append(model)
+        for provider, entry in _table(settings.get("provider")).items():
+            given = _table(_table(entry).get("options"))
+            options[provider] = {**options.get(provider, {}), **given}
+            written += literals(file, f"provider.{provider}.options", given)
+    borrowed = _borrow(found, environ)
     for provider in off & found.providers.keys():
         del found.providers[provider]
     first = default.partition("/")[0]
-    ordered = sorted(found.providers.items(), key=lambda item: item[0] != first)
-    return found._replace(providers=dict(ordered))
+    ordered = dict(sorted(found.providers.items(), key=lambda item: item[0] != first))
+    keys = {provider: sources(provider, options.get(provider, {}), found.logins) for provider in ordered}
+    borrowed = {provider: why for provider, why in borrowed.items() if provider in ordered}
+    return found._replace(providers=ordered, keys=keys, literals=tuple(written), borrowed=borrowed)
 
 
 def parse_jsonc(text: str) -> dict[str, Any]:
@@ -167,3 +190,35 @@ def _word(value: Any) -> str:
 
 def _words(value: Any) -> list[str]:
     return [item for item in value if isinstance(item, str)] if isinstance(value, list) else []
+
+
+def _borrow(found: Found, environ: Mapping[str, str]) -> dict[str, str]:
+    """Add the models that a provider has beside those that are named, where it could stand in for another one.
+
+    A person who has logged in to two providers has named the model of one of them only. Returns why a provider is
+    here that nothing names.
+    """
+    named = {_essence(name) for names in found.providers.values() for name in names}
+    why = dict.fromkeys(found.logins, "logged in")
+    why |= {provider: f"{name} is set" for provider, name in KEY_VARIABLES.items() if environ.get(name)}
+    offered = _catalogue(environ) if named else {}
+    added = {}
+    for provider in dict.fromkeys([*found.providers, *why]):
+        if found.providers.get(provider):
+            continue
+        models = [name for name in offered.get(provider, ()) if _essence(name) in named]
+        if models or provider in found.logins:
+            added[provider] = why.get(provider, "its models are OpenCode's own")
+            found.providers[provider] = models
+    return added
+
+
+def _catalogue(environ: Mapping[str, str]) -> dict[str, list[str]]:
+    """Return provider → its models as OpenCode's copy of models.dev lists them; nothing where it has none yet."""
+    base = environ.get("XDG_CACHE_HOME")
+    usual = (Path(base) if base else Path.home() / ".cache") / "opencode" / "models.json"
+    try:
+        listed = json.loads(Path(environ.get("OPENCODE_MODELS_PATH") or usual).read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return {provider: list(_table(_table(entry).get("models"))) for provider, entry in _table(listed).items()}

@@ -1,24 +1,24 @@
 """The first run in one command: a configuration, the shim, the service, the daemon, the proof that it answers.
 
-Running it again does only what is missing, and replaces a daemon, shim or unit of another version. It writes the
-configuration once and never changes it.
+Running it again does only what is missing, and replaces a daemon, shim or unit of another version. What a person has
+written, in the configuration or in a shim, stays as it is.
 """
 
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from rlmctl import discovery
+from rlmctl import discovery, interview
 from rlmctl.commands import FINE, CommandError, add_json, ask, places, print_json, say
 from rlmctl.commands.agents import install_shim
 from rlmctl.commands.configuration import read
 from rlmctl.commands.daemon import launch, replace, running
 from rlmctl.commands.services import install_service, service_manager
 from rlmctl.commands.status import print_text
-from rlmctl.first_config import compose, write
+from rlmctl.first_config import append, compose, propose, served, tables, write
+from rlmctl.services import serving
 from rlmd import __version__
 
 if TYPE_CHECKING:
@@ -29,21 +29,34 @@ if TYPE_CHECKING:
 
 def add_setup(parser: ArgumentParser) -> None:
     """Declare the arguments of `setup`."""
-    parser.add_argument("-y", "--yes", action="store_true", help="ask nothing")
+    parser.add_argument("-y", "--yes", action="store_true", help="ask nothing, take what is proposed")
     parser.add_argument("--dry-run", action="store_true", help="show all that would be done, and do nothing")
     add_json(parser, "print what was done and the status as JSON")
-    parser.epilog = "It reads the names of providers and models in opencode.json(c), never a key."
+    parser.epilog = (
+        "It reads the names of providers, models and variables in opencode.json(c), in auth.json and in OpenCode's\n"
+        "list of models; never a key. Published limits are written as comments, unless you say that they are yours."
+    )
 
 
 def setup(args: Namespace) -> int:
     """Do whatever is missing until a daemon answers and the agent knows of it."""
     paths = places()
-    written = _configure(paths, args)
+    found = discovery.look(Path.cwd(), os.environ)
+    for problem in (*found.problems, *_mistakes(found)):
+        say(f"! OpenCode       {problem}")
+    text = _configuration(paths, found, args)
+    written = text is not None and not args.dry_run
     shim = _install_shim(paths, args)
     before = running(paths)
     service = _install_service(paths, args)
+    done: dict[str, Any] = {"config": str(paths.config), "config_written": written, "shim": shim, "service": service}
     if args.dry_run:
-        say(f"would start: the daemon, unless one runs (socket {paths.socket})")
+        would = "run already" if before else "start"
+        say(f"would {would}: the daemon (socket {paths.socket})")
+        if args.json:
+            print_json({**done, "dry_run": True, "text": text, "daemon_started": False})
+        elif text is not None:
+            print(text)
         return FINE
     pid, _ = launch(paths)
     status = ask("status")
@@ -55,44 +68,74 @@ def setup(args: Namespace) -> int:
         status = ask("status")
     started = before is None or pid != before["pid"]
     say(f"✓ daemon         {'started' if started else 'runs already'}, process {pid}")
+    _prove(status)
     if args.json:
-        done = {
-            "config": str(paths.config),
-            "config_written": written,
-            "shim": shim,
-            "service": service,
-            "daemon_started": started,
-        }
-        print_json({**done, "status": status})
+        print_json({**done, "dry_run": False, "daemon_started": started, "status": status})
     else:
         print()
         print_text(status)
-    _say_what_next(paths, [provider["id"] for provider in status["providers"]], with_agent=bool(shim))
+    _say_what_next(paths, status, with_agent=bool(shim))
     return FINE
 
 
-def _configure(paths: Paths, args: Namespace) -> bool:
-    """Write a configuration if there is none. Return whether one was written."""
-    if paths.config.exists():
-        providers = len(read().policy.providers)
-        say(f"✓ configuration  {paths.config} is there ({providers} providers) and stays as it is")
-        return False
-    found = _look()
-    for problem in found.problems:
-        say(f"! {problem}")
-    text = compose(found)
+def _mistakes(found: discovery.Found) -> list[str]:
+    """Say what is written in OpenCode's configuration as shells write it."""
+    return [
+        f"{file}: {key} has ${{{name}}}, which OpenCode sends as it stands; write {{env:{name}}}"
+        for file, key, name in found.literals
+    ]
+
+
+def _configuration(paths: Paths, found: discovery.Found, args: Namespace) -> str | None:
+    """Write a configuration if there is none, or what is missing in one. Return the text, None where none is needed."""
+    if paths.config.exists() and paths.config.read_bytes() != compose(discovery.NOTHING).encode():
+        return _complete(paths, found, args)
+    chosen = propose(found)
+    asking = not (args.yes or args.dry_run) and interview.is_possible()
+    if asking and served(found):
+        say(f"OpenCode has {_described(found)}.")
+        chosen = interview.choose(found, chosen)
+    text = compose(found, chosen)
     if args.dry_run:
-        say(f"would write: {paths.config}\n")
-        print(text)
-        return False
-    if not args.yes and _is_asking():
-        say(f"{text}\n")
-        if not _agreed(f"Write this to {paths.config}?"):
+        say(f"would write: {paths.config}")
+        return text
+    if asking:
+        say(f"\n{text}")
+        if not interview.agreed(f"Write this to {paths.config}?"):
             raise CommandError("Nothing was written.", "rlmctl setup --dry-run")
+    if paths.config.exists():  # the example that nobody has touched
+        paths.config.unlink()
     write(paths.config, text)
     said = ", ".join(found.providers) or "no provider found: fill it in"
     say(f"✓ configuration  {paths.config} written ({said})")
-    return True
+    return text
+
+
+def _complete(paths: Paths, found: discovery.Found, args: Namespace) -> str | None:
+    """Leave a configuration as it is, and offer what OpenCode has beside it."""
+    there = [provider.id for provider in read().policy.providers]
+    say(f"✓ configuration  {paths.config} is there ({len(there)} providers) and stays as it is")
+    missing = [provider for provider in served(found) if provider not in there]
+    if not missing:
+        return None
+    names = ", ".join(missing)
+    chosen = propose(found)
+    kept = [name for name in chosen.order if name in there]
+    text = tables(found, chosen._replace(order=(*kept, *there, *missing)), without=there)
+    say(f"! configuration  OpenCode has {names} too. To take over, at its end:\n{text}")
+    if args.yes or args.dry_run or not interview.is_possible():
+        return None
+    if not interview.agreed(f"Add this to the end of {paths.config}?", usual=False):
+        return None
+    append(paths.config, text)
+    read()
+    say(f"✓ configuration  {names} added at the end of {paths.config}")
+    return text
+
+
+def _described(found: discovery.Found) -> str:
+    names = (f"{name} ({', '.join(models)})" for name, models in served(found).items())
+    return "; ".join(names)
 
 
 def _install_shim(paths: Paths, args: Namespace) -> list[str]:
@@ -100,11 +143,17 @@ def _install_shim(paths: Paths, args: Namespace) -> list[str]:
     if not discovery.opencode_is_here(os.environ):
         say("- agent          OpenCode is not here; once it is: rlmctl install opencode")
         return []
-    if not args.yes and not args.dry_run and _is_asking() and not _agreed("Install the shim into OpenCode?"):
-        say("- agent          the shim was not installed; later: rlmctl install opencode")
-        return []
     from rlmctl.agents import opencode
 
+    shims = opencode.inspect()
+    if any(shim.state == "edited" for shim in shims):
+        changed = ", ".join(str(path) for shim in shims for path in shim.changed)
+        say(f"! agent          {changed} was edited and stays as it is; to replace it: rlmctl install opencode")
+        return [f"{changed} was edited and stays as it is."]
+    asking = not (args.yes or args.dry_run or shims) and interview.is_possible()
+    if asking and not interview.agreed("Install the shim into OpenCode?"):
+        say("- agent          the shim was not installed; later: rlmctl install opencode")
+        return []
     done = install_shim(paths, dry_run=args.dry_run)
     for line in done:
         say(line if args.dry_run else f"✓ agent          {line}")
@@ -118,7 +167,8 @@ def _install_service(paths: Paths, args: Namespace) -> list[str]:
     manager = service_manager(paths)
     if manager is None:
         return []
-    if not args.yes and not args.dry_run and _is_asking() and not _agreed(f"Have {manager} keep the daemon?"):
+    asking = not (args.yes or args.dry_run) and serving(paths) is None and interview.is_possible()
+    if asking and not interview.agreed(f"Have {manager} keep the daemon?"):
         say(f"- service        the daemon runs without {manager}; later: rlmctl install {manager}")
         return []
     try:
@@ -131,31 +181,23 @@ def _install_service(paths: Paths, args: Namespace) -> list[str]:
     return done
 
 
-def _say_what_next(paths: Paths, providers: list[str], *, with_agent: bool) -> None:
+def _prove(status: dict[str, Any]) -> None:
+    """Have the daemon decide, which changes nothing, and say what it said."""
+    for model in status["model_mapping"]:
+        say(f"✓ it decides     {model}: {ask('explain', model=model)['message']}")
+        return
+
+
+def _say_what_next(paths: Paths, status: dict[str, Any], *, with_agent: bool) -> None:
+    providers = status["providers"]
+    limited = any(limit["source"] == "config" for provider in providers for limit in provider["limits"])
     say("")
-    known = [] if providers else [name for name, models in _look().providers.items() if models]
-    if known:
-        say(f"Next: OpenCode has {', '.join(known)} now. To take them over: rm {paths.config} && rlmctl setup")
-    elif not providers:
+    if not providers:
         say(f"Next: name your providers in {paths.config} (it holds an example), then: rlmctl reload")
     elif len(providers) == 1:
         say(f"Next: add a second provider to {paths.config}, so that there is one to switch to: rlmctl reload")
-    else:
+    elif not limited:
         say(f"Next: write the limits of your plans into {paths.config}, then: rlmctl reload")
     if with_agent:
         say("Start OpenCode as always, and anew if it runs. In it, /rate_limit_status shows this status.")
     say("Whenever something seems wrong: rlmctl doctor")
-
-
-def _look() -> discovery.Found:
-    return discovery.look(Path.cwd(), os.environ)
-
-
-def _is_asking() -> bool:
-    return sys.stdin.isatty() and sys.stderr.isatty()
-
-
-def _agreed(question: str) -> bool:
-    sys.stderr.write(f"{question} [Y/n] ")
-    sys.stderr.flush()
-    return sys.stdin.readline().strip().lower() in {"", "y", "yes"}

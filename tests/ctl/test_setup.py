@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from ctl.person import MODEL
 from rlmd import __version__
 
 if TYPE_CHECKING:
@@ -106,15 +107,27 @@ def test_a_configuration_under_a_running_daemon_is_taken_at_once(place: Place, o
     assert [provider["id"] for provider in place.status()["providers"]] == ["anthropic", "openrouter"]
 
 
-def test_an_agent_that_was_configured_later_is_noticed(place: Place) -> None:
+def test_an_agent_that_was_configured_later_takes_the_place_of_the_untouched_example(place: Place) -> None:
     place.ctl("setup")
     (place.home / "opencode.json").write_text('{"model": "anthropic/claude-sonnet-4-5"}')
     run = place.ctl("setup")
     assert run.returncode == 0
-    assert f"OpenCode has anthropic now. To take them over: rm {place.paths.config} && rlmctl setup" in run.stderr
-    place.paths.config.unlink()
-    assert place.ctl("setup").returncode == 0
+    assert f"{place.paths.config} written (anthropic)" in run.stderr
     assert [provider["id"] for provider in place.status()["providers"]] == ["anthropic"]
+
+
+def test_what_a_person_has_written_stays_and_the_rest_is_offered(place: Place, opencode: Path) -> None:
+    place.write_config(f'[[provider]]\nid = "anthropic"\nmodels = ["{MODEL}"]\n')
+    before = place.paths.config.read_text()
+    run = place.ctl("setup", "--yes")
+    assert run.returncode == 0
+    assert place.paths.config.read_text() == before
+    assert "OpenCode has openrouter too. To take over, at its end:" in run.stderr
+    offered = run.stderr.partition("at its end:\n")[2].partition("\n✓")[0]
+    place.write_config(before + offered)
+    assert place.ctl("config", "check").returncode == 0
+    assert "OpenCode has" not in place.ctl("setup").stderr
+    assert opencode.exists()
 
 
 def test_dry_run_shows_all_and_does_nothing(place: Place, opencode: Path) -> None:
@@ -155,15 +168,15 @@ def test_a_place_that_cannot_be_written(place: Place) -> None:
     assert "  mend: set RLMD_CONFIG to a file that you may write" in run.stderr
 
 
-def on_a_terminal(place: Place, answers: str) -> tuple[int, str]:
-    """Run `rlmctl setup` on a terminal where somebody types."""
+def on_a_terminal(place: Place, *answers: str) -> tuple[int, str]:
+    """Run `rlmctl setup` on a terminal where somebody types, and then ends the input."""
     ours, theirs = pty.openpty()
     command = [sys.executable, "-m", "rlmctl", "setup"]
     run = subprocess.Popen(
         command, env=place.environ, cwd=place.home, stdin=theirs, stderr=theirs, stdout=subprocess.DEVNULL
     )
     os.close(theirs)
-    os.write(ours, answers.encode())
+    os.write(ours, "".join(f"{answer}\n" for answer in answers).encode() + b"\x04" * 6)
     shown = b""
     try:
         while data := os.read(ours, 65536):
@@ -175,24 +188,116 @@ def on_a_terminal(place: Place, answers: str) -> tuple[int, str]:
 
 
 def test_on_a_terminal_it_asks(place: Place, opencode: Path) -> None:
-    code, shown = on_a_terminal(place, "y\n\n")
+    code, shown = on_a_terminal(place, "openruter", "openrouter anthropic", "y", "", "")
     assert code == 0
-    assert 'id = "anthropic"' in shown
+    assert "Tried in this order: anthropic, openrouter. Enter, or your own order:" in shown
+    assert "There is no 'openruter' among them. Did you mean 'openrouter'?" in shown
+    assert "anthropic allows 50 requests per 1m (API tier 1). Is that your plan? [y/N]" in shown
     assert f"Write this to {place.paths.config}? [Y/n]" in shown
     assert "Install the shim into OpenCode? [Y/n]" in shown
     assert opencode.exists()
+    first, second = tomllib.loads(place.paths.config.read_text())["provider"]
+    assert (first["id"], second["id"]) == ("openrouter", "anthropic")
+    assert second["limit"] == [{"of": "requests", "max": 50, "per": "1m"}]
+    assert place.ctl("config", "check").returncode == 0
 
 
 def test_on_a_terminal_no_means_no(place: Place, opencode: Path) -> None:
-    code, shown = on_a_terminal(place, "n\n")
+    code, shown = on_a_terminal(place, "", "", "n")
     assert code == 1
     assert "Nothing was written." in shown
     assert not place.paths.config.exists()
     assert not opencode.exists()
-    code, shown = on_a_terminal(place, "y\nn\n")
+    code, shown = on_a_terminal(place, "", "", "y", "n")
     assert code == 0
     assert place.paths.config.exists()
     assert not opencode.exists()
+
+
+def test_the_end_of_the_input_is_no_agreement(place: Place, opencode: Path) -> None:
+    code, shown = on_a_terminal(place)
+    assert (code, place.paths.config.exists(), opencode.exists()) == (1, False, False)
+    assert "Nothing was written." in shown
+
+
+def test_on_a_terminal_what_is_missing_is_added_only_where_that_is_wanted(place: Place, opencode: Path) -> None:
+    place.write_config(f'[[provider]]\nid = "anthropic"\nmodels = ["{MODEL}"]\n')
+    before = place.paths.config.read_text()
+    assert on_a_terminal(place, "", "")[0] == 0
+    assert place.paths.config.read_text() == before
+    code, shown = on_a_terminal(place, "y")
+    assert code == 0
+    assert "Install the shim" not in shown
+    assert place.paths.config.read_text().startswith(before)
+    assert place.status()["model_mapping"][MODEL] == ["anthropic", "openrouter"]
+    assert opencode.exists()
+
+
+def test_providers_with_one_key_become_one_account(place: Place, opencode: Path) -> None:
+    settings = {
+        "model": "anthropic/claude-sonnet-4-5",
+        "provider": {
+            "helicone": {
+                "options": {
+                    "apiKey": "${ANTHROPIC_API_KEY}",
+                    "baseURL": "https://anthropic.helicone.ai/v1",
+                },
+                "models": {"claude-sonnet-4-5": {}},
+            },
+            "openrouter": {"models": {"anthropic/claude-sonnet-4.5": {}}},
+        },
+    }
+    file = opencode.parents[1] / "opencode.jsonc"
+    file.write_text(json.dumps(settings))
+    run = place.ctl("setup", "--yes")
+    assert run.returncode == 0
+    assert (
+        f"! OpenCode       {file}: provider.helicone.options.apiKey has ${{ANTHROPIC_API_KEY}}, which OpenCode sends "
+        "as it stands; write {env:ANTHROPIC_API_KEY}"
+    ) in run.stderr
+    written = {p["id"]: p.get("account") for p in tomllib.loads(place.paths.config.read_text())["provider"]}
+    assert written == {"anthropic": "anthropic", "helicone": "anthropic", "openrouter": None}
+    assert "# ANTHROPIC_API_KEY, as helicone: used up for one is used up for all" in place.paths.config.read_text()
+
+
+def test_published_limits_are_comments_with_their_source_that_hold_without_their_marks(
+    place: Place, opencode: Path
+) -> None:
+    place.ctl("setup", "--yes")
+    text = place.paths.config.read_text()
+    assert "# API tier 1: https://platform.claude.com/docs/en/api/rate-limits (" in text
+    place.write_config(
+        "\n".join(
+            line.removeprefix("# ") if line.startswith(("# [[", "# of", "# max", "# per")) else line
+            for line in text.splitlines()
+        )
+    )
+    assert place.ctl("reload").returncode == 0
+    (limit,) = place.status()["providers"][0]["limits"]
+    assert (limit["max"], limit["per"], opencode.exists()) == (50, "1m", True)
+
+
+def test_a_shim_that_was_edited_stays(place: Place, opencode: Path) -> None:
+    place.ctl("setup")
+    opencode.write_text(opencode.read_text() + "// mine\n")
+    run = place.ctl("setup", "--yes")
+    assert run.returncode == 0
+    assert f"{opencode} was edited and stays as it is; to replace it: rlmctl install opencode" in run.stderr
+    assert opencode.read_text().endswith("// mine\n")
+
+
+def test_a_shim_of_another_version_is_replaced(place: Place, opencode: Path) -> None:
+    place.ctl("setup")
+    kept = opencode.read_text()
+    opencode.write_text(kept.replace(f'"{__version__}"', '"0.0.1"'))
+    assert place.ctl("setup", "--yes").returncode == 0
+    assert opencode.read_text() == kept
+
+
+def test_it_proves_that_it_decides(place: Place, opencode: Path) -> None:
+    run = place.ctl("setup", "--yes")
+    assert f"✓ it decides     {MODEL}: the next request goes to anthropic" in run.stderr
+    assert opencode.exists()
 
 
 def test_the_shim_is_installed_and_removed_by_name(place: Place, opencode: Path) -> None:
