@@ -10,7 +10,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from rlmctl.words import span
+from rlmctl.words import limit_name, span
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,8 +49,9 @@ def coming(status: dict[str, Any], now: datetime) -> Iterator[str]:
     if current and not any(name == current["id"] for _, name in empty):
         known = [limit for limit in current["limits"] if _pace(limit, now)]
         if known:
-            first = min(_moment(limit["resets_at"]) for limit in known)
-            yield f"At this pace {current['id']} lasts beyond {_clock(first, now)}, when it starts anew."
+            first = min(known, key=lambda limit: _moment(limit["resets_at"]))
+            resets = _clock(_moment(first["resets_at"]), now)
+            yield f"At this pace {current['id']} lasts beyond {resets}, when its limit {limit_name(first)} starts anew."
 
 
 def _empty_at(provider: dict[str, Any], now: datetime) -> datetime | None:

@@ -69,20 +69,20 @@ class OpenCode:
     """Beside the answer it asks for a title of the session."""
 
     def __init__(self, program: str, stage: Stage, providers: Providers) -> None:
-        self._home = opencode_home.OpenCodeHome(stage.directory / "opencode", program, stage.variables)
+        self.home = opencode_home.OpenCodeHome(stage.directory / "opencode", program, stage.variables)
         entry = opencode_home.provider
         entries = {name: entry(wire, providers.url(name), [NAMES[name]]) for name, wire in WIRES.items()}
-        self._home.configure(entries, f"anthropic/{MODEL}")
+        self.home.configure(entries, f"anthropic/{MODEL}")
         subprocess.run(
             [sys.executable, "-m", "rlmctl", "install", "opencode"],
-            env=self._home.environment,
+            env=self.home.environment,
             check=True,
             capture_output=True,
         )
 
     def turn(self, prompt: str) -> str:
         """Run `opencode run` and return what it prints."""
-        run = self._home.run(prompt)
+        run = self.home.run(prompt)
         return run.stdout.strip() or f"exit code {run.returncode}: {run.stderr.strip()[-500:]}"
 
 

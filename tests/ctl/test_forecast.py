@@ -24,7 +24,16 @@ def limit(
 ) -> dict[str, Any]:
     """A limit of 100 that resets so many minutes from noon."""
     resets = (NOON + timedelta(minutes=minutes)).isoformat()
-    return {"per": per, "window": window, "max": 100, "used": used, "reserved": 0, "resets_at": resets, **more}
+    return {
+        "per": per,
+        "window": window,
+        "of": "requests",
+        "max": 100,
+        "used": used,
+        "reserved": 0,
+        "resets_at": resets,
+        **more,
+    }
 
 
 def told(*limits: dict[str, Any], until: str | None = None, others: tuple[Any, ...] = ()) -> list[str]:
@@ -38,7 +47,10 @@ def told(*limits: dict[str, Any], until: str | None = None, others: tuple[Any, .
         (limit(60), "At this pace a lasts until about 12:20."),  # 2 a minute
         (limit(80), "At this pace a lasts until about 12:07."),
         (limit(60, reserved=20), "At this pace a lasts until about 12:10."),
-        (limit(50, per="1d", minutes=720), "At this pace a lasts beyond Tue 13 Jan 00:00, when it starts anew."),
+        (
+            limit(50, per="1d", minutes=720),
+            "At this pace a lasts beyond Tue 13 Jan 00:00, when its limit per d starts anew.",
+        ),
         (limit(60, per="1d", minutes=720), "At this pace a lasts until about 20:00."),
         (limit(60, per="1w", minutes=5040), "At this pace a lasts until about Wed 14 Jan 20:00."),
         (limit(40, per="5h", window="first_use", minutes=240), "At this pace a lasts until about 13:30."),

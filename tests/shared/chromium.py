@@ -115,10 +115,10 @@ class Chromium:
             self.run("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => done(1))))")
         raise AssertionError("the page does not get there")
 
-    def picture(self, file: Path) -> None:
-        """Write a picture of the whole page."""
+    def picture(self, file: Path, height: float | None = None) -> None:
+        """Write a picture of the page: its upper part, or all of it."""
         size = self.ask("Page.getLayoutMetrics")["cssContentSize"]
-        clip = {"x": 0, "y": 0, "width": size["width"], "height": size["height"], "scale": 1}
+        clip = {"x": 0, "y": 0, "width": size["width"], "height": height or size["height"], "scale": 1}
         taken = self.ask("Page.captureScreenshot", clip=clip, captureBeyondViewport=True)
         file.write_bytes(base64.b64decode(taken["data"]))
 
