@@ -201,7 +201,7 @@ def _borrow(found: Found, environ: Mapping[str, str]) -> dict[str, str]:
     named = {_essence(name) for names in found.providers.values() for name in names}
     why = dict.fromkeys(found.logins, "logged in")
     why |= {provider: f"{name} is set" for provider, name in KEY_VARIABLES.items() if environ.get(name)}
-    offered = _catalogue(environ) if named else {}
+    offered = catalogue(environ) if named else {}
     added = {}
     for provider in dict.fromkeys([*found.providers, *why]):
         if found.providers.get(provider):
@@ -213,7 +213,7 @@ def _borrow(found: Found, environ: Mapping[str, str]) -> dict[str, str]:
     return added
 
 
-def _catalogue(environ: Mapping[str, str]) -> dict[str, list[str]]:
+def catalogue(environ: Mapping[str, str]) -> dict[str, list[str]]:
     """Return provider → its models as OpenCode's copy of models.dev lists them; nothing where it has none yet."""
     base = environ.get("XDG_CACHE_HOME")
     usual = (Path(base) if base else Path.home() / ".cache") / "opencode" / "models.json"

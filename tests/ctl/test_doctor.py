@@ -3,17 +3,31 @@
 from __future__ import annotations
 
 import json
+import os
+import shlex
 import shutil
 import subprocess
+import sys
+import time
 from typing import TYPE_CHECKING
 
 import pytest
 
-from ctl.person import CONFIG
+from ctl.person import CONFIG, MODEL
 from rlmd import __version__
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ctl.person import Daemon, Place
+
+
+KNOWN = {
+    "provider": {
+        "anthropic": {"options": {"apiKey": "sk-ant-0123456789abcdef"}, "models": {MODEL: {}}},
+        "openrouter": {"models": {"anthropic/claude-sonnet-4.5": {}}},
+    }
+}
 
 
 def wrong(place: Place, **environ: str) -> dict[str, tuple[str, str]]:
@@ -26,25 +40,42 @@ def wrong(place: Place, **environ: str) -> dict[str, tuple[str, str]]:
     return found
 
 
-def test_all_is_well(daemon: Daemon) -> None:
-    (daemon.home / ".config" / "opencode").mkdir(parents=True)
+def said(place: Place, name: str, **environ: str) -> list[tuple[str, str, str]]:
+    """Return what doctor says under a name: (state, meaning, mend)."""
+    told = json.loads(place.ctl("doctor", "--json", **environ).stdout)
+    return [(c["state"], c["meaning"], c["mend"]) for c in told["checks"] if c["name"] == name]
+
+
+@pytest.fixture
+def opencode(daemon: Daemon) -> Path:
+    """A daemon, and an OpenCode with the shim that has both providers and their keys; returns its file."""
+    file = daemon.home / ".config" / "opencode" / "opencode.json"
+    file.parent.mkdir(parents=True)
+    file.write_text(json.dumps(KNOWN))
     daemon.ctl("install", "opencode")
-    run = daemon.ctl("doctor")
+    return file
+
+
+def test_all_is_well(daemon: Daemon, opencode: Path) -> None:
+    assert opencode.exists()
+    run = daemon.ctl("doctor", OPENROUTER_API_KEY="x")
     assert (run.returncode, run.stderr) == (0, "")
     lines = run.stdout.splitlines()
     names = [
         "configuration",
         "state directory",
+        "disk space",
         "socket",
         "service",
         "daemon",
         "version",
         "database",
         "shim",
+        "clock",
         "time zone",
     ]
     assert [line[:19].strip() for line in lines] == [f"✓ {name}" for name in names]
-    assert wrong(daemon) == {}
+    assert wrong(daemon, OPENROUTER_API_KEY="x") == {}
 
 
 def test_on_a_clean_home_it_names_the_two_commands(place: Place) -> None:
@@ -133,9 +164,12 @@ def test_an_agent_that_runs_without_the_shim_is_found(daemon: Daemon) -> None:
     other = subprocess.Popen([program, "60"], env=daemon.environ | {"HOME": "/elsewhere"})
     elsewhere = subprocess.Popen([program, "60"], env=daemon.environ | {"RLMD_SOCKET": "/elsewhere"})
     try:
-        said = [c for c in json.loads(daemon.ctl("doctor", "--json").stdout)["checks"] if c["name"] == "OpenCode"]
-        assert [(c["state"], c["meaning"]) for c in said] == [
-            ("warning", f"process {agent.pid} in {daemon.home} does not ask the daemon")
+        assert said(daemon, "OpenCode") == [
+            (
+                "warning",
+                f"process {agent.pid} in {daemon.home} does not ask the daemon",
+                "rlmctl install opencode; then end that OpenCode and start it again",
+            )
         ]
         with daemon.connect() as client:
             client.request("hello", client="opencode", version="1", pid=agent.pid)
@@ -163,3 +197,147 @@ def test_a_variable_that_only_this_shell_has(daemon: Daemon) -> None:
     run = daemon.ctl("doctor", SLACK_WEBHOOK="https://hooks.slack.com/services/hush")
     assert "SLACK_WEBHOOK is set in this shell, and the daemon does not know of it" in run.stdout
     assert "hush" not in run.stdout
+
+
+def test_an_agent_that_has_an_older_shim_loaded(daemon: Daemon) -> None:
+    with daemon.connect() as agent:
+        agent.request("hello", client="opencode-shim", version="0.0.1", pid=1, directory="/work")
+        assert (
+            "warning",
+            "process 1 in /work has the shim of 0.0.1 loaded",
+            "end that OpenCode and start it again",
+        ) in said(daemon, "OpenCode")
+
+
+def test_a_disk_that_is_nearly_full(place: Place) -> None:
+    place.write_config()
+    place.paths.state_dir.mkdir(mode=0o700)
+    python, state = shlex.quote(sys.executable), shlex.quote(str(place.paths.state_dir))
+    script = f"mount -t tmpfs -o size=1m,mode=0700 tmpfs {state} && exec {python} -m rlmctl doctor --json"
+    unshare = shutil.which("unshare")
+    if unshare is None or subprocess.run([unshare, "-rm", "true"], check=False, capture_output=True).returncode:
+        pytest.skip("no small disk can be made here: that needs a user namespace (Linux)")
+    run = subprocess.run(
+        [unshare, "-rm", "/bin/sh", "-c", script],
+        env=place.environ | {"PATH": os.environ["PATH"]},
+        cwd=place.home,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    (found,) = [check for check in json.loads(run.stdout)["checks"] if check["name"] == "disk space"]
+    assert (found["state"], run.returncode) == ("wrong", 1)
+    assert found["meaning"].startswith(f"1 MiB are free where {place.paths.state_dir} is")
+
+
+def test_a_database_that_is_damaged(place: Place) -> None:
+    place.write_config()
+    place.ctl("start")
+    with place.connect() as agent:
+        for number in range(300):
+            agent.request("report", provider="anthropic", model=MODEL, outcome="ok", lease=f"l{number}")
+    place.ctl("stop")
+    assert said(place, "database") == [("ok", f"{place.paths.database} is whole", "")]
+    with place.paths.database.open("r+b") as file:
+        size = file.seek(0, os.SEEK_END)
+        for page in range(1, size // 4096):
+            file.seek(page * 4096)
+            file.write(b"\xff" * 64)
+    meaning, mend = wrong(place)["database"]
+    assert meaning.startswith(f"{place.paths.database} is damaged: ")
+    assert mend.startswith("rlmctl restart")
+    assert place.ctl("restart").returncode == 0
+    state, meaning, mend = said(place, "database")[-1]
+    assert (state, "was damaged and set aside" in meaning, mend.startswith("rm ")) == ("warning", True, True)
+
+
+def test_a_clock_that_was_set_back(place: Place) -> None:
+    place.write_config()
+    place.ctl("start")
+    place.ctl("stop")
+    ahead = time.time() + 86_400
+    os.utime(place.paths.database, (ahead, ahead))
+    meaning, mend = wrong(place)["clock"]
+    assert "and the state was written at " in meaning
+    assert mend.endswith("if it is right now: rlmctl reset")
+
+
+def test_a_clock_that_was_never_set(place: Place, tmp_path: Path) -> None:
+    ahead = time.time() + 10 * 86_400
+    package = tmp_path / "rlmd" / "__init__.py"
+    package.parent.mkdir()
+    package.write_text("")
+    os.utime(package, (ahead, ahead))
+    script = (
+        "import rlmd; from pathlib import Path; from rlmd.paths import resolve; from rlmctl.checks.clock import clock; "
+        f"rlmd.__file__ = {str(package)!r}; print([*clock(resolve())])"
+    )
+    run = subprocess.run([sys.executable, "-c", script], env=place.environ, capture_output=True, text=True, check=True)
+    assert "Check(name='clock', state='wrong'" in run.stdout
+    assert "and this program was installed on" in run.stdout
+
+
+def test_a_provider_that_opencode_does_not_know_is_told_the_nearest(daemon: Daemon, opencode: Path) -> None:
+    opencode.write_text(json.dumps({"provider": {"my-proxy": {"models": {MODEL: {}}}}}))
+    daemon.write_config(CONFIG.replace('"anthropic"', '"my-prxy"', 1))
+    daemon.ctl("reload")
+    meanings = [(state, meaning) for state, meaning, _ in said(daemon, "providers")]
+    assert meanings == [
+        (
+            "warning",
+            "my-prxy is configured here, and OpenCode knows no provider of that name. Did you mean 'my-proxy'?",
+        ),
+        ("warning", "OpenCode has my-proxy too: not configured here, so never a stand-in"),
+    ]
+
+
+def test_a_model_that_opencode_does_not_know_is_told_the_nearest(daemon: Daemon, opencode: Path) -> None:
+    opencode.write_text(json.dumps({"provider": {"my-proxy": {"models": {"claude-sonnet-4.5": {}}}}}))
+    daemon.write_config(f'[[provider]]\nid = "my-proxy"\nmodels = ["{MODEL}"]\n')
+    daemon.ctl("reload")
+    ((state, meaning, mend),) = said(daemon, "models")
+    assert state == "warning"
+    assert meaning == f"OpenCode knows no model '{MODEL}' of my-proxy. Did you mean 'claude-sonnet-4.5'?"
+    assert mend.endswith("rlmctl reload")
+
+
+def test_variables_of_keys_that_are_not_set(daemon: Daemon, opencode: Path) -> None:
+    meaning, mend = wrong(daemon)["key"]
+    assert meaning == "openrouter takes its key from OPENROUTER_API_KEY, which is not set in this shell"
+    assert mend.startswith("export OPENROUTER_API_KEY=... where OpenCode is started")
+    opencode.write_text("{}")
+    assert [state for state, *_ in said(daemon, "key")] == ["warning", "warning"]
+    assert wrong(daemon) == {}
+
+
+def test_a_variable_written_as_a_shell_writes_it(daemon: Daemon, opencode: Path) -> None:
+    settings = KNOWN | {"provider": {"anthropic": {"options": {"apiKey": "${ANTHROPIC_API_KEY}"}}}}
+    opencode.write_text(json.dumps(settings))
+    meaning, mend = wrong(daemon, ANTHROPIC_API_KEY="x", OPENROUTER_API_KEY="x")["key"]
+    assert meaning.startswith(f"{opencode}: provider.anthropic.options.apiKey has ${{ANTHROPIC_API_KEY}}, which ")
+    assert mend == "write {env:ANTHROPIC_API_KEY} there"
+
+
+def test_a_file_of_opencodes_that_cannot_be_read(daemon: Daemon, opencode: Path) -> None:
+    opencode.write_text("{")
+    assert wrong(daemon)["OpenCode's file"][0].startswith(f"{opencode} was left out: ")
+
+
+def test_a_limit_that_is_never_reached_because_the_provider_refuses_before(daemon: Daemon) -> None:
+    with daemon.connect() as agent:
+        for n in range(6):
+            agent.request("report", provider="anthropic", model=MODEL, outcome="ok", lease=f"l{n}")
+        refused = {"outcome": "error", "status": 429, "headers": {"retry-after": "3000"}, "lease": "last"}
+        agent.request("report", provider="anthropic", model=MODEL, **refused)
+    ((state, meaning, mend),) = said(daemon, "limits")
+    assert (state, mend) == ("warning", "rlmctl limits suggest")
+    assert meaning.startswith("anthropic's 50 requests per 1h are never reached: anthropic: 6 requests per hour; ")
+
+
+def test_the_plugin_that_this_replaces(daemon: Daemon, opencode: Path) -> None:
+    old = opencode.parent / "plugin" / "rate-limit-manager.ts"
+    old.parent.mkdir(exist_ok=True)
+    old.write_text("export const it = 1\n")
+    ((state, meaning, mend),) = said(daemon, "old plugin")
+    assert (state, mend) == ("warning", f"rm {old}")
+    assert str(old) in meaning

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rlmctl import autostart
-from rlmctl.commands.doctor import Check
+from rlmctl.checks import Check
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -1,0 +1,27 @@
+"""Whether the configured limits are those that providers really have, by the refusals of the last month."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from rlmctl.checks import Check
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+DAYS = 30
+
+
+def limits() -> Iterator[Check]:
+    """Check for limits that are never reached, because the provider refuses before. Needs the daemon."""
+    from rlmctl.commands.limits import look
+    from rlmctl.suggestions import stated
+
+    for suggestion in look(datetime.now(UTC) - timedelta(days=DAYS)):
+        if suggestion.too_high:
+            meaning = (
+                f"{suggestion.provider}'s {suggestion.configured:,.0f} {suggestion.of} per {suggestion.per} "
+                f"are never reached: {stated(suggestion)}; {suggestion.why}"
+            )
+            yield Check("limits", "warning", meaning, "rlmctl limits suggest")
