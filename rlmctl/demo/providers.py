@@ -29,6 +29,8 @@ TOKENS_IN, TOKENS_OUT = 100, 20
 """What every answer costs."""
 TITLE = "Generate a title"
 """How OpenCode begins the request for a session's title."""
+LOOK_ALIKE = "rate limit exceeded 429"
+"""What an answer may say that is no error."""
 SIGNATURE = re.compile(r'"signature": "([^"]*)"')
 
 
@@ -43,13 +45,20 @@ class Refusal(NamedTuple):
 
 REFUSALS = {
     "400": Refusal(400, "invalid_request_error", "invalid_request_error", "tools.0.quota: this field is not known"),
+    "400-long": Refusal(
+        400, "invalid_request_error", "context_length_exceeded", "prompt is too long: 429000 tokens > 200000 maximum"
+    ),
     "401": Refusal(401, "authentication_error", "invalid_api_key", "The key is not valid: no usage limit applies"),
+    "401-money": Refusal(401, "CreditsError", "insufficient_quota", "Insufficient balance. Manage your billing"),
     "402": Refusal(402, "billing_error", "insufficient_quota", "Your credit balance is too low"),
+    "403": Refusal(403, "permission_error", "permission_denied", "You may not change rate limits or quotas"),
+    "403-money": Refusal(403, "permission_error", "insufficient_user_quota", "Key limit exceeded (monthly limit)"),
+    "413": Refusal(413, "request_too_large", "request_too_large", "Request exceeds the maximum size"),
     "429": Refusal(429, "rate_limit_error", "rate_limit_exceeded", "This request would exceed your rate limit"),
     "500": Refusal(500, "api_error", "server_error", "Internal server error"),
+    "503": Refusal(503, "overloaded_error", "service_unavailable", "Service unavailable"),
     "529": Refusal(529, "overloaded_error", "server_overloaded", "Overloaded"),
 }
-OVERLOADED = REFUSALS["529"]
 
 
 class Request(NamedTuple):
@@ -64,6 +73,8 @@ class Request(NamedTuple):
     key: str
     headers: dict[str, str]
     roles: tuple[str, ...]
+    results: list[str]
+    """Of the tools that ran since the newest prompt."""
     signatures: list[str]
     """Of thoughts in earlier answers: a provider takes only its own."""
     at: float
@@ -110,9 +121,10 @@ class Providers:
     def behave(self, provider: str, how: str | Sequence[str]) -> None:
         """Decide how a provider treats its requests: a list is for the next ones, titles apart; one word for all.
 
-        `ok` | `slow:SECONDS` before the end of the answer | `429`, `429:SECONDS` until a retry | `400` `401` `402`
-        `500` `529` | `hang` | `refuse`: the connection is closed without a word | `overloaded`: status 200, then
-        an error event | `midover`: some text, then an error event. After the list it is `ok` again.
+        `ok` | `slow:SECONDS` before the end of the answer | `429`, `429:SECONDS` until a retry | any other name of
+        `REFUSALS` | `hang` | `refuse`: the connection is closed without a word | `first:NAME`: status 200, then this
+        refusal as an event | `mid:NAME`: some text, then this refusal as an event | `cut`: some text, then the
+        connection is closed. After the list it is `ok` again.
         """
         with self._lock:
             self._next[provider] = deque() if isinstance(how, str) else deque(how)
@@ -162,9 +174,21 @@ class _Handler(BaseHTTPRequestHandler):
         signatures = SIGNATURE.findall(json.dumps(messages))
         model = str(body.get("model"))
         self.server.providers.note(
-            Request(provider, wire, model, title, behaviour, key, headers, roles, signatures, time.time())
+            Request(
+                provider,
+                wire,
+                model,
+                title,
+                behaviour,
+                key,
+                headers,
+                roles,
+                _results(messages),
+                signatures,
+                time.time(),
+            )
         )
-        answer = Answer("A title") if title else _answer(provider, model, wire, body)
+        answer = Answer("A title") if title else _answer(provider, model, body)
         self._respond(wire, behaviour, model, answer, streamed=bool(body.get("stream")))
 
     def _respond(self, wire: Wire, behaviour: str, model: str, answer: Answer, *, streamed: bool) -> None:
@@ -174,11 +198,12 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
         elif name in REFUSALS:
             self._send_json(REFUSALS[name].status, _error(wire, REFUSALS[name]), _limit_headers(wire, 0, wait))
-        elif name == "overloaded":
-            self._send_events(wire, [_error(wire, OVERLOADED)])
-        elif name == "midover":
-            begun = list(_events(wire, model, answer._replace(tool=None)))[: 4 if wire == "anthropic" else 2]
-            self._send_events(wire, [*begun, _error(wire, OVERLOADED)], pause=0.1)
+        elif name == "first":
+            self._send_events(wire, [_error(wire, REFUSALS[wait])])
+        elif name in {"mid", "cut"}:
+            text = answer._replace(text=answer.text or "Let me", tool=None)
+            last = [_error(wire, REFUSALS[wait])] if name == "mid" else []
+            self._send_events(wire, [*_begun(wire, model, text), *last], pause=0.1, ends=name == "mid")
         elif streamed:
             self._send_events(wire, _events(wire, model, answer), float(wait or 0))
         else:
@@ -193,35 +218,34 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(content)
 
-    def _send_events(self, wire: Wire, events: Iterable[Json], pause: float = 0) -> None:
+    def _send_events(self, wire: Wire, events: Iterable[Json], pause: float = 0, *, ends: bool = True) -> None:
+        """Send a stream of events; one that never `ends` promises more than it sends."""
         self.close_connection = True
         self.send_response(200)
         for name, value in {"content-type": "text/event-stream", **_limit_headers(wire, 999, "60")}.items():
             self.send_header(name, value)
         self.send_header("connection", "close")
+        if not ends:
+            self.send_header("content-length", "1000000")
         self.end_headers()
         for at, event in enumerate(events):
             self.server.providers.closing.wait(pause if at == 1 else 0)
             head = f"event: {event['type']}\n" if wire == "anthropic" else ""
             self.wfile.write(f"{head}data: {json.dumps(event)}\n\n".encode())
             self.wfile.flush()
-        if wire == "openai":
+        if wire == "openai" and ends:
             self.wfile.write(b"data: [DONE]\n\n")
 
 
-def _answer(provider: str, model: str, wire: Wire, body: Json) -> Answer:
+def _answer(provider: str, model: str, body: Json) -> Answer:
     """Answer the newest prompt.
 
-    USE_TOOL in it wants one step of work, USE_TOOL2 two, USE_TASK a sub-agent, THINK a thought before the text.
+    USE_TOOL in it wants one step of work, USE_TOOL2 two, USE_TASK a sub-agent, THINK a thought before the text; what
+    only looks like a limit is said again.
     """
     messages: list[Json] = body.get("messages", [])
-    newest = max((at for at, message in enumerate(messages) if _is_prompt(message)), default=0)
-    prompt = json.dumps(messages[newest:][:1])
-    work = messages[newest + 1 :]
-    if wire == "anthropic":
-        results = json.dumps(work).count('"tool_result"')
-    else:
-        results = sum(message.get("role") == "tool" for message in work)
+    prompt = json.dumps(messages[_newest(messages) :][:1])
+    results = len(_results(messages))
     tools = {tool.get("name") or tool.get("function", {}).get("name") for tool in body.get("tools") or []}
     steps = 2 if "USE_TOOL2" in prompt else 1 if "USE_TOOL" in prompt else 0
     if "bash" in tools and results < steps:
@@ -231,7 +255,23 @@ def _answer(provider: str, model: str, wire: Wire, body: Json) -> Answer:
         task = {"description": "a part of the work", "prompt": "say hello", "subagent_type": "general"}
         return Answer("", "task", task)
     signature = f"signed by {provider}" if "THINK" in prompt else None
-    return Answer(f"Hello from {provider}, model {model}, after {results} results", signature=signature)
+    said = f"Hello from {provider}, model {model}, after {results} results"
+    return Answer(f"{said}: {LOOK_ALIKE}" if LOOK_ALIKE in prompt else said, signature=signature)
+
+
+def _newest(messages: list[Json]) -> int:
+    return max((at for at, message in enumerate(messages) if _is_prompt(message)), default=0)
+
+
+def _results(messages: list[Json]) -> list[str]:
+    """Return what the tools said since the newest prompt, on either wire."""
+    told: list[Any] = []
+    for message in messages[_newest(messages) + 1 :]:
+        if message.get("role") == "tool":
+            told.append(message["content"])
+        elif message.get("role") == "user":
+            told += [block["content"] for block in message["content"] if block.get("type") == "tool_result"]
+    return [content if isinstance(content, str) else content[0]["text"] for content in told]
 
 
 def _is_prompt(message: Json) -> bool:
@@ -256,6 +296,14 @@ def _limit_headers(wire: Wire, remaining: int, wait: str) -> dict[str, str]:
         prefix, reset = "anthropic-ratelimit-requests-{}", at.isoformat(timespec="seconds").replace("+00:00", "Z")
     values = {"limit": "1000", "remaining": str(remaining), "reset": reset}
     return told | {prefix.format(name): value for name, value in values.items()}
+
+
+def _begun(wire: Wire, model: str, answer: Answer) -> Iterator[Json]:
+    """Yield the events of an answer up to its text."""
+    for event in _events(wire, model, answer):
+        yield event
+        if answer.text in json.dumps(event):
+            return
 
 
 def _events(wire: Wire, model: str, answer: Answer) -> Iterator[Json]:

@@ -11,8 +11,10 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -21,7 +23,7 @@ from rlmctl.client import Client, DaemonUnreachableError
 from rlmd.paths import Paths, resolve
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator
     from typing import Self
 
     from rlmctl.demo.providers import Providers
@@ -142,6 +144,44 @@ class Daemon:
 def _used(provider: dict[str, Any]) -> int:
     limits = (one for one in provider["limits"] if one["source"] == "config" and one["of"] == "requests")
     return int(next(limits)["used"])
+
+
+def _append_to(heard: list[dict[str, Any]], response: Iterable[bytes]) -> None:
+    with suppress(OSError, ValueError):  # its end comes in the middle of a read
+        heard.extend(json.loads(line[5:]) for line in response if line.startswith(b"data:"))
+
+
+def _of(message: dict[str, Any], kind: str) -> list[dict[str, Any]]:
+    return [part for part in message["parts"] if part["type"] == kind]
+
+
+def assert_clean(messages: list[dict[str, Any]], turns: int = 1) -> None:
+    """See to it that a session's history is what it would be if no limit had been met.
+
+    Every turn has one message of the person; every answer belongs to one, has ended well and says or does something
+    that no other one did.
+    """
+    users = [message["info"]["id"] for message in messages if message["info"]["role"] == "user"]
+    answers = [message for message in messages if message["info"]["role"] == "assistant"]
+    assert len(users) == turns
+    assert {answer["info"]["parentID"] for answer in answers} == set(users)
+    said = []
+    for answer in answers:
+        assert "error" not in answer["info"]
+        assert answer["info"]["finish"] in {"stop", "tool-calls"}
+        assert answer["info"]["time"]["completed"]
+        calls, texts = _of(answer, "tool"), [part for part in _of(answer, "text") if part["text"]]
+        assert len(texts) == (answer["info"]["finish"] == "stop"), texts
+        assert bool(calls) == (answer["info"]["finish"] == "tool-calls")
+        assert all(call["state"]["status"] == "completed" for call in calls)
+        said += [(answer["info"]["parentID"], text["text"]) for text in texts]
+        said += [(answer["info"]["parentID"], str(call["state"]["input"])) for call in calls]
+    assert len(said) == len(set(said))
+
+
+def answered_by(messages: list[dict[str, Any]]) -> list[str]:
+    """Return the providers under which answers are stored."""
+    return [message["info"]["providerID"] for message in messages if message["info"]["role"] == "assistant"]
 
 
 class Run(NamedTuple):
@@ -265,11 +305,32 @@ class Server:
         """Enter a slash command."""
         self._post(f"/session/{session}/command", {"command": name, "arguments": ""})
 
+    def get(self, path: str) -> Any:
+        """Ask for something of the HTTP API."""
+        with urllib.request.urlopen(self._url + path, timeout=PATIENCE) as response:
+            return json.load(response)
+
+    def messages(self, session: str) -> list[dict[str, Any]]:
+        """Return what is stored of a session."""
+        found: list[dict[str, Any]] = self.get(f"/session/{session}/message")
+        return found
+
     def texts(self, session: str) -> list[str]:
         """Return every text that a session shows."""
-        with urllib.request.urlopen(f"{self._url}/session/{session}/message", timeout=PATIENCE) as response:
-            messages = json.load(response)
-        return [part["text"] for message in messages for part in message["parts"] if part["type"] == "text"]
+        return [part["text"] for message in self.messages(session) for part in _of(message, "text")]
+
+    def summarize(self, session: str) -> None:
+        """Have a session compacted, as `/compact` does."""
+        self._post(f"/session/{session}/summarize", {"providerID": "A", "modelID": MODELS["A"]})
+
+    @contextmanager
+    def events(self) -> Iterator[list[dict[str, Any]]]:
+        """Collect what it tells its clients while a `with` block lasts."""
+        heard: list[dict[str, Any]] = []
+        response = urllib.request.urlopen(f"{self._url}/event", timeout=PATIENCE)
+        threading.Thread(target=_append_to, args=(heard, response), daemon=True).start()
+        until(lambda: bool(heard))
+        yield heard
 
     def abort(self, session: str) -> None:
         """Stop what a session does, as a person's Escape."""

@@ -92,34 +92,6 @@ def test_two_limits_in_one_turn_lead_to_the_third_provider(
     assert daemon.counted() == {"A": (0, 1), "B": (0, 1), "C": (1, 0)}
 
 
-def test_other_failures_that_waiting_or_paying_would_mend_switch_too(
-    opencode: OpenCode, daemon: Daemon, providers: Providers
-) -> None:
-    with opencode.serve() as server:
-        for behaviour in ("overloaded", "402", "529", "refuse", "midover"):
-            daemon.ask("reset", what="all")
-            providers.requests.clear()
-            providers.behave("A", [behaviour])
-
-            assert server.say(server.session(), "hello") == "Hello from B, model m2, after 0 results", behaviour
-            assert asked(providers) == [("A", behaviour), ("B", "ok")]
-            accepted = int(behaviour == "midover")
-            assert daemon.counted() == {"A": (accepted, 1), "B": (1, 0), "C": (0, 0)}, behaviour
-
-
-def test_an_error_that_only_looks_like_a_limit_switches_nothing(
-    opencode: OpenCode, daemon: Daemon, providers: Providers
-) -> None:
-    with opencode.serve() as server:
-        for behaviour in ("400", "401"):
-            providers.requests.clear()
-            providers.behave("A", [behaviour])
-
-            assert server.say(server.session(), "hello") == ""
-            assert asked(providers) == [("A", behaviour)]
-            assert daemon.provider("A")["available"]
-
-
 def test_after_its_cooldown_the_first_provider_serves_again(
     bare_opencode: OpenCode, daemon_with: Callable[[str], Daemon], providers: Providers
 ) -> None:

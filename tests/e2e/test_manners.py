@@ -51,33 +51,6 @@ def test_sessions_interleave_on_two_providers_in_one_process(
     assert [provider for session, provider in by_session if session == moved] == ["A", "B", "B", "B"]
 
 
-def test_with_everyone_limited_for_long_the_turn_ends_and_says_until_when(
-    opencode: OpenCode, daemon: Daemon, providers: Providers
-) -> None:
-    for provider in "ABC":
-        providers.behave(provider, ["429:600"])
-
-    run = opencode.run()
-
-    assert run.code == 1
-    assert asked(providers) == [("A", "429:600"), ("B", "429:600"), ("C", "429:600")]
-    assert all(f"{name} rests until" in run.err for name in ("A/m1", "B/m2", "C/m3")), run.err
-    assert daemon.counted() == {"A": (0, 1), "B": (0, 1), "C": (0, 1)}
-
-
-def test_with_everyone_limited_for_a_moment_the_turn_waits_and_goes_on(
-    bare_opencode: OpenCode, daemon_with: Callable[[str], Daemon], providers: Providers
-) -> None:
-    bare_opencode.install_shim(daemon_with(configuration("A", "B", top=AT_ONCE)))
-    providers.behave("A", ["429:1"])
-    providers.behave("B", ["429:1"])
-
-    run = bare_opencode.run()
-
-    assert (run.code, run.out.split(",")[0]) in {(0, "Hello from A"), (0, "Hello from B")}
-    assert len(providers.requests) == 3
-
-
 def test_a_provider_that_stays_silent_is_left(
     bare_opencode: OpenCode, daemon_with: Callable[[str], Daemon], providers: Providers
 ) -> None:

@@ -47,6 +47,16 @@ function inStead(status: 429 | 400, message: string, ms = 0): Response {
   return new Response(body, { status, headers })
 }
 
+/** The same as an error of the SDK's, where a response has begun already. */
+const asError = async (response: Response) =>
+  Object.assign(new Error((await response.json()).error.message), {
+    [Symbol.for("vercel.ai.error")]: true,
+    [Symbol.for("vercel.ai.error.AI_APICallError")]: true,
+    statusCode: response.status,
+    isRetryable: response.status === 429,
+    responseHeaders: Object.fromEntries(response.headers),
+  })
+
 /** A person's stop arrives as an abort, and so do time-outs, OpenCode's and ours. */
 const endOf = ({ aborted, reason }: AbortSignal) =>
   aborted && !/Timeout|Stream/.test(reason?.name) ? "cancelled" : "error"
@@ -137,7 +147,7 @@ function hooksFor({ client, directory }: PluginInput) {
       } else if (answer?.type === "wait") {
         const { retry_after_ms: ms, message, brief } = answer
         if (ms === null || ms > settings.wait_ms) return inStead(400, brief)
-        if (ms > 5000) tell("wait", brief, message)
+        if (ms > 3000) tell("wait", brief, message)
         return inStead(429, message, ms)
       }
     }
@@ -191,8 +201,8 @@ function hooksFor({ client, directory }: PluginInput) {
       const { readable, writable } = new TransformStream<Uint8Array, Uint8Array>({
         async transform(chunk, out) {
           const body = read(chunk).map(errorIn).find(Boolean)
-          if (body && (await report("error", { body })))
-            throw new Error("server error in mid-answer") // OpenCode tries again
+          const better = body && (await report("error", { body }))
+          if (better) throw await asError(better)
           out.enqueue(chunk)
         },
       })
