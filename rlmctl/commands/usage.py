@@ -33,16 +33,17 @@ class CommandParser(ArgumentParser):
             below = [word for parser in self.below().values() for word in parser.words()]
             return did_you_mean(found[1].partition("=")[0], [*self.words(), *below])
         if found := _NO_CHOICE.search(message):
-            return did_you_mean(found[2], self.words())
+            return did_you_mean(found[2], [str(choice) for action in self._actions for choice in action.choices or ()])
         return ""
 
     def words(self) -> list[str]:
-        """Return the words that may follow: long options and choices, apart from names of the configuration."""
-        words = []
-        for action in self._actions:
-            words += [str(choice) for choice in action.choices or ()]
-            words += [option for option in action.option_strings if option.startswith("--")]
-        return words
+        """Return the words that may follow: choices and long options, apart from names of the configuration."""
+        choices = [
+            str(choice) for action in self._actions if not action.option_strings for choice in action.choices or ()
+        ]
+        return choices + [
+            option for action in self._actions for option in action.option_strings if option.startswith("--")
+        ]
 
     def below(self) -> dict[str, CommandParser]:
         """Return the parsers of this command's actions by name; none where it has no actions."""

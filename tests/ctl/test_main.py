@@ -183,23 +183,3 @@ def test_config_show_masks_addresses(place: Place) -> None:
     assert shown["notify"]["targets"] == ["slack://…"]
     assert "token" not in run.stdout
     assert shown["policy"]["patience"] == 3.0
-
-
-@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_completion_offers_every_command_and_its_options(place: Place, shell: str) -> None:
-    run = place.ctl("completion", shell)
-    assert (run.returncode, run.stderr) == (0, "")
-    assert all(name in run.stdout for name in SUMMARIES)
-    assert "--cooldowns" in run.stdout
-
-
-@pytest.mark.parametrize(
-    ("typed", "offered"),
-    [("sta", ["status", "state", "start"]), ("config sh", ["show"]), ("status --pl", ["--plain"])],
-)
-def test_completion_in_bash(place: Place, typed: str, offered: list[str]) -> None:
-    words = ["rlmctl", *typed.split()]
-    script = f"""{place.ctl("completion", "bash").stdout}
-    COMP_WORDS=({" ".join(words)}); COMP_CWORD={len(words) - 1}; _rlmctl; echo "${{COMPREPLY[*]}}" """
-    run = subprocess.run(["/bin/bash", "-c", script], capture_output=True, text=True, check=True)
-    assert run.stdout.split() == offered
