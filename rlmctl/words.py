@@ -15,8 +15,6 @@ STATES = {
 }
 """The daemon's word for a state → ours."""
 MINUTE = 60
-FINE = 100
-"""Dollars below which parts of a cent are told."""
 
 
 def arrow(encoding: str | None) -> str:
@@ -49,10 +47,10 @@ def amount(number: float) -> str:
     return f"{number:.2f}".rstrip("0").rstrip(".")
 
 
-def money(dollars: float) -> str:
-    """Write an amount of money: to the cent, and finer where it is little."""
+def money(dollars: float, *, exact: bool = False) -> str:
+    """Write an amount of money: to the cent; where it is little, or is to be exact, to a hundredth of that."""
     whole, _, parts = f"{dollars:,.4f}".partition(".")
-    return f"${whole}.{parts.rstrip('0'):0<2}" if dollars < FINE else f"${dollars:,.2f}"
+    return f"${whole}.{parts.rstrip('0'):0<2}" if exact or dollars < 1 else f"${dollars:,.2f}"
 
 
 def limit_name(limit: dict[str, Any]) -> str:

@@ -114,7 +114,7 @@ def _sums(sums: Sums) -> str:
     told = {
         "Requests": f"{sums.requests:,}",
         "Tokens": f"{sums.tokens:,}",
-        "Cost": money(sums.cost),
+        "Cost": money(sums.cost, exact=True),
         "Errors": f"{sum(sums.errors.values()):,}",
         "Switches away": f"{sums.switches:,}",
     }
@@ -158,7 +158,7 @@ def _where(provider: str, model: str) -> str:
 def _cells(first: list[str], sums: Sums, kind: str = "") -> str:
     errors = ", ".join(f"{count:,} {kind}" for kind, count in sums.errors.items())
     failed = f'{sum(sums.errors.values()):,}<small class="bad">{escape(errors)}</small>' if errors else "0"
-    numbers = f"{sums.requests:,}", f"{sums.tokens:,}", money(sums.cost), f"{sums.switches:,}", failed
+    numbers = f"{sums.requests:,}", f"{sums.tokens:,}", money(sums.cost, exact=True), f"{sums.switches:,}", failed
     named = zip(NUMBERS, numbers, strict=True)
     cells = "".join(f'<td class="n" data-name="{name}">{number}</td>' for name, number in named)
     return f'<tr class="{kind}">{"".join(first)}{cells}</tr>'

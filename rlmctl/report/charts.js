@@ -14,8 +14,7 @@ const SVG = "http://www.w3.org/2000/svg";
 const sum = (numbers) => numbers.reduce((a, b) => a + b, 0);
 const colour = (provider) => `var(--p${providers.indexOf(provider) % 8})`;
 const whole = (n) => n.toLocaleString("en", { maximumFractionDigits: 0 });
-const money = (n) =>
-  "$" + n.toLocaleString("en", { minimumFractionDigits: 2, maximumFractionDigits: n < 100 ? 4 : 2 });
+const money = (n) => "$" + n.toLocaleString("en", { minimumFractionDigits: 2, maximumFractionDigits: 4 });
 const short = (n) => n.toLocaleString("en", { notation: "compact", maximumFractionDigits: 1 });
 
 const CHARTS = [
