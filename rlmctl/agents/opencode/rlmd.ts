@@ -5,6 +5,7 @@
 // not here: nothing waits beyond a deadline, nothing throws. Prompts, answers, request headers and
 // keys never leave the process. `rlmctl install opencode` puts it and its parts in their place.
 
-import { server } from "./rlmd/v1.ts"
+import { server } from "./rlmd/v1.ts" // OpenCode 1.x calls this,
+import { setup } from "./rlmd/v2.ts" // and 2.x this
 
-export default { id: "rlmd", server }
+export default { id: "rlmd", server, setup }

@@ -1,0 +1,241 @@
+// OpenCode 2.x. It has hooks for what 1.x has to be shown in fetch, and can switch a session's model
+// by itself, for good: what was asked for is remembered, and switched back to when it is free again.
+// Its host is not published; `Host` is what this relies on. Nothing here may throw into OpenCode.
+
+import { ABSENT, daemonFor, remember, type Reply, type Target } from "./daemon.ts"
+import { causeOf, errorIn, errorOf, factsOf, reader } from "./response.ts"
+
+type Model = { providerID: string; id: string }
+type Failure = { type?: string; message?: string; status?: number; response?: { headers?: any } }
+type Decision = { retry: false } | { retry: true; delay: number }
+type Moment = {
+  sessionID: string
+  agent?: string
+  kind?: string // of a request: primary, compaction, title, generate
+  model?: Model
+  response?: Response
+  error?: Failure
+  decision?: Decision
+}
+type Command = { name: string; description: string; execute(call: Moment): Promise<void> }
+export type Host = {
+  session: {
+    hook(name: string, act: (moment: Moment) => Promise<void>): unknown
+    switchModel(to: { sessionID: string; model: Model }): Promise<unknown>
+    synthetic(message: { sessionID: string; text: string; resume: false }): Promise<unknown>
+  }
+  command: { transform(change: (commands: { add(command: Command): void }) => void): unknown }
+}
+
+const NAME = "rate_limit_status"
+const HOPS = 8 // switches of one step; the daemon names none twice, but OpenCode sets no end
+
+type Session = { home: Target; now: Target; hops: number; told?: string } // `home`: what was asked for
+type Attempt = Target & {
+  session: string
+  lease: string
+  begun: string
+  ended: boolean // its last report is made, or none is due
+  next?: Promise<Reply | undefined> // what the daemon said to its failure
+}
+
+const same = (a: Target, b: Target) => a.provider === b.provider && a.model === b.model
+const placeOf = (model?: Model): Target | undefined =>
+  model?.providerID && model.id ? { provider: model.providerID, model: model.id } : undefined
+
+/** A title is nobody's turn: it is counted, but it moves no session. */
+const isAside = ({ kind, agent }: Moment) => /title|generate|summary/.test(kind ?? agent ?? "")
+const keyOf = (moment: Moment) => `${moment.sessionID} ${isAside(moment) ? "aux" : "step"}`
+const after = (ms: number) => new Promise<undefined>((done) => setTimeout(done, ms, undefined))
+
+// Several copies of this file may be loaded; the first to see a moment acts on it.
+const shared = globalThis as { [key: symbol]: WeakMap<Moment, object> | undefined }
+const taken = (shared[Symbol.for("rlmd.opencode2")] ??= new WeakMap())
+
+/** The error that comes in a stream, if one does; `begun` is called at its first event that is none. */
+async function errorWithin({ body }: Response, begun: () => void): Promise<string | undefined> {
+  const read = reader()
+  const chunks = body?.getReader()
+  let first = true
+  for (let next = await chunks?.read(); next && !next.done; next = await chunks?.read()) {
+    const events = read(next.value)
+    const error = events.map(errorIn).find(Boolean)
+    if (error) void chunks?.cancel().catch(() => {}) // not awaited: it ends with OpenCode's own copy
+    if (error) return error
+    if (first && events.length) begun()
+    first &&= !events.length
+  }
+}
+
+export async function setup(host: Host): Promise<() => Promise<void>> {
+  const daemon = daemonFor(process.cwd(), hear)
+  const sessions = new Map<string, Session>()
+  const attempts = new Map<string, Attempt>() // by session and purpose, the latest
+  const told = new Set<string>()
+  const handles: any[] = []
+  let open = true
+
+  function hear({ session, message }: Reply) {
+    if ((session && !sessions.has(session)) || told.has(message)) return
+    if (told.add(message).size > 100) told.clear()
+    if (daemon.settings.stderr) process.stderr.write(`rlmd: ${message}\n`)
+  }
+
+  /** What is known of a session. A model that we did not put there was chosen by somebody else. */
+  function sessionOf({ sessionID: id, model }: Moment): Session | undefined {
+    const [known, now] = [sessions.get(id), placeOf(model)]
+    if (!now || (known && same(known.now, now))) return known
+    return remember(sessions, id, { home: now, now, hops: 0 })
+  }
+
+  async function moveTo(id: string, known: Session, { provider, model }: Target) {
+    if (same(known.now, { provider, model })) return
+    await host.session.switchModel({ sessionID: id, model: { providerID: provider, id: model } })
+    known.now = { provider, model }
+  }
+
+  /** Notes a request. The lease is one of our own where the daemon gave none: it counts once. */
+  function begin(moment: Moment, place: Target, lease: string = crypto.randomUUID()): Attempt {
+    const [session, begun] = [moment.sessionID, new Date().toISOString()]
+    return remember(attempts, keyOf(moment), { ...place, session, lease, begun, ended: false })
+  }
+
+  /** The request that this is about; one that was not seen to begin has its model. */
+  function attemptOf(moment: Moment): Attempt | undefined {
+    const place = placeOf(moment.model)
+    return attempts.get(keyOf(moment)) ?? (place && begin(moment, place))
+  }
+
+  /** Tells the daemon; what it would do next. There is one last report, whoever comes first. */
+  async function report(attempt: Attempt, outcome: string, facts?: object) {
+    if (attempt.ended) return
+    attempt.ended = outcome !== "accepted"
+    const { provider, model, session, lease, begun } = attempt
+    const common = { provider, model, session, lease, started_at: begun, outcome }
+    const reply = await daemon.ask("report", { ...common, ...facts })
+    return reply?.type === "recorded" ? reply.next : undefined
+  }
+
+  /** Reads along until the end, of which OpenCode tells nothing else. Only errors are looked at. */
+  async function follow(attempt: Attempt, copy: Response) {
+    const facts = factsOf(copy)
+    const isStream = copy.ok && /event-stream/.test(copy.headers.get("content-type") ?? "")
+    try {
+      const body = isStream
+        ? await errorWithin(copy, () => accepted(attempt, facts))
+        : await errorOf(copy)
+      if (body !== undefined) return await report(attempt, "error", factsOf(copy, body))
+      return await report(attempt, "ok", facts)
+    } catch (error: any) {
+      const outcome = error?.name === "AbortError" ? "cancelled" : "error"
+      return await report(attempt, outcome, { message: causeOf(error) })
+    }
+  }
+
+  function accepted(attempt: Attempt, facts: object) {
+    void report(attempt, "accepted", facts)
+    const known = sessions.get(attempt.session)
+    if (known) Object.assign(known, { hops: 0, told: undefined })
+  }
+
+  const hooks: Record<string, (moment: Moment) => Promise<void>> = {
+    // A person's turn starts: on whom? Without a daemon on what was asked for.
+    prompt: async (moment) => {
+      const known = sessionOf(moment)
+      if (!known) return
+      const { sessionID: session, agent } = moment
+      const answer = await daemon.ask("acquire", { ...known.home, session, agent, purpose: "turn" })
+      Object.assign(known, { hops: 0, told: undefined })
+      if (answer?.type !== "wait")
+        await moveTo(session, known, answer?.type === "use" ? answer : known.home)
+    },
+
+    // It cannot be held back or sent elsewhere any more, but the next one of its turn can.
+    "http.request": async (moment) => {
+      const { sessionID: session, agent } = moment
+      const purpose = isAside(moment) ? "aux" : "step"
+      const known = purpose === "step" ? sessionOf(moment) : undefined
+      const place = placeOf(moment.model) ?? known?.now
+      if (!place) return
+      const left = attempts.get(keyOf(moment))
+      if (left) void report(left, "cancelled")
+      const asked = { ...(known?.home ?? place), lease_for: place, session, agent, purpose }
+      const answer = await daemon.ask("acquire", asked)
+      const use = answer?.type === "use" ? answer : undefined
+      begin(moment, place, use?.lease).ended = answer?.type === "pass"
+      if (known && use) await moveTo(session, known, use)
+    },
+
+    "http.response": async (moment) => {
+      const attempt = attemptOf(moment)
+      if (attempt && moment.response) attempt.next = follow(attempt, moment.response.clone())
+    },
+
+    retry: async (moment) => {
+      const attempt = attemptOf(moment)
+      if (!attempt) return
+      const { type: name, message, status, response } = moment.error ?? {}
+      const heard = await Promise.race([attempt.next, after(daemon.settings.daemon_timeout_ms)])
+      const { headers } = factsOf({ headers: new Headers(response?.headers) } as Response)
+      const facts = { status, headers, message: causeOf({ name, message }) }
+      const next = heard ?? (await report(attempt, "error", facts))
+      if (!next || (next.type === "use" && same(next, attempt))) return
+      const known = sessions.get(moment.sessionID)
+      if (isAside(moment) || !known) moment.decision = { retry: false }
+      else if (next.type === "use") await hop(moment, known, next)
+      else await wait(moment, known, next)
+    },
+  }
+
+  async function hop(moment: Moment, known: Session, to: Reply) {
+    if ((known.hops += 1) > HOPS) return
+    await moveTo(moment.sessionID, known, to)
+    moment.decision = { retry: true, delay: 0 }
+  }
+
+  /** All are limited: OpenCode waits if that is not long, and says in the session until when. */
+  async function wait(moment: Moment, known: Session, answer: Reply) {
+    const { retry_at, retry_after_ms: ms, message, candidates } = answer
+    const near = ms !== null && ms <= daemon.settings.wait_ms
+    moment.decision = near ? { retry: true, delay: ms } : { retry: false }
+    const first = candidates.find(({ until }: any) => until === retry_at)
+    if (near && first) await moveTo(moment.sessionID, known, first)
+    if ((near && ms <= 5000) || known.told === message) return
+    known.told = message
+    await say(moment.sessionID, message)
+  }
+
+  const say = (sessionID: string, text: string) =>
+    host.session.synthetic({ sessionID, text, resume: false })
+
+  const command = {
+    name: NAME,
+    description: "All providers' limits",
+    execute: async ({ sessionID }: Moment) => {
+      const reply = await daemon.ask("status")
+      await say(sessionID, reply?.type === "status" ? reply.text : ABSENT)
+    },
+  }
+
+  async function quietly(act: () => unknown) {
+    try {
+      return await act()
+    } catch {} // OpenCode goes on as it would without us
+  }
+
+  for (const [name, act] of Object.entries(hooks)) {
+    const guarded = async (moment: Moment) => {
+      if (open && !taken.has(moment)) taken.set(moment, hooks)
+      if (taken.get(moment) === hooks) await quietly(() => act(moment))
+    }
+    handles.push(await quietly(() => host.session.hook(name, guarded)))
+  }
+  const execute = async (call: Moment) => void (await quietly(() => command.execute(call)))
+  const add = () => host.command.transform((commands) => commands.add({ ...command, execute }))
+  handles.push(await quietly(add))
+  return async () => {
+    open = false
+    daemon.close()
+    for (const handle of handles) await quietly(() => handle?.dispose?.())
+  }
+}

@@ -1,0 +1,143 @@
+// What stands around the shim in these tests: a daemon, providers, and OpenCode's own doings.
+//
+// The daemon says the lines of tests/data/protocol.jsonl, which the real one is held to. OpenCode 1.x
+// is a recording of the real 1.18.33 (tests/data/opencode-1.18.33.jsonl); OpenCode 2.x is a small
+// stand-in that holds what is published of it and nothing else.
+
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs"
+import http from "node:http"
+import net from "node:net"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+import { setTimeout as pause } from "node:timers/promises"
+
+const DATA = new URL("../../data/", import.meta.url)
+const linesOf = (name) =>
+  readFileSync(new URL(name, DATA), "utf8")
+    .trim()
+    .split("\n")
+    .map((line) => JSON.parse(line))
+
+const folder = mkdtempSync(join(tmpdir(), "rlmd-"))
+process.on("exit", () => {
+  rmSync(folder, { recursive: true })
+  writeFileSync(process.env.LINES, JSON.stringify({ asked: everyLine, said: everyReply }))
+})
+process.env.RLMD_SOCKET = join(folder, "rlmd.sock") // before the shim is loaded, which reads it once
+
+/** The shim as it is loaded by OpenCode. */
+export const shim = (await import(new URL("rlmd.js", process.env.SHIM))).default
+
+export const A = { provider: "A", model: "m1" }
+export const B = { provider: "B", model: "m2" }
+export const KEY = "planted-key" // what must never reach the daemon, as the recording has it
+export const PROMPT = "planted-prompt"
+export const ANSWER = "planted-answer"
+
+const golden = linesOf("protocol.jsonl").filter((line) => line.type)
+const goldenOf = (type) => golden.find((line) => line.type === type)
+
+/** Every line that the daemons of these tests were sent, and what they said. */
+export const everyLine = []
+const everyReply = []
+
+/** A reply of the real daemon, with facts of the test's own. */
+export const reply = (type, facts = {}) => ({ ...goldenOf(type), ...facts })
+export const use = (target, facts) =>
+  reply("use", { ...target, lease: undefined, switched: false, reason: "preferred", ...facts })
+export const recorded = (next) => reply("recorded", { next })
+
+/** Waits until it is so; the test's time-out ends what never comes. */
+export async function until(question) {
+  while (!question()) await pause(2)
+}
+
+/** A daemon at the shim's socket. `answer[op]` makes its replies; what has none is answered plainly. */
+export async function daemonOf(answer = {}) {
+  const daemon = { lines: [], connections: new Set(), delay: 0, silent: false, garbage: undefined }
+  let leases = 0
+  const plain = {
+    hello: () => reply("welcome"),
+    subscribe: () => reply("subscribed"),
+    acquire: ({ purpose, provider, model, lease_for = { provider, model } }) =>
+      use(lease_for, purpose === "turn" ? {} : { lease: `lease ${++leases}` }),
+    report: () => recorded(),
+    usage: () => recorded(),
+    status: () => reply("status"),
+  }
+  const server = net.createServer((socket) => {
+    daemon.connections.add(socket)
+    socket.on("close", () => daemon.connections.delete(socket))
+    socket.on("error", () => {})
+    let rest = ""
+    socket.setEncoding("utf8").on("data", async (text) => {
+      const lines = (rest + text).split("\n")
+      rest = lines.pop()
+      for (const line of lines) {
+        everyLine.push(line)
+        const asked = JSON.parse(line)
+        daemon.lines.push(asked)
+        if (daemon.silent) continue
+        if (daemon.delay) await pause(daemon.delay)
+        const said = answer[asked.op]?.(asked) || plain[asked.op](asked)
+        const words = JSON.stringify({ ...said, id: asked.id })
+        if (!daemon.garbage) everyReply.push(words)
+        if (!socket.destroyed) socket.write((daemon.garbage ?? words) + "\n")
+      }
+    })
+  })
+  await new Promise((listening) => server.listen(process.env.RLMD_SOCKET, listening))
+  daemon.said = (op) => daemon.lines.filter((line) => line.op === op)
+  daemon.end = async () => {
+    for (const socket of daemon.connections) socket.destroy()
+    await new Promise((closed) => server.close(closed))
+  }
+  return daemon
+}
+
+/** What an assistant's stream looks like on the wire, and where it may break. */
+const chunk = (data) => `data: ${JSON.stringify(data)}\n\n`
+const TEXT = chunk({ type: "content_block_delta", delta: { type: "text_delta", text: ANSWER } })
+const ERROR = { type: "error", error: { type: "overloaded_error", message: "Overloaded" } }
+
+/** Providers on loopback; `queues[name]` holds what the next requests there get. */
+export async function providersOf(queues = {}) {
+  const providers = { requests: [], queues }
+  const server = http.createServer(async (request, response) => {
+    const name = request.url.split("/")[1]
+    for await (const _ of request);
+    providers.requests.push({ name, headers: request.headers })
+    const what = queues[name]?.shift() ?? "ok"
+    const limited = { "content-type": "application/json", "retry-after": "60", "x-account": KEY }
+    if (/^\d/.test(what)) {
+      const body = { type: "error", error: { type: "rate_limit_error", message: "Too many" } }
+      return response.writeHead(Number(what), limited).end(JSON.stringify(body))
+    }
+    if (what === "drop") return request.socket.destroy()
+    response.writeHead(200, {
+      "content-type": "text/event-stream",
+      "anthropic-ratelimit-requests-remaining": "999",
+      "set-cookie": KEY,
+    })
+    response.write(TEXT)
+    await pause(1)
+    if (what === "break") return request.socket.destroy()
+    response.end(what === "overloaded" ? chunk(ERROR) : TEXT)
+  })
+  await new Promise((listening) => server.listen(0, "127.0.0.1", listening))
+  const { port } = server.address()
+  providers.url = (name) => `http://127.0.0.1:${port}/${name}/v1`
+  providers.asked = () => providers.requests.map(({ name }) => name)
+  providers.end = () =>
+    new Promise((closed) => (server.closeAllConnections(), server.close(closed)))
+  return providers
+}
+
+/** OpenCode's request to a provider, with all that must stay in the process. */
+export const send = (fetch, url, headers = {}, signal) =>
+  fetch(url, {
+    method: "POST",
+    signal,
+    headers: { "content-type": "application/json", authorization: `Bearer ${KEY}`, ...headers },
+    body: JSON.stringify({ messages: [{ role: "user", content: PROMPT }] }),
+  })

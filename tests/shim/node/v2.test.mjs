@@ -1,0 +1,305 @@
+// OpenCode 2.x, by the stand-in host of host2.mjs: its real host is not published.
+
+import assert from "node:assert/strict"
+import { afterEach, beforeEach, test } from "node:test"
+import { setTimeout as pause } from "node:timers/promises"
+import { hostOf } from "./host2.mjs"
+import {
+  A,
+  ANSWER,
+  B,
+  KEY,
+  PROMPT,
+  daemonOf,
+  everyLine,
+  providersOf,
+  recorded,
+  reply,
+  shim,
+  until,
+  use,
+} from "./stage.mjs"
+
+let providers, host, daemon, leave
+beforeEach(async () => {
+  providers = await providersOf()
+  host = hostOf(providers)
+})
+afterEach(async () => {
+  await leave?.()
+  await daemon?.end()
+  await providers.end()
+  leave = daemon = undefined
+})
+
+async function begin(answer) {
+  daemon = await daemonOf(answer)
+  leave = await shim.setup(host.context)
+}
+
+const ended = () => daemon.said("report").filter(({ outcome }) => outcome !== "accepted")
+const [resting] = reply("wait").candidates
+const waiting = (ms, retry_at = "2026-01-12T17:30:00.000Z") =>
+  reply("wait", {
+    retry_at,
+    retry_after_ms: ms,
+    message: "nobody until 17:30",
+    candidates: [
+      { ...resting, ...A, until: null },
+      { ...resting, ...B, until: retry_at },
+    ],
+  })
+
+test("a turn without a limit: asked for, announced, reported once", async () => {
+  await begin()
+  const { text } = await host.turn("s", { steps: 2 })
+  await until(() => ended().length === 2)
+
+  assert.match(text, new RegExp(ANSWER))
+  const asked = daemon.said("acquire").map(({ purpose, session }) => `${purpose} ${session}`)
+  assert.deepEqual(asked, ["turn s", "step s", "step s"])
+  assert.deepEqual(
+    ended().map(({ outcome, lease }) => [outcome, lease]),
+    [
+      ["ok", "lease 1"],
+      ["ok", "lease 2"],
+    ],
+  )
+  const [accepted] = daemon.said("report").filter(({ outcome }) => outcome === "accepted")
+  assert.equal(accepted.status, 200)
+  assert.deepEqual(host.switches, [])
+})
+
+test("a turn starts where the daemon says, and goes back when that is free again", async () => {
+  let to = B
+  await begin({ acquire: ({ purpose }) => purpose === "turn" && use(to, { switched: true }) })
+  await host.turn("s")
+  to = A
+  await host.turn("s")
+
+  assert.deepEqual(providers.asked(), ["B", "A"])
+  const turns = daemon.said("acquire").filter(({ purpose }) => purpose === "turn")
+  assert.deepEqual(
+    turns.map(({ provider }) => provider),
+    ["A", "A"],
+  )
+})
+
+test("what a person chooses in between counts as asked for", async () => {
+  let to = B
+  await begin({
+    acquire: ({ purpose, provider, model }) => purpose === "turn" && use(to ?? { provider, model }),
+  })
+  await host.turn("s")
+  to = undefined
+  host.choose("s", { providerID: "C", id: "m3" })
+  await host.turn("s")
+
+  assert.deepEqual(providers.asked(), ["B", "C"])
+})
+
+test("a limit in the middle of a turn: the same step goes on with the next provider, at once", async () => {
+  const moved = new Set()
+  await begin({
+    report: ({ outcome, session }) => outcome === "error" && (moved.add(session), recorded(use(B))),
+    acquire: ({ session, lease_for }) =>
+      moved.has(session) && use(B, { lease: lease_for?.provider === "B" ? "b" : undefined }),
+  })
+  providers.queues.A = ["ok", "429"]
+  const { text, model } = await host.turn("s", { steps: 3 })
+  await until(() => ended().length === 4)
+
+  assert.match(text, new RegExp(ANSWER))
+  assert.equal(model.providerID, "B")
+  assert.deepEqual(providers.asked(), ["A", "A", "B", "B"])
+  assert.deepEqual(host.waits, [0])
+  const [failed] = ended().filter(({ outcome }) => outcome === "error")
+  assert.deepEqual(
+    { ...A, status: failed.status, headers: failed.headers },
+    {
+      provider: failed.provider,
+      model: failed.model,
+      status: 429,
+      headers: { "content-type": "application/json", "retry-after": "60" },
+    },
+  )
+  assert.match(failed.body, /rate_limit_error/)
+})
+
+for (const what of ["overloaded", "break", "drop"])
+  test(`an answer that fails on its way moves the step as well: ${what}`, async () => {
+    await begin({ report: ({ outcome }) => outcome === "error" && recorded(use(B)) })
+    providers.queues.A = [what]
+    const { text } = await host.turn("s")
+
+    assert.match(text, new RegExp(ANSWER))
+    assert.deepEqual(providers.asked(), ["A", "B"])
+    assert.equal(ended().filter(({ outcome }) => outcome === "error").length, 1)
+  })
+
+test("other sessions' findings count from the next step on", async () => {
+  const isLimited = () => daemon.said("acquire").length > 2 // since the first step was on its way
+  await begin({
+    acquire: ({ purpose }) => purpose === "step" && isLimited() && use(B, { reason: "cooldown" }),
+  })
+  await host.turn("s", { steps: 4 })
+
+  assert.deepEqual(providers.asked(), ["A", "A", "B", "B"])
+})
+
+test("all limited, and not for long: OpenCode waits as long as the daemon says, for the one it names", async () => {
+  await begin({
+    report: ({ outcome, provider }) =>
+      outcome === "error" && recorded(provider === "A" ? waiting(7000) : undefined),
+  })
+  providers.queues.A = ["429"]
+  await host.turn("s")
+
+  assert.deepEqual(host.waits, [7000])
+  assert.deepEqual(providers.asked(), ["A", "B"])
+  assert.deepEqual(host.said, [{ sessionID: "s", text: "nobody until 17:30" }])
+})
+
+for (const ms of [120_001, null])
+  test(`all limited for long (${ms} ms): the turn ends, and the session says until when`, async () => {
+    await begin({ report: ({ outcome }) => outcome === "error" && recorded(waiting(ms, null)) })
+    providers.queues.A = ["429"]
+    const { error } = await host.turn("s")
+
+    assert.equal(error.status, 429)
+    assert.deepEqual(host.waits, [])
+    assert.deepEqual(host.said, [{ sessionID: "s", text: "nobody until 17:30" }])
+  })
+
+test("what is no limit is left to OpenCode", async () => {
+  await begin({ report: () => recorded() })
+  providers.queues.A = ["400", "400"]
+  const { error } = await host.turn("s")
+
+  assert.equal(error.status, 400)
+  assert.deepEqual(host.waits, [0]) // the stand-in's own retry
+  assert.deepEqual(host.switches, [])
+})
+
+test("a title is counted apart, moves no session, and is not tried again at a limit", async () => {
+  await begin({ report: ({ outcome }) => outcome === "error" && recorded(use(B)) })
+  providers.queues.A = ["429", "ok"]
+  const turn = host.turn("s", { title: true, steps: 0 })
+  await turn
+  await host.turn("s")
+
+  const purposes = daemon.said("acquire").map(({ purpose }) => purpose)
+  assert.deepEqual(purposes, ["turn", "aux", "turn", "step"])
+  assert.deepEqual(providers.asked(), ["A", "A"])
+  assert.deepEqual(host.switches, [])
+})
+
+test("a person's stop is reported as one", async () => {
+  await begin()
+  providers.queues.A = ["ok"]
+  const stop = new AbortController()
+  await host.tell("prompt", { sessionID: "s", model: host.modelOf("s") })
+  await host.tell("http.request", { sessionID: "s", model: host.modelOf("s"), kind: "primary" })
+  const body = new ReadableStream({
+    start: (out) => stop.signal.addEventListener("abort", () => out.error(stop.signal.reason)),
+  })
+  const headers = { "content-type": "text/event-stream" }
+  await host.tell("http.response", {
+    sessionID: "s",
+    model: host.modelOf("s"),
+    kind: "primary",
+    response: new Response(body, { headers }),
+  })
+  stop.abort()
+  await until(() => ended().length === 1)
+
+  assert.equal(ended()[0].outcome, "cancelled")
+})
+
+test("sessions of one process are on different providers", async () => {
+  const limited = new Set(["s2", "s4"])
+  await begin({
+    acquire: ({ session, purpose }) => purpose === "turn" && limited.has(session) && use(B),
+  })
+  await Promise.all(["s1", "s2", "s3", "s4"].map((session) => host.turn(session, { steps: 3 })))
+
+  const places = daemon.said("acquire").filter(({ purpose }) => purpose === "step")
+  for (const { session, lease_for } of places)
+    assert.equal(lease_for.provider, limited.has(session) ? "B" : "A")
+  assert.deepEqual(providers.asked().sort(), [..."AAAAAABBBBBB"])
+})
+
+test("without a daemon everything goes its way, and what was switched goes back", async () => {
+  await begin({ acquire: ({ purpose }) => purpose === "turn" && use(B) })
+  await host.turn("s")
+  await daemon.end()
+  await host.turn("s")
+
+  assert.deepEqual(providers.asked(), ["B", "A"])
+  daemon = undefined
+})
+
+test("the command shows the daemon's text and asks no model", async () => {
+  await begin()
+  const command = host.commands.get("rate_limit_status")
+  await command.execute({ sessionID: "s" })
+  await daemon.end()
+  daemon = undefined
+  await pause(10)
+  await command.execute({ sessionID: "s" })
+
+  const texts = host.said.map(({ text }) => text)
+  assert.deepEqual(texts, [
+    reply("status").text,
+    "rlmd is not running. Start it with: rlmctl start",
+  ])
+  assert.deepEqual(providers.requests, [])
+})
+
+test("a host that lacks something, or that fails, is not brought down", async () => {
+  await (
+    await shim.setup({})
+  )()
+  await begin({ report: ({ outcome }) => outcome === "error" && recorded(use(B)) })
+  host.context.session.switchModel = async () => {
+    throw new Error("no such model")
+  }
+  host.context.session.synthetic = host.context.session.switchModel
+  providers.queues.A = ["429"]
+  const { text } = await host.turn("s")
+  await host.commands.get("rate_limit_status").execute({ sessionID: "s" })
+  for (const name of ["prompt", "model.request", "http.request", "http.response", "retry"])
+    for (const odd of [{}, { sessionID: "s", model: 3, response: 4, error: 5 }])
+      await host.tell(name, odd)
+
+  assert.match(text, new RegExp(ANSWER)) // by the stand-in's own retry
+})
+
+test("of two copies the first one acts", async () => {
+  await begin()
+  const second = await shim.setup(host.context)
+  await host.turn("s")
+  await until(() => ended().length === 1)
+  await second()
+
+  assert.equal(daemon.said("acquire").length, 2)
+})
+
+test("at the end the hooks and the connection are given back", async () => {
+  await begin()
+  await host.turn("s")
+  await leave()
+  leave = undefined
+
+  assert.deepEqual([host.disposed, host.commands.size], [5, 0])
+  await until(() => daemon.connections.size === 0)
+})
+
+test("no line that a daemon was sent holds a key, a prompt or an answer", () => {
+  assert.ok(everyLine.length > 50)
+  for (const planted of [KEY, PROMPT, ANSWER])
+    assert.deepEqual(
+      everyLine.filter((line) => line.includes(planted)),
+      [],
+    )
+})
