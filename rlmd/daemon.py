@@ -8,6 +8,7 @@ import gc
 import logging
 import os
 import signal
+import sqlite3
 import sys
 import time
 from contextlib import suppress
@@ -25,7 +26,7 @@ from rlmd.migrations import StoreError
 from rlmd.notify import Notifier
 from rlmd.outbox import Outbox
 from rlmd.server import Server
-from rlmd.store import Store
+from rlmd.store import LOG_MOST, Store
 from rlmd.timers import Timers
 
 if TYPE_CHECKING:
@@ -121,6 +122,18 @@ class Daemon:
     async def history(self, request: protocol.HistoryQuery) -> protocol.AnyReply:
         """Look usage up in a worker thread, on a connection of its own."""
         return await history.answer(self._store.path, request, self._config.policy.zone, self._clock())
+
+    def take_over(self) -> str:
+        """Put the state that `rlmctl import` has laid beside the database in its place; say where the old one is."""
+        if self.outbox.held or not self.outbox.settle(insist=True):
+            raise sqlite3.OperationalError("the disk is busy or fails")
+        if rescue.import_path(self._store.path).stat().st_size + self._store.log_size() > LOG_MOST:
+            raise OSError("it is too large to be taken over while rlmd runs: rlmctl stop, and import it then")
+        kept = self._store.replace()
+        self.ledger.begin_anew(self._store.facts(), self._config.policy, self._clock())
+        self.notifier.take_up()
+        log.info("the state was replaced by an import; the one before is kept in %s", kept)
+        return f"the state is replaced; the one before is kept in {kept}"
 
     def shutdown(self) -> None:
         """Begin to drain and exit."""

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 
 import msgspec
 import trio
-from msgspec import Struct
 
 from rlmd import targets
 from rlmd.core.words import clock
+from rlmd.letters import Letter
 from rlmd.protocol import NotifyInfo
 
 if TYPE_CHECKING:
@@ -52,20 +52,6 @@ HANGS = 60.0
 GRACE = 2.0
 """Seconds that messages under way get when the daemon stops, so that the next one need not repeat them."""
 _NOTHING: Mapping[str, float] = {}
-
-
-class Letter(Struct):
-    """One message to one target, as it is kept."""
-
-    target: str
-    at: float
-    event: str
-    message: str
-    until: float | None = None
-    held: bool = False
-    """It came in quiet hours: when they end, it is told if it still holds."""
-    tries: int = 0
-    due: float = 0.0
 
 
 class _Target:
@@ -106,8 +92,7 @@ class Notifier:
         self._store = store
         self._now = now
         self._send = send
-        self._told = store.told()
-        self._left = {number: msgspec.json.decode(row, type=Letter) for number, row in store.letters()}
+        self._told, self._left = self._kept()
         """Letters for targets that are not configured, or not yet: the file may be broken for a while."""
         self._last = max(self._left, default=0)
         self._targets: dict[str, _Target] = {}
@@ -141,6 +126,20 @@ class Notifier:
             self._keep({}, gone)
         for target in before.values():
             target.scope.cancel()
+
+    def take_up(self) -> None:
+        """Go on from what the state keeps now, which another one has replaced."""
+        self._told, self._left = self._kept()
+        self._last = max(self._last, *self._left, 0)
+        for target in self._targets.values():
+            target.letters = {}
+            for number in [n for n, letter in self._left.items() if letter.target == target.key]:
+                target.letters[number] = self._left.pop(number)
+            target.wake()
+
+    def _kept(self) -> tuple[dict[str, float], dict[int, Letter]]:
+        letters = {number: msgspec.json.decode(row, type=Letter) for number, row in self._store.letters()}
+        return self._store.told(), letters
 
     def take(self, event: Event) -> None:
         """Write the letters of an event, unless nobody wants it or the fact has been told."""
@@ -223,7 +222,7 @@ class Notifier:
             self._drop(target, number)  # it is over, and nobody was to be woken for it
         else:
             late = f"{clock(letter.at, now, self._zone)} " if now - letter.at > LATE else ""
-            await self._deliver(target, late + letter.message, letter.event, partial(self._settle, number))
+            await self._deliver(target, late + letter.message, letter.event, partial(self._settle, number, letter))
 
     async def _deliver(
         self, target: _Target, message: str, event: str, then: Callable[[_Target, str | None], None]
@@ -242,12 +241,11 @@ class Notifier:
     def _tried(self, target: _Target, error: str | None) -> None:
         target.ok, target.error = error is None, error
 
-    def _settle(self, number: int, target: _Target, error: str | None) -> None:
+    def _settle(self, number: int, letter: Letter, target: _Target, error: str | None) -> None:
         """Be done with a letter, or plan its next attempt."""
         self._tried(target, error)
-        letter = target.letters.get(number)
-        if letter is None:
-            return
+        if target.letters.get(number) is not letter:
+            return  # dropped in the meantime
         now = self._now()
         if error is None:
             self._drop(target, number)

@@ -206,6 +206,26 @@ class NotifyTest(Request, tag="notify_test"):
     """Send a test message to every notification target; `status` shows how that went."""
 
 
+class Adopted(Struct):
+    """What another program knew of one provider."""
+
+    provider: Name
+    requests: Whole = 0
+    errors: Whole = 0
+    until: Time | None = None
+
+
+class Adopt(Request, tag="adopt"):
+    """Take over what another program has counted in the hour that runs, and who rests; saying it twice is once."""
+
+    providers: Annotated[list[Adopted], msgspec.Meta(max_length=1000)]
+    current: Name | None = None
+
+
+class Import(Request, tag="import"):
+    """Put the state that `rlmctl import` has laid beside the database in the place of the one there is."""
+
+
 class Ping(Request, tag="ping"):
     """Ask whether the daemon answers."""
 
@@ -228,6 +248,8 @@ AnyRequest = (
     | Reload
     | Shutdown
     | NotifyTest
+    | Adopt
+    | Import
     | Ping
 )
 
@@ -480,6 +502,13 @@ class Done(Reply, tag="done"):
     message: str
 
 
+class AdoptedReply(Reply, tag="adopted"):
+    """What was taken over, and what was not, sentence by sentence."""
+
+    taken: list[str]
+    left: list[str]
+
+
 class Subscribed(Reply, tag="subscribed"):
     """Events follow on this connection."""
 
@@ -512,6 +541,7 @@ AnyReply = (
     | History
     | Log
     | Done
+    | AdoptedReply
     | Subscribed
     | Pong
     | Error

@@ -64,15 +64,26 @@ def may_pass(error: BaseException) -> bool:
 
 def set_aside(path: Path) -> Path:
     """Rename a damaged database, with what belongs to it, so that nothing is lost; return what it is now."""
-    stem = f"{path.name}.damaged-{datetime.now(UTC):%Y-%m-%dT%H-%M-%S}"
+    aside = unused(path, "damaged")
+    for suffix in ("", "-wal", "-shm"):
+        belonging = path.with_name(path.name + suffix)
+        if belonging.exists():
+            belonging.rename(aside.with_name(aside.name + suffix))
+    return aside
+
+
+def import_path(path: Path) -> Path:
+    """Return where a database lies that is to replace the one at this path."""
+    return path.with_name(f"{path.name}.import")
+
+
+def unused(path: Path, why: str) -> Path:
+    """Return a name with today's date for what is kept of a database."""
+    stem = f"{path.name}.{why}-{datetime.now(UTC):%Y-%m-%dT%H-%M-%S}"
     name, number = stem, 1
     while path.with_name(name).exists():
         number += 1
         name = f"{stem}-{number}"
-    for suffix in ("", "-wal", "-shm"):
-        belonging = path.with_name(path.name + suffix)
-        if belonging.exists():
-            belonging.rename(path.with_name(name + suffix))
     return path.with_name(name)
 
 

@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, assert_never
 import msgspec
 import trio
 
-from rlmd import __version__, bounds, peer, protocol, replies, status
+from rlmd import __version__, bounds, peer, protocol, replies, rescue, status
 from rlmd.connection import Connection, linger
 from rlmd.core import orders
+from rlmd.core.adopt import Found, adopt
 from rlmd.core.ledger import Answer
 from rlmd.core.model import Use
 from rlmd.protocol import rfc3339
@@ -60,6 +61,12 @@ class Host(Protocol):
 
     async def history(self, request: protocol.HistoryQuery) -> protocol.AnyReply:
         """Look usage up, away from everything else."""
+
+    def take_over(self) -> str:
+        """Put the state that lies beside the database in its place; say where the old one is.
+
+        Raises `OSError`, and what is `rescue.UNREADABLE`; nothing has changed then.
+        """
 
     def shutdown(self) -> None:
         """Begin to drain and exit."""
@@ -350,6 +357,10 @@ class Server:
                     step = orders.enable(book, request.provider, now, enabled=False)
                 case protocol.Pin():
                     step = orders.pin(book, request.provider, request.model, now)
+                case protocol.Adopt():
+                    return self._adopt(request, now)
+                case protocol.Import():
+                    return self._import(id_)
                 case protocol.Subscribe():
                     return self._subscribe(request, connection)
                 case protocol.Reload():
@@ -511,6 +522,22 @@ class Server:
             return protocol.Error(id=id_, code="not_found", message=message)
         return protocol.Done(id=id_, message=f"a test message is on its way to {count} targets")
 
+    def _adopt(self, request: protocol.Adopt, now: float) -> protocol.AdoptedReply:
+        found = (
+            Found(one.provider, one.requests, one.errors, one.until.timestamp() if one.until else None)
+            for one in request.providers
+        )
+        made = adopt(self._ledger.book, found, request.current, now)
+        self._outbox.add(made.step)
+        return protocol.AdoptedReply(id=request.id, taken=made.taken, left=made.left)
+
+    def _import(self, id_: protocol.Id) -> protocol.AnyReply:
+        try:
+            return protocol.Done(id=id_, message=self._host.take_over())
+        except (OSError, *rescue.UNREADABLE) as error:
+            message = f"Nothing was imported: {error}. Try again; if that does not help: rlmctl doctor."
+            return protocol.Error(id=id_, code="unavailable", message=message)
+
     def _reload(self, id_: protocol.Id) -> protocol.AnyReply:
         step = self._host.reload()
         self._outbox.add(step)
@@ -541,13 +568,15 @@ _LASTING = (
     protocol.Enable,
     protocol.Disable,
     protocol.Pin,
+    protocol.Adopt,
+    protocol.Import,
 )
 """What is known for ever once it is acknowledged."""
 
 
 def _changes(reply: protocol.AnyReply) -> bool:
     """Whether status shows something else after this."""
-    return isinstance(reply, protocol.Recorded | protocol.Done | protocol.Welcome) or (
+    return isinstance(reply, protocol.Recorded | protocol.Done | protocol.AdoptedReply | protocol.Welcome) or (
         isinstance(reply, protocol.Use) and reply.lease is not msgspec.UNSET
     )
 
@@ -559,6 +588,8 @@ def _not_durable(reply: protocol.AnyReply) -> protocol.AnyReply:
                 "The report is counted in memory and the disk does not take it: send it again with the same lease "
                 "later. See `rlmctl doctor`."
             )
+        case protocol.AdoptedReply():
+            message = "It is taken over, but only until rlmd ends: the disk does not take it. See `rlmctl doctor`."
         case protocol.Done():
             message = f"{reply.message}, but only until rlmd ends: the disk does not take it. See `rlmctl doctor`."
         case _:

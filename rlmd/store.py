@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from contextlib import suppress
+from contextlib import closing, suppress
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -258,8 +258,35 @@ class Store:
             ).rowcount
         return removed >= PRUNE_STEP
 
+    def replace(self) -> Path:
+        """Put what lies at `rescue.import_path` in the place of all that is here; return where that is kept.
+
+        All of it in one transaction. The last good configuration stays: it belongs to this machine. Raises `OSError`,
+        and what is `rescue.UNREADABLE`.
+        """
+        fresh = rescue.import_path(self.path)
+        self.fold()
+        kept = rescue.unused(self.path, "replaced")
+        with closing(sqlite3.connect(f"{fresh.as_uri()}?mode=rw", uri=True)) as source:
+            with source:
+                config = ("setting", "config", self.fact("setting", "config"))
+                source.execute("INSERT OR REPLACE INTO fact SELECT ?1, ?2, ?3 WHERE ?3 IS NOT NULL", config)
+            self._db.execute("VACUUM INTO ?", (str(kept),))
+            kept.chmod(0o600)
+            source.backup(self._db, progress=_at_once)
+        self._forget_journal()
+        fresh.unlink()
+        return kept
+
     def close(self) -> None:
         """Fold the log into the file and let go of it."""
         with suppress(*UNREADABLE):
             self.fold()
         self._db.close()
+
+
+def _at_once(status: int, left: int, pages: int) -> None:
+    """End a backup that would wait for somebody else, for ever if need be."""
+    del left, pages
+    if status in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
+        raise sqlite3.OperationalError("somebody else is writing to the database")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
+from keyword import iskeyword
 from typing import TYPE_CHECKING
 
 from rlmctl.commands import WRONG, CommandError
@@ -39,6 +40,8 @@ COMMANDS = {
         "limits": ("limits", "limits to write down, from the refusals seen"),
         "simulate": ("simulate", "where a load would go under a configuration"),
         "notify": ("notify", "try the notification targets"),
+        "export": ("transfer", "print the whole state as JSON"),
+        "import": ("transfer", "take over an export, or the plugin's rate-limit-state.json"),
         "paths": ("configuration", "where configuration, state, socket and log are"),
     },
     "Installation": {
@@ -78,6 +81,8 @@ EXAMPLES = {
     "limits": ("rlmctl limits suggest", "rlmctl limits suggest --since 7d --json"),
     "simulate": ("rlmctl simulate --rate 10/m --real anthropic=40/h,no-hint --outage openrouter=3h+20m",),
     "notify": ("rlmctl notify test",),
+    "export": ("rlmctl export > state.json",),
+    "import": ("rlmctl import state.json", "rlmctl import .opencode/rate-limit-state.json"),
     "paths": ("rlmctl paths --json",),
     "start": ("rlmctl start",),
     "stop": ("rlmctl stop",),
@@ -107,7 +112,7 @@ def find(name: str) -> tuple[CommandParser, Callable[[Namespace], int]]:
     examples = "".join(f"\n  {line}" for line in EXAMPLES[name])
     more = f"{parser.epilog}\n\n" if parser.epilog else ""
     parser.epilog = f"{more}for example:{examples}"
-    return parser, getattr(module, name)
+    return parser, getattr(module, f"{name}_" if iskeyword(name) else name)
 
 
 def help_text() -> str:

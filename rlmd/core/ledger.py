@@ -101,6 +101,13 @@ class Ledger:
         for counter in self.book.counters.values():
             counting.plan_end(counter, self.book, now)
 
+    def begin_anew(self, facts: Iterable[tuple[str, str, bytes]], policy: Policy, now: float) -> None:
+        """Forget everything and go on from other facts. Leases under way are then those of a former daemon."""
+        self.book, self.sessions = Book(), Sessions()
+        self.leases.clear()
+        self._all_limited.clear()
+        self.restore(facts, policy, now)
+
     def acquire(
         self,
         provider: str,
