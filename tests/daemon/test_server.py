@@ -729,6 +729,55 @@ async def test_a_test_message_needs_somebody_to_send_it_to(peer: Peer) -> None:
     assert "[notify]" in refused["message"]
 
 
+# From elsewhere
+
+
+SHARED = """\
+time_zone = "UTC"
+[[provider]]
+id = "anthropic"
+models = ["sonnet"]
+account = "plan"
+hourly_limit = 50
+[[provider.limit]]
+of = "requests"
+max = 9
+per = "1m"
+[[provider]]
+id = "anthropic-eu"
+models = ["sonnet"]
+account = "plan"
+"""
+
+
+async def test_what_another_program_counted_is_the_least_there_was(house: House, peer: Peer) -> None:
+    house.place.configure(SHARED)
+    await peer.ask("reload")
+    for _ in range(3):
+        await peer.report(await peer.use())
+    both = [{"provider": "anthropic", "requests": 20, "errors": 2}, {"provider": "anthropic-eu", "requests": 15}]
+    for _ in range(2):
+        reply = await peer.ask("adopt", providers=both, current="anthropic-eu")
+        assert reply == {
+            "type": "adopted",
+            "taken": [
+                "anthropic: 20 requests in the hour that runs, 2 errors",
+                "anthropic-eu: 15 requests in the hour that runs, 0 errors",
+            ],
+            "left": ["anthropic-eu as the current provider; to put it first: rlmctl use anthropic-eu"],
+        }
+        anthropic = await peer.provider()
+        assert [limit["used"] for limit in anthropic["limits"]] == [35, 3], (
+            "of one account; a minute says nothing of them"
+        )
+        assert anthropic["error_count"] == 2
+
+
+async def test_an_import_that_is_not_there_is_refused(peer: Peer) -> None:
+    await peer.say(b'{"op":"import"}\n')
+    assert (await peer.hear())["code"] == "unavailable"
+
+
 async def test_every_operation_has_been_asked_for_here() -> None:
     with open(__file__, encoding="utf-8") as file:  # noqa: ASYNC230, PTH123  (this file, while nobody waits)
         text = file.read()
