@@ -56,7 +56,8 @@ def adopt(book: Book, found: Iterable[Found], current: str | None, now: float) -
         tally.requests, tally.errors = max(tally.requests, one.requests), max(tally.errors, one.errors)
         book.keep_tally(one.provider, made.step)
         if one.requests or one.errors:
-            made.taken.append(f"{one.provider}: {one.requests:,} requests in the hour that runs, {one.errors:,} errors")
+            counts = f"{_count(one.requests, 'request')} in the hour that runs, {_count(one.errors, 'error')}"
+            made.taken.append(f"{one.provider}: {counts}")
         if one.until is not None:
             _rest(book, one.provider, one.until, now, made)
     for counter, target, amount in wanted.values():
@@ -67,7 +68,7 @@ def adopt(book: Book, found: Iterable[Found], current: str | None, now: float) -
     if current in book.targets and book.current is None:
         book.keep_current(current, made.step)
         made.taken.append(f"{current} was used last")
-    elif current is not None and current != book.current:
+    elif current in book.targets and current != book.current:
         made.left.append(f"{current} as the current provider; to put it first: rlmctl use {current}")
     if made.taken:
         made.step.notices.append(Notice("state", now, f"taken over by an import: {'; '.join(made.taken)}"))
@@ -99,3 +100,7 @@ def _rest(book: Book, provider: str, until: float, now: float, made: Adoption) -
             book.keep_breaker(key, made.step)
             book.plan(until, key)
         made.taken.append(f"{provider} rests until {clock(until, now, book.policy.zone)}")
+
+
+def _count(amount: int, what: str) -> str:
+    return f"{amount:,} {what}{'' if amount == 1 else 's'}"
