@@ -29,7 +29,7 @@ def measure(*, short: bool) -> Iterator[Row]:
     """Look at a daemon that has been used and is left alone, then at one with many agents that say nothing."""
     if sys.platform != "linux":
         raise UnavailableError("this is read from /proc, which is Linux")
-    seconds = 10 if short else 120
+    seconds = 5 if short else 120
     with tempfile.TemporaryDirectory(prefix="rlmd-") as place, servers.daemon(Path(place)) as daemon:
         pid = daemon.process.pid
         with Client(daemon.socket, 60) as agent:

@@ -41,7 +41,7 @@ def measure(*, short: bool) -> Iterator[Row]:
             run = partial(_rounds, rlmd.socket, yardstick.socket, rounds)
             yield from _one_client(run, requests, core)
             yield from _many_clients(run, requests, other)
-            yield from _by_the_clock(run, 200 if short else 600, core)
+            yield from _by_the_clock(run, 200 if short else 600, core, rounds=1 if short else 5)
 
 
 def _one_client(run: Callable[..., Rounds[Figures]], requests: int, core: int | None) -> Iterator[Row]:
@@ -94,11 +94,11 @@ def _many_clients(run: Callable[..., Rounds[Figures]], requests: int, core: int 
             )
 
 
-def _by_the_clock(run: Callable[..., Rounds[Figures]], requests: int, core: int | None) -> Iterator[Row]:
+def _by_the_clock(run: Callable[..., Rounds[Figures]], requests: int, core: int | None, rounds: int) -> Iterator[Row]:
     """Requests come when they come; each round takes a few seconds, so there are fewer."""
     asked = Load((ASK,), requests, CLIENTS, rate=OPEN_RATE)
     told = Load((ASK, TELL), requests, CLIENTS, rate=OPEN_RATE, capture=LEASE)
-    found = run(asked, {"acquire": asked, "pair": told}, core, rounds=3)
+    found = run(asked, {"acquire": asked, "pair": told}, core, rounds=rounds)
     for contender, what in (("acquire", "acquire"), ("pair", "acquire and report")):
         for name, figure in (("p50", _p50), ("p99", _p99)):
             yield Row(
