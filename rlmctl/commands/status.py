@@ -19,6 +19,14 @@ if TYPE_CHECKING:
 DAYS = 7
 """How far back status looks for what it has done for a person."""
 
+_DEFINED = """\
+It ends with what is coming and with what it did for you, where that is known:
+  at this pace  what was used of a window since it opened, over that time; told once a
+                twentieth of the limit is used and a twentieth of the window is over
+  kept going    a session was led away from a provider that could not serve it
+  not waited    from there until that provider was to serve again, or did: each moment
+                once, nothing of the future, no hour without a request"""
+
 
 def quick(arguments: Sequence[str]) -> int | None:
     """Do at once what is asked for most, and what prompts ask for; None where it is something else."""
@@ -43,7 +51,7 @@ def add_status(parser: ArgumentParser) -> None:
     form.add_argument("--format", metavar="TEXT", help="a line of your own, with {fields}; see below")
     add_json(form)
     parser.add_argument("-w", "--watch", action="store_true", help="go on, whenever something changes; Ctrl-C ends it")
-    parser.epilog = described()
+    parser.epilog = f"{_DEFINED}\n\n{described()}"
 
 
 def status(args: Namespace) -> int:

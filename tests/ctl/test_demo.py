@@ -44,6 +44,12 @@ def test_it_tells_the_story_and_touches_nothing(place: Place) -> None:
     assert list(place.home.iterdir()) == []
 
 
+def test_the_story_as_json(place: Place) -> None:
+    found = place.ctl_json("demo")
+    assert found["happened"] is True
+    assert found["told"][-2].startswith("✓ All of this really happened")
+
+
 def test_the_persons_own_daemon_and_notifications_are_left_alone(daemon: Daemon) -> None:
     before = daemon.status()
     assert daemon.ctl("demo", SLACK_WEBHOOK="https://hooks.invalid/x", RLMD_PROVIDERS="[").returncode == 0

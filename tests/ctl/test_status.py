@@ -10,11 +10,13 @@ import signal
 import socket
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from ctl.person import MODEL
+from rlmctl.commands.catalogue import SUMMARIES
 from rlmctl.line import OF_ALL, OF_ONE
 
 if TYPE_CHECKING:
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
     from ctl.person import Daemon, Place
 
+ROOT = Path(__file__).parents[2]
 DARWIN = sys.platform == "darwin"
 
 
@@ -105,9 +108,18 @@ def test_a_field_that_is_none_is_told_with_the_nearest(limited: Daemon, field: s
     assert run.stderr == f"rlmctl: There is no field {field!r}.{nearest}\n  mend: rlmctl status --help\n"
 
 
-def test_help_names_every_field(place: Place) -> None:
+def test_help_and_the_page_for_scripts_name_every_field(place: Place) -> None:
     told = place.ctl("status", "--help").stdout
     assert [name for name in (*OF_ALL, *OF_ONE) if f"\n  {{{name}}} " not in told] == []
+    page = (ROOT / "docs" / "scripts.md").read_text("utf-8")
+    rows = "".join(line.split("|")[1] for line in page.splitlines() if line.startswith("| `{"))
+    assert re.findall(r"\{(\w+)\}", rows) == [*OF_ALL, *OF_ONE]
+
+
+def test_the_page_for_scripts_names_every_command_that_has_json() -> None:
+    page = (ROOT / "docs" / "scripts.md").read_text("utf-8")
+    rows = page[page.index("## `--json`") :]
+    assert [name for name in SUMMARIES if not re.search(rf"[`]{name}[ `]", rows)] == []
 
 
 def test_status_in_a_pipe_is_a_plain_table(limited: Daemon) -> None:
