@@ -22,6 +22,8 @@ BROADEST = 6
 """Cells of a column."""
 TICKS = 5
 """Times below the charts, at most."""
+PARTS = (1, 2, 3, 4, 6, 8, 12)
+"""Hours into which a day can be parted."""
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)
 
 
@@ -81,7 +83,10 @@ def axis(start: datetime, end: datetime, step: timedelta, width: int, zone: tzin
     columns = max(1, ceil((end - start) / step))
     width = min(width, WIDEST)
     if columns > width:
-        step *= ceil(columns / width)
+        times = ceil(columns / width)
+        if step == HOUR:
+            times = next((n for n in PARTS if n >= times), 24 * ceil(times / 24))
+        step *= times
         columns = ceil((end - start) / step)
     return Axis(start, step, columns, max(1, min(BROADEST, width // columns)), zone)
 

@@ -78,8 +78,9 @@ def _table(screen: Console, rows: list[Row]) -> Table:
     width = min(WIDEST, screen.width - sum(widths) - GAP * len(titles)) if screen.is_terminal else 0
     drawn = width >= NARROWEST
     table = Table(box=None, padding=(0, GAP, 0, 0), header_style="bold", pad_edge=False)
-    for title in titles[:3]:
+    for title in titles[:2]:
         table.add_column(title, no_wrap=True)
+    table.add_column("limit", overflow="fold")  # where it is narrow this one gives way
     if drawn:
         table.add_column("", no_wrap=True)
     table.add_column("used", justify="right", no_wrap=True)

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 STEPS = {"hour": timedelta(hours=1), "day": timedelta(days=1)}
+WEEK = timedelta(days=8)
+"""Below this the name of a day says which one it is."""
 NUMBERS = ("requests", "tokens", "cost", "switches", "errors")
 OPEN = 60
 """Rows that are shown without asking for them."""
@@ -76,7 +78,7 @@ def _drawing(
     resting = rests(events, now)
     names = {row["provider"] for row in history["rows"]} | {rest.provider for rest in resting}
     return {
-        "buckets": [_bucket(start, bucket) for start in starts],
+        "buckets": [_bucket(start, bucket, starts) for start in starts],
         "places": [min(place, len(starts) - 1) for place in places],
         "providers": sorted(names),
         "rests": [
@@ -100,14 +102,14 @@ def _date(at: datetime, bucket: str) -> str:
     return f"{local:%a} {local.day} {local:%b}" if bucket == "day" else f"{local:%a} {local.day} {local:%b %H:%M}"
 
 
-def _bucket(at: datetime, bucket: str) -> dict[str, Any]:
+def _bucket(at: datetime, bucket: str, starts: list[datetime]) -> dict[str, Any]:
     """Name a bucket, at length and below a chart, and say at which hour of the day it begins."""
     if bucket == "day":
         noon = (at + timedelta(hours=12)).astimezone()
         return {"long": _date(at, bucket), "short": f"{noon.day} {noon:%b}", "hour": 0}
     local = at.astimezone()
-    short = f"{local:%H:%M}" if local.hour else f"{local:%a} {local.day}"
-    return {"long": _date(at, bucket), "short": short, "hour": local.hour}
+    day = f"{local:%a} {local.day}" if starts[-1] - starts[0] < WEEK else f"{local.day} {local:%b}"
+    return {"long": _date(at, bucket), "short": f"{local:%H:%M}" if local.hour else day, "hour": local.hour}
 
 
 def _sums(sums: Sums) -> str:

@@ -98,7 +98,8 @@ function bars(figure, chart, width) {
       const amount = bar[provider] || 0;
       if (!amount) continue;
       const [from, to] = [y(below), y(below + amount)];
-      const place = { x: left + n * step + gap / 2, y: to, width: step - gap, height: Math.max(0.5, from - to) };
+      const x = left + n * step + gap / 2;
+      const place = { x, y: to, width: Math.min(step - gap, width - x), height: Math.max(0.5, from - to) };
       add(svg, "rect", { class: "bar", fill: colour(provider), ...place });
       below += amount;
     }
