@@ -12,7 +12,7 @@ import { join } from "node:path"
 import { setTimeout as pause } from "node:timers/promises"
 
 const DATA = new URL("../../data/", import.meta.url)
-const linesOf = (name) =>
+export const linesOf = (name) =>
   readFileSync(new URL(name, DATA), "utf8")
     .trim()
     .split("\n")
@@ -54,7 +54,14 @@ export async function until(question) {
 
 /** A daemon at the shim's socket. `answer[op]` makes its replies; what has none is answered plainly. */
 export async function daemonOf(answer = {}) {
-  const daemon = { lines: [], connections: new Set(), delay: 0, silent: false, garbage: undefined }
+  const daemon = {
+    lines: [],
+    connections: new Set(),
+    delay: 0,
+    late: 0,
+    silent: false,
+    garbage: undefined,
+  }
   let leases = 0
   const plain = {
     hello: () => reply("welcome"),
@@ -78,7 +85,11 @@ export async function daemonOf(answer = {}) {
         const asked = JSON.parse(line)
         daemon.lines.push(asked)
         if (daemon.silent) continue
-        if (daemon.delay) await pause(daemon.delay)
+        if (daemon.delay) {
+          daemon.late++
+          await pause(daemon.delay, undefined, { ref: false })
+          daemon.late--
+        }
         const said = answer[asked.op]?.(asked) || plain[asked.op](asked)
         const words = JSON.stringify({ ...said, id: asked.id })
         if (!daemon.garbage) everyReply.push(words)

@@ -36,10 +36,13 @@ export async function errorOf(response: Response): Promise<string | undefined> {
   if (!response.ok) return response.clone().text()
   if (/json/.test(type)) return errorIn(await response.clone().text())
   if (!/event-stream/.test(type)) return
-  const read = reader()
-  for await (const chunk of response.clone().body ?? []) {
-    const data = read(chunk)
-    if (data.length) return data.map(errorIn).find(Boolean)
+  const [read, copy] = [reader(), response.clone().body!.getReader()]
+  for (;;) {
+    const { value, done } = await copy.read()
+    const data = done ? [] : read(value)
+    if (!done && !data.length) continue
+    void copy.cancel() // not awaited: a copy has ended when the other one has
+    return data.map(errorIn).find(Boolean)
   }
 }
 

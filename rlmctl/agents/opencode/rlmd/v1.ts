@@ -221,8 +221,6 @@ function hooksFor({ client, directory }: PluginInput) {
   }
 
   const hooks: Hooks = {
-    dispose: async () => void close(),
-
     config: async (config) => {
       const command = { template: "Say: rlmd is not active.", description: "All providers' limits" }
       if (!isShown()) (config.command ??= {})[COMMAND] ??= command
@@ -307,7 +305,7 @@ function hooksFor({ client, directory }: PluginInput) {
       throw ANSWERED
     },
   }
-  return { hooks, attemptOf }
+  return { hooks, attemptOf, close }
 }
 
 /** Thrown, it stops a command. OpenCode's server takes it for an empty response: no error. */
@@ -324,8 +322,9 @@ const shared = globalThis as { [key: symbol]: Map<string, object> | undefined }
 const serving = (shared[Symbol.for("rlmd.opencode")] ??= new Map())
 
 export const server: Plugin = async (input) => {
-  const { hooks } = hooksFor(input)
-  serving.set(input.directory, hooks)
+  const { directory } = input
+  const { hooks, close } = hooksFor(input)
+  serving.set(directory, hooks)
   if (!beneath) {
     beneath = globalThis.fetch
     globalThis.fetch = Object.assign(marked, beneath)
@@ -333,7 +332,7 @@ export const server: Plugin = async (input) => {
   const guarded = Object.entries(hooks).map(([name, act]) => [
     name,
     async (...args: unknown[]) => {
-      if (serving.get(input.directory) !== hooks) return
+      if (serving.get(directory) !== hooks) return
       try {
         await act(...args)
       } catch (error) {
@@ -341,5 +340,11 @@ export const server: Plugin = async (input) => {
       }
     },
   ])
-  return Object.fromEntries(guarded)
+  const dispose = async () => {
+    close()
+    if (serving.get(directory) === hooks) serving.delete(directory)
+    const last = !serving.size && globalThis.fetch === marked // else another wrapper lies on ours
+    if (last) [globalThis.fetch, beneath] = [beneath!, undefined]
+  }
+  return { ...Object.fromEntries(guarded), dispose }
 }

@@ -1,0 +1,252 @@
+// OpenCode 1.x: a recorded turn of the real 1.18.33, a real fetch, a daemon that may be slow or gone.
+
+import assert from "node:assert/strict"
+import { afterEach, beforeEach, test } from "node:test"
+import { hostOf } from "./host1.mjs"
+import {
+  A,
+  ANSWER,
+  B,
+  KEY,
+  PROMPT,
+  daemonOf,
+  everyLine,
+  providersOf,
+  recorded,
+  reply,
+  send,
+  until,
+  use,
+} from "./stage.mjs"
+
+const bare = globalThis.fetch
+const served = new RegExp(ANSWER)
+const STEPS = 3 // the requests of the recorded turn: a title, a tool call, the answer
+let providers, host, daemon
+beforeEach(async () => {
+  providers = await providersOf()
+  host = hostOf(providers)
+})
+afterEach(async () => {
+  await host.end()
+  await daemon?.end()
+  await providers.end()
+  daemon = undefined
+})
+
+async function begin(answer) {
+  daemon = await daemonOf(answer)
+  await host.begin()
+}
+
+const ended = (of = daemon) => of.said("report").filter(({ outcome }) => outcome !== "accepted")
+
+test("the recorded turn: asked for, announced, reported once, its tokens told", async () => {
+  await begin()
+  const answers = await host.turn()
+  await until(() => ended().length === STEPS)
+
+  for (const { text } of answers) assert.match(text, served)
+  assert.deepEqual(providers.asked(), ["A", "A", "A"])
+  const purposes = daemon.said("acquire").map(({ purpose, agent }) => [purpose, agent])
+  assert.deepEqual(purposes.slice(1), [
+    ["aux", "title"],
+    ["step", "build"],
+    ["step", "build"],
+  ])
+  assert.equal(purposes[0][0], "turn")
+  const leases = ended().map(({ outcome, lease }) => [outcome, lease])
+  assert.deepEqual(
+    leases,
+    [1, 2, 3].map((number) => ["ok", `lease ${number}`]),
+  )
+  const usage = daemon.said("usage").map(({ usage: { input, output } }) => [input, output])
+  assert.deepEqual(usage, [
+    [100, 20],
+    [100, 20],
+  ])
+})
+
+test("a limit in the middle of the turn: the step goes on with the next provider, at once", async () => {
+  const moved = () => daemon.said("report").some(({ outcome }) => outcome === "error")
+  await begin({
+    report: ({ outcome }) => outcome === "error" && recorded(use(B)),
+    acquire: ({ purpose, lease_for }) =>
+      purpose === "step" &&
+      moved() &&
+      use(B, { lease: lease_for.provider === "B" ? "b" : undefined }),
+  })
+  providers.queues.A = ["ok", "429"]
+  const answers = await host.turn()
+
+  for (const { text } of answers) assert.match(text, served)
+  assert.deepEqual(providers.asked(), ["A", "A", "B", "B"])
+  assert.deepEqual(host.waits, [0])
+  const [failed] = ended().filter(({ outcome }) => outcome === "error")
+  assert.equal(failed.status, 429)
+  assert.deepEqual(failed.headers, { "content-type": "application/json", "retry-after": "60" })
+})
+
+test("sessions of one process are on different providers", async () => {
+  const onB = new Set(["ses_2", "ses_4"])
+  await begin({
+    acquire: ({ session, purpose, lease_for }) =>
+      onB.has(session) &&
+      purpose !== "aux" &&
+      use(B, { lease: lease_for?.provider === "B" ? "b" : undefined }),
+  })
+  await Promise.all(["ses_1", "ses_2", "ses_3", "ses_4"].map((session) => host.turn(session)))
+
+  const steps = daemon.said("report").filter(({ outcome }) => outcome === "accepted")
+  const wrong = steps.filter(
+    ({ session, provider, lease }) => lease === "b" && !(onB.has(session) && provider === "B"),
+  )
+  assert.deepEqual(wrong, [])
+  assert.equal(steps.filter(({ lease }) => lease === "b").length, 4)
+})
+
+test("all limited: OpenCode waits as long as the daemon says, or ends the turn with the times", async () => {
+  const waiting = (ms) =>
+    reply("wait", { retry_after_ms: ms, message: "until 17:30", brief: "A rests" })
+  let first = true
+  const soon = () => first && ((first = false), waiting(20))
+  await begin({ acquire: ({ purpose }) => purpose === "step" && soon() })
+  for (const { text } of await host.turn()) assert.match(text, served)
+  assert.deepEqual(host.waits, [20])
+
+  await daemon.end()
+  daemon = await daemonOf({ acquire: ({ purpose }) => purpose === "step" && waiting(120_001) })
+  await until(() => daemon.said("hello").length)
+  const { status, error } = (await host.turn()).at(-1)
+  assert.equal(status, 400)
+  assert.match(error, /A rests/)
+})
+
+test("without a daemon nothing waits and nothing is lost", async () => {
+  await host.begin()
+  for (const { text } of await host.turn()) assert.match(text, served)
+
+  assert.deepEqual(providers.asked(), ["A", "A", "A"])
+})
+
+test("a slow daemon is not waited for beyond the deadline", async () => {
+  await begin()
+  await host.turn()
+  daemon.delay = 5_000
+  const before = daemon.said("acquire").length
+  for (const { text } of await host.turn()) assert.match(text, served)
+
+  assert.equal(daemon.late, daemon.said("acquire").length - before) // none was answered before
+})
+
+test("a daemon that hangs is asked once, and no more until it speaks", async () => {
+  await begin()
+  await host.turn()
+  const before = daemon.said("acquire").length
+  daemon.silent = true
+  for (const { text } of await host.turn()) assert.match(text, served)
+
+  assert.equal(daemon.said("acquire").length, before + 1)
+})
+
+test("garbage is no answer", async () => {
+  for (const garbage of ["no JSON", "[]", "null", '{"type":"use"}', "x".repeat(300_000)]) {
+    await begin()
+    daemon.garbage = garbage
+    for (const { text } of await host.turn()) assert.match(text, served)
+    await host.end()
+    await daemon.end()
+  }
+  daemon = undefined
+})
+
+test("a daemon that starts later is found by the next turn", async () => {
+  await host.begin()
+  await host.turn()
+  daemon = await daemonOf()
+  await until(() => daemon.said("hello").length)
+  await host.turn()
+
+  assert.equal(daemon.said("acquire").filter(({ purpose }) => purpose === "turn").length, 1)
+})
+
+test("a report that got no answer is made again, once, to the daemon that comes next", async () => {
+  const leases = {
+    acquire: ({ purpose }) => purpose !== "turn" && use(A, { lease: `held ${++number}` }),
+  }
+  let number = 0
+  await begin(leases)
+  const silentAt = { report: () => void (daemon.silent = true) }
+  await host.turn()
+  const told = ended().map(({ lease }) => lease)
+  await daemon.end()
+  daemon = await daemonOf(Object.assign(leases, silentAt))
+  await until(() => daemon.said("hello").length)
+  await host.turn()
+  const lost = daemon.said("report")
+  assert.ok(lost.length > 0)
+  await daemon.end()
+  daemon = await daemonOf()
+  await until(() => ended().length === STEPS)
+
+  const again = ended().map(({ lease }) => lease)
+  assert.deepEqual(new Set(again).size, STEPS)
+  assert.deepEqual(
+    again.filter((lease) => told.includes(lease)),
+    [],
+  )
+})
+
+test("no hook throws, whatever it is given", async () => {
+  await begin()
+  const names = Object.keys(await host.begin())
+  assert.ok(names.length >= 6)
+  for (const name of names)
+    for (const odd of [undefined, null, 7, {}, { event: {} }, { sessionID: "s", model: null }])
+      for (const output of [undefined, null, {}, { headers: null, message: {}, parts: [] }])
+        await host.tell(name, odd, output)
+})
+
+test("wrappers of other plugins see every request, and no mark below ours", async () => {
+  const seen = { below: [], above: [] }
+  const wrap = (fetch, list) => (url, init) => (
+    list.push(new Headers(init.headers)),
+    fetch(url, init)
+  )
+  globalThis.fetch = wrap(bare, seen.below)
+  await begin()
+  const ours = globalThis.fetch
+  globalThis.fetch = wrap(ours, seen.above)
+  await host.turn()
+
+  assert.deepEqual([seen.above.length, seen.below.length], [STEPS, STEPS])
+  const marks = (list) => list.filter((headers) => headers.has("x-rlmd-request")).length
+  assert.deepEqual([marks(seen.above), marks(seen.below)], [STEPS, 0])
+  for (const { headers } of providers.requests) assert.equal(headers["x-rlmd-request"], undefined)
+  globalThis.fetch = ours
+  await host.end()
+  globalThis.fetch = bare
+})
+
+test("at the end fetch is as it was, and the connection is gone", async () => {
+  const before = globalThis.fetch
+  await begin()
+  await host.turn()
+  assert.notEqual(globalThis.fetch, before)
+  await host.end()
+
+  assert.equal(globalThis.fetch, before)
+  await until(() => daemon.connections.size === 0)
+  const { length } = daemon.lines
+  await (await send(globalThis.fetch, providers.url("A"))).text()
+  assert.equal(daemon.lines.length, length)
+})
+
+test("no line that a daemon was sent holds a key, a prompt or an answer", () => {
+  assert.ok(everyLine.length > 100)
+  for (const planted of [KEY, PROMPT, ANSWER])
+    assert.deepEqual(
+      everyLine.filter((line) => line.includes(planted)),
+      [],
+    )
+})
