@@ -6,7 +6,6 @@ key that looks like a secret.
 
 from __future__ import annotations
 
-import json
 import re
 import tomllib
 from difflib import get_close_matches
@@ -262,7 +261,7 @@ def _dotted(path: KeyPath) -> str:
 
 
 def _quoted(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False)
+    return msgspec.json.encode(text).decode()
 
 
 def _snake(name: str) -> str:

@@ -6,12 +6,12 @@ Apprise is loaded by the first message that needs it, not by a daemon that has n
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 import threading
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import trio
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def _post(address: str, text: str) -> str | None:
     from urllib.request import Request, urlopen  # noqa: PLC0415
 
     headers = {"Content-Type": "application/json", "User-Agent": "rlmd"}
-    request = Request(address, json.dumps({"text": text}).encode(), headers)  # noqa: S310  (the caller has looked)
+    request = Request(address, msgspec.json.encode({"text": text}), headers)  # noqa: S310  (the caller has looked)
     try:
         with urlopen(request, timeout=PATIENCE):  # noqa: S310  (see above)
             return None

@@ -7,12 +7,13 @@ Everything is synchronous and there are no locks: nobody can come between readin
 from __future__ import annotations
 
 from collections import OrderedDict
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from rlmd.core import counting, fault, resting
+from rlmd.core import counting, resting
 from rlmd.core.book import Book
 from rlmd.core.counting import LEASE, Lease
 from rlmd.core.model import (
@@ -216,7 +217,7 @@ class Ledger:
                 started=started,
                 now=now,
                 rand=rand,
-                said=lambda: fault.sentence(answer.status, answer.headers, answer.body, answer.message),
+                said=partial(_sentence, answer),
                 book=self.book,
                 step=step,
             )
@@ -568,3 +569,9 @@ class Ledger:
             self.book.keep_tally(held.target.provider.id, step)
         counting.settle_tokens(held, self.book, now, step, keep=True)
         step.receipts[held.id] = held.receipt
+
+
+def _sentence(answer: Answer) -> str:
+    from rlmd.core.fault import sentence  # noqa: PLC0415  (see _verdict)
+
+    return sentence(answer.status, answer.headers, answer.body, answer.message)
