@@ -51,6 +51,11 @@ class Suggestion(NamedTuple):
         """Whether the configuration says more than the provider allows."""
         return self.max is not None and self.configured is not None and self.configured > self.max
 
+    @property
+    def sure(self) -> bool:
+        """Whether it is more than a guess."""
+        return self.basis == "stated" or self.refusals > 1
+
 
 def suggest(
     events: Iterable[dict[str, Any]], status: dict[str, Any], rows: Iterable[dict[str, Any]]
@@ -98,8 +103,9 @@ def stated(suggestion: Suggestion) -> str:
     place = suggestion.provider if suggestion.model is None else f"{suggestion.provider}/{suggestion.model}"
     if suggestion.max is None:
         return f"{place}: a limit that cannot be named"
-    amount = f"{suggestion.max:,.0f} {suggestion.of.replace('_', ' ')}"
-    return f"{place}: {amount} per {_IN_WORDS.get(suggestion.per or '', suggestion.per)}"
+    return (
+        f"{place}: {_amount(suggestion.max, suggestion.of)} per {_IN_WORDS.get(suggestion.per or '', suggestion.per)}"
+    )
 
 
 def _from_refusals(
@@ -127,8 +133,8 @@ def _from_refusals(
         why = f"{times}, after {low} to {high} requests in the {_IN_WORDS[per]} before: that is no limit on requests"
     else:
         most = min(counted)
-        after = _listed(counted)
-        why = f"{times}: {after} requests had been counted in the {_IN_WORDS[per]} before"
+        alone = "; one refusal is a guess" if len(events) == 1 else ""
+        why = f"{times}: {_listed(counted)} had been counted in the {_IN_WORDS[per]} before{alone}"
     return Suggestion(*key, window, most, configured, "counted", len(events), counted, at, why)
 
 
@@ -189,7 +195,12 @@ def _on_the_hour(at: str) -> bool:
 
 def _listed(counts: list[int]) -> str:
     low, high = min(counts), max(counts)
-    return f"{low}" if low == high else f"{low} to {high}"
+    return _amount(low, "requests") if low == high else f"{low} to {high} requests"
+
+
+def _amount(amount: float, of: str) -> str:
+    words = of.replace("_", " ")
+    return f"{amount:,.0f} {words.removesuffix('s') if amount == 1 else words}"
 
 
 def _day(at: str) -> str:

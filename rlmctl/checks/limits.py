@@ -19,7 +19,7 @@ def limits() -> Iterator[Check]:
     from rlmctl.suggestions import stated
 
     for suggestion in look(datetime.now(UTC) - timedelta(days=DAYS)):
-        if suggestion.too_high:
+        if suggestion.too_high and suggestion.sure:
             meaning = (
                 f"{suggestion.provider}'s {suggestion.configured:,.0f} {suggestion.of} per {suggestion.per} "
                 f"are never reached: {stated(suggestion)}; {suggestion.why}"

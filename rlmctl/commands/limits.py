@@ -37,7 +37,7 @@ def limits(args: Namespace) -> int:
     found = [s for s in look(since) if args.provider in {None, s.provider}]
     fresh = [s for s in found if not s.holds]
     if args.json:
-        print_json({"since": since.isoformat(), "suggestions": [s._asdict() for s in found], "toml": as_toml(fresh)})
+        print_json({"since": _stamp(since), "suggestions": [s._asdict() for s in found], "toml": as_toml(fresh)})
         return FINE
     if not found:
         print(f"Nothing to go by: no provider has refused a request or stated a limit in the last {args.since}.")
@@ -47,6 +47,10 @@ def limits(args: Namespace) -> int:
     if text := as_toml(fresh):
         print(f"\nTo paste into the configuration (rlmctl config path), then: rlmctl reload\n\n{text}", end="")
     return FINE
+
+
+def _stamp(at: datetime) -> str:
+    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def look(since: datetime) -> list[Suggestion]:

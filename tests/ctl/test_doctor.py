@@ -324,11 +324,14 @@ def test_a_file_of_opencodes_that_cannot_be_read(daemon: Daemon, opencode: Path)
 
 
 def test_a_limit_that_is_never_reached_because_the_provider_refuses_before(daemon: Daemon) -> None:
+    refused = {"outcome": "error", "status": 429, "headers": {"retry-after": "3000"}}
     with daemon.connect() as agent:
         for n in range(6):
             agent.request("report", provider="anthropic", model=MODEL, outcome="ok", lease=f"l{n}")
-        refused = {"outcome": "error", "status": 429, "headers": {"retry-after": "3000"}, "lease": "last"}
-        agent.request("report", provider="anthropic", model=MODEL, **refused)
+        agent.request("report", provider="anthropic", model=MODEL, lease="a", **refused)
+        assert said(daemon, "limits") == []  # one refusal is a guess
+        agent.request("reset", provider="anthropic", what="cooldowns")
+        agent.request("report", provider="anthropic", model=MODEL, lease="b", **refused)
     ((state, meaning, mend),) = said(daemon, "limits")
     assert (state, mend) == ("warning", "rlmctl limits suggest")
     assert meaning.startswith("anthropic's 50 requests per 1h are never reached: anthropic: 6 requests per hour; ")
