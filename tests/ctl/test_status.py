@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ctl.person import MODEL
-from rlmctl.commands.catalogue import SUMMARIES
 from rlmctl.line import OF_ALL, OF_ONE
 
 if TYPE_CHECKING:
@@ -114,12 +113,6 @@ def test_help_and_the_page_for_scripts_name_every_field(place: Place) -> None:
     page = (ROOT / "docs" / "scripts.md").read_text("utf-8")
     rows = "".join(line.split("|")[1] for line in page.splitlines() if line.startswith("| `{"))
     assert re.findall(r"\{(\w+)\}", rows) == [*OF_ALL, *OF_ONE]
-
-
-def test_the_page_for_scripts_names_every_command_that_has_json() -> None:
-    page = (ROOT / "docs" / "scripts.md").read_text("utf-8")
-    rows = page[page.index("## `--json`") :]
-    assert [name for name in SUMMARIES if not re.search(rf"[`]{name}[ `]", rows)] == []
 
 
 def test_status_in_a_pipe_is_a_plain_table(limited: Daemon) -> None:

@@ -11,7 +11,10 @@ if TYPE_CHECKING:
     from ctl.person import Daemon, Place
 
 
-@pytest.mark.parametrize("command", ["log --follow", "status --watch", "status --watch --json", "history --html page.html"])
+FORMS = ("log --follow", "status --watch", "status --watch --json", "history --html page.html")
+
+
+@pytest.mark.parametrize("command", FORMS)
 def test_it_says_so_in_a_sentence_with_the_mend_and_exits_3(place: Place, command: str) -> None:
     run = place.ctl(*command.split())
     assert (run.returncode, run.stdout) == (3, "")
