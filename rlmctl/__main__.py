@@ -38,7 +38,7 @@ def main() -> int:
     except DaemonUnreachableError as error:
         code = _complain(str(error), error.mend, UNREACHABLE)
     except DaemonRefusedError as error:
-        code = _complain(str(error), "", FAILED)
+        code = _complain(str(error), error.mend, FAILED)
     except CommandError as error:
         code = _complain(str(error), error.mend, error.code)
     except BrokenPipeError:

@@ -55,6 +55,7 @@ class DaemonRefusedError(Exception):
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
         self.code = code
+        self.mend = "" if code in {"not_found", "bad_request", "unknown_op"} else "rlmctl doctor"
 
 
 class Client:

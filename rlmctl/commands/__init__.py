@@ -61,6 +61,15 @@ def add_json(parser: _ActionsContainer, what: str = "print the daemon's reply as
     parser.add_argument("--json", action="store_true", help=what)
 
 
+def check_provider(daemon: Client, name: str) -> None:
+    """Raise `CommandError`, with the nearest right name, where the configuration has no provider of this name."""
+    from rlmd.core.words import known
+
+    names = [provider["id"] for provider in daemon.request("status")["providers"]]
+    if name not in names:
+        raise CommandError(f"there is no provider {name!r}{known(name, names)}", "rlmctl status")
+
+
 def seconds(duration: str, example: str) -> float:
     """Read a duration that a person typed. Raises `CommandError`, with a whole command as the example."""
     from rlmd.durations import parse

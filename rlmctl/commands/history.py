@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rlmctl.commands import FAILED, FINE, WRONG, CommandError, add_json, connect, print_json, say
+from rlmctl.commands import FAILED, FINE, WRONG, CommandError, add_json, check_provider, connect, print_json, say
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
@@ -34,6 +34,8 @@ def history(args: Namespace) -> int:
         raise CommandError(f'"{args.since}" {error}.', "rlmctl history --since 7d", WRONG) from None
     with connect() as daemon:
         reply = daemon.request("history", since=since.isoformat(), bucket=args.by, provider=args.provider)
+        if args.provider and not reply["rows"]:  # one that has left the configuration has a history, too
+            check_provider(daemon, args.provider)
         if args.json:
             print_json(reply)
             return FINE

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from rlmctl.commands import FINE, add_json, connect, print_json, seconds
+from rlmctl.commands import FINE, add_json, check_provider, connect, print_json, seconds
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
@@ -35,6 +35,9 @@ def limits(args: Namespace) -> int:
 
     since = datetime.now(UTC) - timedelta(seconds=seconds(args.since, "rlmctl limits suggest --since 30d"))
     found = [s for s in look(since) if args.provider in {None, s.provider}]
+    if args.provider and not found:
+        with connect() as daemon:
+            check_provider(daemon, args.provider)
     fresh = [s for s in found if not s.holds]
     if args.json:
         print_json({"since": _stamp(since), "suggestions": [s._asdict() for s in found], "toml": as_toml(fresh)})

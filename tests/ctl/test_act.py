@@ -136,3 +136,32 @@ def test_log_follows(daemon: Daemon) -> None:
         daemon.end()
         assert "stopped or died" in run.stderr.read()
     assert run.returncode == 3
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        "use antropic",
+        "enable antropic",
+        "disable antropic",
+        "reset antropic",
+        "cooldown antropic 1h",
+        "history --provider antropic",
+        "history --provider antropic --json",
+        "limits suggest --provider antropic",
+    ],
+)
+def test_a_mistyped_provider_is_told_the_nearest(daemon: Daemon, typed: str) -> None:
+    run = daemon.ctl(*typed.split())
+    assert (run.returncode, run.stdout) == (1, "")
+    assert "there is no provider 'antropic'; did you mean 'anthropic'? There are: anthropic, openrouter." in run.stderr
+
+
+@pytest.mark.parametrize(
+    "typed",
+    ["why claude-sonet-4-5", "wait claude-sonet-4-5", "use anthropic --model claude-sonet-4-5"],
+)
+def test_a_mistyped_model_is_told_the_nearest(daemon: Daemon, typed: str) -> None:
+    run = daemon.ctl(*typed.split())
+    assert (run.returncode, run.stdout) == (1, "")
+    assert f"no provider serves 'claude-sonet-4-5'; did you mean '{MODEL}'? There are: {MODEL}." in run.stderr
