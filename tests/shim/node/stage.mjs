@@ -47,6 +47,12 @@ export const use = (target, facts) =>
   reply("use", { ...target, lease: undefined, switched: false, reason: "preferred", ...facts })
 export const recorded = (next) => reply("recorded", { next })
 
+/** The first reply of all: how long the shim is to wait for the others. */
+export const patient = (ms) => {
+  const welcome = reply("welcome")
+  return { ...welcome, settings: { ...welcome.settings, daemon_timeout_ms: ms } }
+}
+
 /** Waits until it is so; the test's time-out ends what never comes. */
 export async function until(question) {
   while (!question()) await pause(2)
@@ -59,12 +65,13 @@ export async function daemonOf(answer = {}) {
     connections: new Set(),
     delay: 0,
     late: 0,
+    greeted: 0,
     silent: false,
     garbage: undefined,
   }
   let leases = 0
   const plain = {
-    hello: () => reply("welcome"),
+    hello: () => (daemon.greeted++, patient(5_000)),
     subscribe: () => reply("subscribed"),
     acquire: ({ purpose, provider, model, lease_for = { provider, model } }) =>
       use(lease_for, purpose === "turn" ? {} : { lease: `lease ${++leases}` }),
@@ -98,6 +105,9 @@ export async function daemonOf(answer = {}) {
     })
   })
   await new Promise((listening) => server.listen(process.env.RLMD_SOCKET, listening))
+  daemon.known = async (ask) => {
+    while (!daemon.greeted || !daemon.connections.size) await ask()
+  }
   daemon.said = (op) => daemon.lines.filter((line) => line.op === op)
   daemon.end = async () => {
     for (const socket of daemon.connections) socket.destroy()

@@ -11,6 +11,7 @@ import {
   PROMPT,
   daemonOf,
   everyLine,
+  patient,
   providersOf,
   recorded,
   reply,
@@ -37,8 +38,10 @@ afterEach(async () => {
 async function begin(answer) {
   daemon = await daemonOf(answer)
   await host.begin()
+  await daemon.known(host.status)
 }
 
+const hasty = { hello: () => (daemon.greeted++, patient(150)) }
 const ended = (of = daemon) => of.said("report").filter(({ outcome }) => outcome !== "accepted")
 
 test("the recorded turn: asked for, announced, reported once, its tokens told", async () => {
@@ -130,7 +133,7 @@ test("without a daemon nothing waits and nothing is lost", async () => {
 })
 
 test("a slow daemon is not waited for beyond the deadline", async () => {
-  await begin()
+  await begin(hasty)
   await host.turn()
   daemon.delay = 5_000
   const before = daemon.said("acquire").length
@@ -140,7 +143,7 @@ test("a slow daemon is not waited for beyond the deadline", async () => {
 })
 
 test("a daemon that hangs is asked once, and no more until it speaks", async () => {
-  await begin()
+  await begin(hasty)
   await host.turn()
   const before = daemon.said("acquire").length
   daemon.silent = true

@@ -35,6 +35,11 @@ afterEach(async () => {
 async function begin(answer) {
   daemon = await daemonOf(answer)
   leave = await shim.setup(host.context)
+  await daemon.known(async () => {
+    await host.commands.get("rate_limit_status").execute({ sessionID: "none" })
+    await pause(5)
+  })
+  host.said.length = 0
 }
 
 const ended = () => daemon.said("report").filter(({ outcome }) => outcome !== "accepted")
