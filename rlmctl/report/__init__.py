@@ -116,7 +116,7 @@ def _sums(sums: Sums) -> str:
     told = {
         "Requests": f"{sums.requests:,}",
         "Tokens": f"{sums.tokens:,}",
-        "Cost": money(sums.cost, exact=True),
+        "Cost": money(sums.cost),
         "Errors": f"{sum(sums.errors.values()):,}",
         "Switches away": f"{sums.switches:,}",
     }

@@ -9,12 +9,13 @@ const HEIGHT = 150;
 const BELOW = 20; // for the times
 const LEAST = 3; // pixels of a bar; where buckets are narrower, neighbours share one
 const LANE = 14;
-const SVG = "http://www.w3.org/2000/svg";
+const SVG = document.getElementById("blank").namespaceURI; // named by the browser: the page names no address at all
 
 const sum = (numbers) => numbers.reduce((a, b) => a + b, 0);
 const colour = (provider) => `var(--p${providers.indexOf(provider) % 8})`;
 const whole = (n) => n.toLocaleString("en", { maximumFractionDigits: 0 });
-const money = (n) => "$" + n.toLocaleString("en", { minimumFractionDigits: 2, maximumFractionDigits: 4 });
+const money = (n) =>
+  "$" + n.toLocaleString("en", { minimumFractionDigits: 2, maximumFractionDigits: n < 1 ? 4 : 2 });
 const short = (n) => n.toLocaleString("en", { notation: "compact", maximumFractionDigits: 1 });
 
 const CHARTS = [
@@ -201,8 +202,11 @@ for (const provider of providers) {
   item.append(provider);
 }
 let width = 0;
-new ResizeObserver(([entry]) => {
-  if (entry.contentRect.width === width) return;
-  width = entry.contentRect.width;
+function fit() {
+  const room = document.getElementById("charts").clientWidth;
+  if (room === width) return;
+  width = room;
   draw();
-}).observe(document.getElementById("charts"));
+}
+fit();
+new ResizeObserver(fit).observe(document.getElementById("charts"));
