@@ -131,7 +131,7 @@ class Breaker(Struct):
         """Whether a request that started then says nothing about what this breaker has become since."""
         if self.opened and now >= self.until:
             return started < self.until
-        return started < self.changed
+        return started < self.changed <= now  # where that lies ahead, the clock has stepped back: nobody knows
 
     def sample(self, now: float, *, failed: bool) -> None:
         """Note a result, for telling one transient failure from too many."""
@@ -207,13 +207,11 @@ class Breaker(Struct):
         self._go("ordered", now)
         self.until, self.reason, self.changed, self.early_at, self.overtaken = until, reason, now, None, True
 
-    def clear(self, now: float) -> bool:
-        """Close by hand and forget the level. True where there was something to forget."""
-        known = self.opened or self.level > 0
+    def clear(self, now: float) -> None:
+        """Close by hand and forget the level."""
         self._go("cleared", now)
         self.until, self.level, self.reason, self.changed = 0.0, 0, "", now
         self.early_at, self.probe, self.streak, self.recent = None, None, 0, {}
-        return known
 
     def row(self) -> dict[str, object] | None:
         """Give the durable part, None where there is nothing to remember."""

@@ -116,5 +116,5 @@ def _forget_rests(book: Book, provider: str, now: float, step: Step) -> None:
     targets = book.targets[provider].values()
     keys: Iterable[str] = dict.fromkeys(key for target in targets for key, _ in target.breakers)
     for key in keys:
-        if book.breakers[key].clear(now):
-            book.keep_breaker(key, step)
+        book.breakers[key].clear(now)
+        book.keep_breaker(key, step)  # the disk may know of a rest that has ended since

@@ -48,7 +48,7 @@ def merge(held: Snapshot | None, new: Snapshot, now: float) -> Snapshot:
     """
     if held is None or now >= held.resets_at:
         return new
-    if new.started < held.started:
+    if new.started < held.started <= now:  # else the clock has stepped back since
         return held
     if abs(new.resets_at - held.resets_at) >= SAME_WINDOW:
         return new

@@ -178,7 +178,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def is_late(self, breaker: Breaker, started: float) -> bool:
         """Whether a request began before the last change: an end that was read from the clock is one."""
         ended = breaker.opened and breaker.until <= self.story.now
-        return started < (breaker.until if ended else breaker.changed)
+        return started < breaker.until if ended else started < breaker.changed <= self.story.now
 
     @rule(use=leases)
     def report_twice(self, use: Use) -> None:

@@ -345,6 +345,48 @@ def test_a_clock_that_steps_back_does_not_keep_leases_for_ever() -> None:
     assert (story.reserved("a"), story.ledger.book.tallies["a"].in_flight) == (0, 0)
 
 
+def test_a_clock_that_steps_back_does_not_make_what_follows_late() -> None:
+    story = Story(provider("a"), provider("b", 2))
+    story.settle(orders.reset(story.ledger.book, "cooldowns", None, story.now))
+    story.now -= 7200
+    story.refuse(story.use(), 60)
+    assert story.use().provider == "b", "its refusal is no older than what is known of it"
+    story.now += 61
+    assert story.use(session=None).reason == "probe"
+
+
+def test_a_clock_that_was_set_back_between_two_runs_does_not_make_what_follows_late() -> None:
+    story = Story(provider("a"), provider("b", 2))
+    for seconds in (30, 60):
+        story.refuse(story.use(session=None))
+        story.now += seconds
+    story.report(story.use(session=None))
+    story.now -= 7200
+    story.restart()
+    story.refuse(story.use(session=None), 60)
+    assert story.use(session=None).provider == "b"
+
+
+def test_what_a_provider_says_is_believed_after_the_clock_stepped_back() -> None:
+    story = Story(provider("a"), provider("b", 2))
+    left = {"x-ratelimit-limit-requests": "9", "x-ratelimit-reset-requests": "5h"}
+    story.report(story.use(), headers=left | {"x-ratelimit-remaining-requests": "5"})
+    story.now -= 7200
+    story.report(story.use(), headers=left | {"x-ratelimit-remaining-requests": "0"})
+    assert story.use().provider == "b"
+
+
+def test_a_reset_by_hand_forgets_on_the_disk_what_had_ended() -> None:
+    story = Story(provider("a"), provider("b", 2))
+    story.refuse("a", 60)
+    story.now += 3600
+    story.restart()
+    story.settle(orders.reset(story.ledger.book, "cooldowns", None, story.now))
+    story.now -= 3590
+    story.restart(boot="b3")
+    assert story.use().provider == "a"
+
+
 def test_a_clock_that_jumps_ahead_counts_a_request_once() -> None:
     story = Story(provider("a", 1, limit(50, "1d")))
     use = story.use()

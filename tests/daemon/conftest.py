@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--histories", type=int, default=2000, help="how many histories the model is told")
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run what is asynchronous here on virtual time: nobody waits for real."""

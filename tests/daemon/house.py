@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -56,9 +57,11 @@ SOON = 20.0
 """Real seconds in which another process has to do what is awaited of it; it takes a fraction of one."""
 
 
-def virtually(main: Any, *, clock: Any = None, instruments: Any = ()) -> Any:
+def virtually(main: Any, *arguments: Any, clock: Any = None, instruments: Any = ()) -> Any:
     """Run on virtual time: where all are waiting for a time, it is that time. No threads there."""
-    return trio.run(main, clock=clock or trio.testing.MockClock(autojump_threshold=0), instruments=instruments)
+    return trio.run(
+        main, *arguments, clock=clock or trio.testing.MockClock(autojump_threshold=0), instruments=instruments
+    )
 
 
 class Place:
@@ -169,10 +172,15 @@ class House:
         no_jitter: Any = SimpleNamespace(random=lambda: 0.0)
         self.daemon.server._random = no_jitter
         self.stopped = trio.Event()
+        self._scope = trio.CancelScope()
         self._nursery.start_soon(self._run, listener.listen(self.place.paths.socket))
 
     async def _run(self, accepting: listener.Listener) -> None:
-        await self.daemon.run(accepting)
+        try:
+            with self._scope:
+                await self.daemon.run(accepting)
+        finally:
+            accepting.socket.close()
         self.stopped.set()
 
     async def end(self) -> None:
@@ -184,6 +192,21 @@ class House:
 
     async def restart(self) -> None:
         await self.end()
+        self.begin()
+
+    async def kill(self) -> None:
+        """Die as of kill -9, and come back to the files as they were at that moment."""
+        before = self.place.paths.state_dir
+        after = self.place.root / f"state{next(_numbers)}"
+        shutil.copytree(before, after, ignore=lambda _, names: [n for n in names if not n.startswith("state.db")])
+        self._scope.cancel()
+        await self.stopped.wait()
+        self.daemon._store._db.close()
+        for peer in self._peers:
+            await peer.stream.aclose()
+        self._peers.clear()
+        shutil.rmtree(before)
+        self.place.environ["RLMD_STATE_DIR"] = str(after)
         self.begin()
 
     async def peer(self) -> Peer:
