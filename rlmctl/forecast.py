@@ -25,7 +25,10 @@ ROUGH = 10 * MINUTE
 
 def gained(history: dict[str, Any], when: str) -> str | None:
     """Say what switching has done for a person, from a history reply; None where it was nothing."""
-    times, waited = history["kept_going"], history["not_waited_ms"] / 1000
+    times, waited = (
+        history.get("kept_going", 0),
+        history.get("not_waited_ms", 0) / 1000,
+    )  # a daemon from before says none
     if not times:
         return None
     often = "once" if times == 1 else f"{times:,} times"

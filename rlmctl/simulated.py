@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import to_builtins
 
-from rlmctl.charts import Lane
+from rlmctl.charts import HOUR, Lane, axis, draw
+from rlmctl.render import console
 from rlmd import durations
 from rlmd.protocol import rfc3339
 from rlmd.simulate.result import Row
@@ -57,6 +58,17 @@ def as_json(result: Result) -> dict[str, Any]:
             for hit in result.hits
         ],
     }
+
+
+def show(result: Result, zone: tzinfo) -> None:
+    """Print it for people: a table, a picture of where the load went, what it adds up to; local times."""
+    print(f"{table(result, zone)}\n")
+    screen = console()
+    start = _local(result.hours[0].at, zone)
+    along = axis(start, start + len(result.hours) * HOUR, HOUR, screen.width, zone)
+    for line in draw(lanes(result, zone), along, screen):
+        screen.print(line)
+    print(f"\n{ending(result, zone)}")
 
 
 def table(result: Result, zone: tzinfo) -> str:

@@ -13,12 +13,10 @@ from rlmctl.commands.usage import did_you_mean
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
     from collections.abc import Callable
-    from datetime import tzinfo
 
     from rlmd.config import Config
     from rlmd.core.model import Limit, Policy, Quantity, WindowKind
     from rlmd.simulate.provider import Behaviour
-    from rlmd.simulate.result import Result
     from rlmd.simulate.run import Load
 
 START = datetime(2026, 1, 12)  # noqa: DTZ001  (midnight in the configuration's own zone)
@@ -125,7 +123,7 @@ def simulate(args: Namespace) -> int:
     """Show where a load would go, what would be refused, and what would have to wait."""
     from random import Random
 
-    from rlmctl.simulated import as_json
+    from rlmctl.simulated import as_json, show
     from rlmd.simulate.run import simulate as run
 
     config = _read(args)
@@ -137,24 +135,9 @@ def simulate(args: Namespace) -> int:
     if args.json:
         print_json({"seed": args.seed, **as_json(result)})
     else:
-        _show(result, config.policy.zone or UTC)
+        show(result, config.policy.zone or UTC)
         print(f"\nseed {args.seed}: the same arguments give the same result")
     return FINE
-
-
-def _show(result: Result, zone: tzinfo) -> None:
-    """Print it as a table, as a picture, and what it adds up to."""
-    from rlmctl.charts import HOUR, axis, draw
-    from rlmctl.render import console
-    from rlmctl.simulated import ending, lanes, table
-
-    print(f"{table(result, zone)}\n")
-    screen = console()
-    start = datetime.fromtimestamp(result.hours[0].at, zone)
-    along = axis(start, start + len(result.hours) * HOUR, HOUR, screen.width, zone)
-    for line in draw(lanes(result, zone), along, screen):
-        screen.print(line)
-    print(f"\n{ending(result, zone)}")
 
 
 def _read(args: Namespace) -> Config:
