@@ -25,10 +25,8 @@ ROUGH = 10 * MINUTE
 
 def gained(history: dict[str, Any], when: str) -> str | None:
     """Say what switching has done for a person, from a history reply; None where it was nothing."""
-    times, waited = (
-        history.get("kept_going", 0),
-        history.get("not_waited_ms", 0) / 1000,
-    )  # a daemon from before says none
+    # A daemon of a version before this one says neither.
+    times, waited = history.get("kept_going", 0), history.get("not_waited_ms", 0) / 1000
     if not times:
         return None
     often = "once" if times == 1 else f"{times:,} times"

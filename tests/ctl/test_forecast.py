@@ -97,3 +97,7 @@ def test_when_nobody_can_serve_it_says_who_is_back_first() -> None:
 )
 def test_what_switching_has_gained(times: int, minutes: float, sentence: str | None) -> None:
     assert gained({"kept_going": times, "not_waited_ms": minutes * 60_000}, "this week") == sentence
+
+
+def test_a_daemon_that_tells_no_gains_is_no_reason_to_fail() -> None:
+    assert gained({"type": "history", "rows": []}, "this week") is None
