@@ -3,7 +3,7 @@
 // retries; the model of each is looked up in its catalogue anew, as the real one does it.
 
 import { setTimeout as pause } from "node:timers/promises"
-import { linesOf, send, shim } from "./stage.mjs"
+import { linesOf, reply, send, shim } from "./stage.mjs"
 
 const RECORD = linesOf("opencode-1.18.33.jsonl")
 const RETRIES = 5
@@ -29,10 +29,11 @@ export function hostOf(providers, directory = "/home/me/project") {
   let hooks
   host.begin = async () => (hooks = await shim.server({ client, directory }))
   host.end = () => hooks?.dispose?.()
-  host.status = async () => {
+  /** Whether the shim has the daemon's ear by now. */
+  host.hasStatus = async () => {
     const about = { command: "rate_limit_status", sessionID: "none" }
     await hooks["command.execute.before"](about).catch(() => {}) // it ends in a throw, by design
-    await pause(5)
+    return host.toasts.pop() === reply("status").text
   }
   const tell = async (name, input, output) => hooks[name]?.(input, output)
   host.tell = tell

@@ -55,7 +55,7 @@ export const patient = (ms) => {
 
 /** Waits until it is so; the test's time-out ends what never comes. */
 export async function until(question) {
-  while (!question()) await pause(2)
+  while (!(await question())) await pause(2)
 }
 
 /** A daemon at the shim's socket. `answer[op]` makes its replies; what has none is answered plainly. */
@@ -65,13 +65,12 @@ export async function daemonOf(answer = {}) {
     connections: new Set(),
     delay: 0,
     late: 0,
-    greeted: 0,
     silent: false,
     garbage: undefined,
   }
   let leases = 0
   const plain = {
-    hello: () => (daemon.greeted++, patient(5_000)),
+    hello: () => patient(5_000),
     subscribe: () => reply("subscribed"),
     acquire: ({ purpose, provider, model, lease_for = { provider, model } }) =>
       use(lease_for, purpose === "turn" ? {} : { lease: `lease ${++leases}` }),
@@ -105,9 +104,6 @@ export async function daemonOf(answer = {}) {
     })
   })
   await new Promise((listening) => server.listen(process.env.RLMD_SOCKET, listening))
-  daemon.known = async (ask) => {
-    while (!daemon.greeted || !daemon.connections.size) await ask()
-  }
   daemon.said = (op) => daemon.lines.filter((line) => line.op === op)
   daemon.end = async () => {
     for (const socket of daemon.connections) socket.destroy()

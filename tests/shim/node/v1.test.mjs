@@ -38,10 +38,10 @@ afterEach(async () => {
 async function begin(answer) {
   daemon = await daemonOf(answer)
   await host.begin()
-  await daemon.known(host.status)
+  await until(host.hasStatus)
 }
 
-const hasty = { hello: () => (daemon.greeted++, patient(150)) }
+const hasty = { hello: () => patient(150) }
 const ended = (of = daemon) => of.said("report").filter(({ outcome }) => outcome !== "accepted")
 
 test("the recorded turn: asked for, announced, reported once, its tokens told", async () => {
@@ -119,7 +119,7 @@ test("all limited: OpenCode waits as long as the daemon says, or ends the turn w
 
   await daemon.end()
   daemon = await daemonOf({ acquire: ({ purpose }) => purpose === "step" && waiting(120_001) })
-  await until(() => daemon.said("hello").length)
+  await until(host.hasStatus)
   const { status, error } = (await host.turn()).at(-1)
   assert.equal(status, 400)
   assert.match(error, /A rests/)
@@ -154,7 +154,7 @@ test("a daemon that hangs is asked once, and no more until it speaks", async () 
 
 test("garbage is no answer", async () => {
   for (const garbage of ["no JSON", "[]", "null", '{"type":"use"}', "x".repeat(300_000)]) {
-    await begin()
+    await begin(hasty)
     daemon.garbage = garbage
     for (const { text } of await host.turn()) assert.match(text, served)
     await host.end()
@@ -167,7 +167,7 @@ test("a daemon that starts later is found by the next turn", async () => {
   await host.begin()
   await host.turn()
   daemon = await daemonOf()
-  await until(() => daemon.said("hello").length)
+  await until(host.hasStatus)
   await host.turn()
 
   assert.equal(daemon.said("acquire").filter(({ purpose }) => purpose === "turn").length, 1)
@@ -183,8 +183,8 @@ test("a report that got no answer is made again, once, to the daemon that comes 
   await host.turn()
   const told = ended().map(({ lease }) => lease)
   await daemon.end()
-  daemon = await daemonOf(Object.assign(leases, silentAt))
-  await until(() => daemon.said("hello").length)
+  daemon = await daemonOf({ ...hasty, ...leases, ...silentAt })
+  await until(host.hasStatus)
   await host.turn()
   const lost = daemon.said("report")
   assert.ok(lost.length > 0)

@@ -35,11 +35,10 @@ afterEach(async () => {
 async function begin(answer) {
   daemon = await daemonOf(answer)
   leave = await shim.setup(host.context)
-  await daemon.known(async () => {
+  await until(async () => {
     await host.commands.get("rate_limit_status").execute({ sessionID: "none" })
-    await pause(5)
+    return host.said.pop().text === reply("status").text
   })
-  host.said.length = 0
 }
 
 const ended = () => daemon.said("report").filter(({ outcome }) => outcome !== "accepted")

@@ -46,7 +46,8 @@ const placeOf = (model?: Model): Target | undefined =>
 /** A title is nobody's turn: it is counted, but it moves no session. */
 const isAside = ({ kind, agent }: Moment) => /title|generate|summary/.test(kind ?? agent ?? "")
 const keyOf = (moment: Moment) => `${moment.sessionID} ${isAside(moment) ? "aux" : "step"}`
-const after = (ms: number) => new Promise<undefined>((done) => setTimeout(done, ms, undefined))
+const after = (ms: number) =>
+  new Promise<undefined>((done) => setTimeout(done, ms, undefined).unref())
 
 // Several copies of this file may be loaded; the first to see a moment acts on it.
 const shared = globalThis as { [key: symbol]: WeakMap<Moment, object> | undefined }
