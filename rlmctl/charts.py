@@ -103,7 +103,7 @@ def draw(lanes: Sequence[Lane], along: Axis, screen: Console) -> Iterator[Text]:
         yield from _lane(lane, counts, highest, along, glyphs)
         yield Text("")
     yield _times(along)
-    yield Text.assemble((glyphs.error, "red"), " errors   ", (glyphs.rest, "red"), " resting, or a limit used up")
+    yield Text.assemble((glyphs.error, "red"), " errors   ", (glyphs.rest, "red"), " cooling down, or a limit used up")
 
 
 def _span(step: timedelta) -> str:

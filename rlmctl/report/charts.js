@@ -119,7 +119,7 @@ function bars(figure, chart, width) {
 function lanes(figure, width, left) {
   const rows = providers.filter((provider) => rests.some((rest) => rest.provider === provider));
   if (!rows.length) {
-    add(figure, "p", { class: "none" }, "Nobody had to rest.");
+    add(figure, "p", { class: "none" }, "None.");
     return;
   }
   const height = rows.length * (LANE + 20);
@@ -190,7 +190,7 @@ function draw() {
     if (!total) add(figure, "p", { class: "none" }, "None.");
     if (chart.name === "requests") {
       const below = add(charts, "figure", { id: "cooldowns", class: "wide" });
-      add(below, "figcaption", {}, "Resting, or a limit used up");
+      add(below, "figcaption", {}, "Cooldowns and used-up limits");
       lanes(below, below.clientWidth, left);
     }
   }

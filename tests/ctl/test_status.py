@@ -153,11 +153,12 @@ def on_a_terminal(daemon: Daemon, columns: int = 80, **environ: str) -> str:
     return shown.decode()
 
 
-def test_status_on_a_terminal_has_bars_and_colour_and_fits(limited: Daemon) -> None:
-    shown = on_a_terminal(limited)
+@pytest.mark.parametrize("columns", [60, 80, 120])
+def test_status_on_a_terminal_has_bars_and_colour_and_fits(limited: Daemon, columns: int) -> None:
+    shown = on_a_terminal(limited, columns)
     assert "░" in shown
     assert "\x1b[31mcooling down" in shown
-    assert max(len(re.sub(r"\x1b\[[\d;]*m", "", line).rstrip()) for line in shown.splitlines()) <= 80
+    assert max(len(re.sub(r"\x1b\[[\d;]*m", "", line).rstrip()) for line in shown.splitlines()) <= columns
     assert "…" not in shown
 
 
