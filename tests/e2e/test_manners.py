@@ -54,7 +54,7 @@ def test_sessions_interleave_on_two_providers_in_one_process(
 def test_a_provider_that_stays_silent_is_left(
     bare_opencode: OpenCode, daemon_with: Callable[[str], Daemon], providers: Providers
 ) -> None:
-    daemon = daemon_with(configuration("A", "B") + '[agent]\nfirst_byte = "500ms"\n')
+    daemon = daemon_with(configuration("A", "B", agent='first_byte = "500ms"'))
     bare_opencode.install_shim(daemon)
     providers.behave("A", ["hang"])
 
@@ -177,19 +177,3 @@ def test_an_opencode_that_does_not_follow_keeps_its_provider_and_says_so(
     assert (run.code, run.out) == (0, "Hello from A, model m1, after 0 results")
     assert {request.provider for request in providers.requests} == {"A"}
     assert run.err.count("does not follow") == 1
-
-
-def test_the_signature_of_a_thought_goes_to_no_other_provider(
-    bare_opencode: OpenCode, daemon_with: Callable[[str], Daemon], providers: Providers
-) -> None:
-    daemon = daemon_with(configuration("A", "C", top=AT_ONCE))
-    bare_opencode.install_shim(daemon)
-    with bare_opencode.serve() as server:
-        session = server.session()
-        providers.behave("A", ["429:1"])
-        assert server.say(session, "THINK").startswith("Hello from C")
-        until(lambda: bool(daemon.provider("A")["available"]))
-        assert server.say(session, "THINK").startswith("Hello from A")
-        assert server.say(session, "THINK").startswith("Hello from A")
-    sent = [(request.provider, request.signatures) for request in providers.requests]
-    assert sent == [("A", []), ("C", []), ("A", []), ("A", ["signed by A"])]

@@ -50,4 +50,4 @@ def test_it_is_as_the_formatter_leaves_it(file: Path) -> None:
 def test_what_opencode_1x_runs_stays_small() -> None:
     lines = {file.name: len(file.read_text().splitlines()) for file in OF_1X}
 
-    assert sum(lines.values()) <= 519, lines
+    assert sum(lines.values()) <= 526, lines

@@ -72,6 +72,7 @@ export async function daemonOf(answer = {}) {
   const plain = {
     hello: () => patient(5_000),
     subscribe: () => reply("subscribed"),
+    ping: () => reply("pong"),
     acquire: ({ purpose, provider, model, lease_for = { provider, model } }) =>
       use(lease_for, purpose === "turn" ? {} : { lease: `lease ${++leases}` }),
     report: () => recorded(),

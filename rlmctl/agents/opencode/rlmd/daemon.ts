@@ -40,7 +40,9 @@ export function daemonFor(directory: string, hear: (event: Reply) => void) {
     if (closed || !(trusted || kept)) return Promise.resolve(undefined)
     return new Promise((resolve) => {
       const id = ++lastId
-      const timer = setTimeout(() => (answer(), socket?.destroy()), settings.daemon_timeout_ms)
+      const late = () => calls.has(id) && doWithout(id)
+      // A busy process finds its timer due before it has read what came in time: that it does first.
+      const timer = setTimeout(setImmediate, settings.daemon_timeout_ms, late)
       const answer = (reply?: Reply) => (clearTimeout(timer), resolve(reply))
       const call = remember(calls, id, { line: lineOf(op, id, fields), kept, answer })
       if (socket) socket.write(call.line)
@@ -73,18 +75,22 @@ export function daemonFor(directory: string, hear: (event: Reply) => void) {
     if (reply.type === "event") return hear(reply)
     if (reply.type === "welcome") Object.assign(settings, reply.settings)
     trusted = true
-    calls.get(reply.id)?.answer(reply)
+    const call = calls.get(reply.id)
     calls.delete(reply.id)
+    call?.answer(reply)
+    if (!call && reply.lease) void ask("report", { ...reply, outcome: "cancelled", retry: false })
   }
 
-  /** Silence ends the connection too: with it the daemon lets go what it reserved for us. */
+  function doWithout(id: number) {
+    trusted = false
+    calls.get(id)?.answer()
+    if (!calls.get(id)?.kept) calls.delete(id)
+  }
+
   function lost() {
     socket = undefined
     trusted = false
-    for (const [id, call] of calls) {
-      call.answer()
-      if (!call.kept) calls.delete(id)
-    }
+    for (const id of calls.keys()) doWithout(id)
     setTimeout(connect, PAUSE).unref()
   }
 

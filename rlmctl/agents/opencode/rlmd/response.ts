@@ -39,10 +39,10 @@ export async function errorOf(response: Response): Promise<string | undefined> {
   const [read, copy] = [reader(), response.clone().body!.getReader()]
   for (;;) {
     const { value, done } = await copy.read()
-    const data = done ? [] : read(value)
-    if (!done && !data.length) continue
+    const [first] = value ? read(value) : []
+    if (first === undefined && !done) continue
     void copy.cancel() // not awaited: a copy has ended when the other one has
-    return data.map(errorIn).find(Boolean)
+    return first && errorIn(first)
   }
 }
 

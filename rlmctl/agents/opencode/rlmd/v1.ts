@@ -222,6 +222,7 @@ function hooksFor({ client, directory }: PluginInput) {
 
   const hooks: Hooks = {
     config: async (config) => {
+      void ask("ping") // so that the first request finds the connection made
       const command = { template: "Say: rlmd is not active.", description: "All providers' limits" }
       if (!isShown()) (config.command ??= {})[COMMAND] ??= command
     },

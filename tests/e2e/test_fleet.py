@@ -1,0 +1,135 @@
+"""Many sessions and many processes: what one of them finds out, all of them know; none disturbs another."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import pytest
+from opencode_home import answered_by, assert_clean, configuration, until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from opencode_home import Daemon, OpenCode
+
+    from rlmctl.demo.providers import Providers
+
+pytestmark = pytest.mark.opencode
+
+AT_ONCE = 'patience = "0s"'
+"""No short wait for a provider that returns soon."""
+A_MOMENT = 1.0
+"""Seconds from the daemon's answer to the provider's log: milliseconds, but six processes start at a time."""
+
+
+def asked(providers: Providers) -> list[tuple[str, str]]:
+    return [(request.provider, request.behaviour) for request in providers.requests]
+
+
+def by_session(providers: Providers, session: str) -> list[str]:
+    """Return who was asked for a session, in order."""
+    return [one.provider for one in providers.requests if one.headers["x-session-affinity"] == session]
+
+
+def test_four_sessions_in_one_process_two_of_them_moved(
+    bare_opencode: OpenCode, daemon_with: Callable[[str], Daemon], providers: Providers
+) -> None:
+    daemon = daemon_with(configuration("A", "B", top=AT_ONCE))
+    bare_opencode.install_shim(daemon)
+    with bare_opencode.serve() as server, ThreadPoolExecutor() as pool:
+        moved = [server.session() for _ in range(2)]
+        fresh = [server.session() for _ in range(2)]
+        providers.behave("A", ["429:2", "429:2"])
+        providers.behave("B", ["slow:2", "slow:2"])
+        first = [pool.submit(server.say, session, "USE_TOOL2 please") for session in moved]
+        until(lambda: [name for name, _ in asked(providers)].count("B") == 2)
+        until(lambda: bool(daemon.provider("A")["available"]))
+        # From here on all four take their steps at the same time, two on each provider.
+        second = [pool.submit(server.say, session, "USE_TOOL2 please") for session in fresh]
+
+        assert [turn.result() for turn in first] == ["Hello from B, model m2, after 2 results"] * 2
+        assert [turn.result() for turn in second] == ["Hello from A, model m1, after 2 results"] * 2
+        for session in moved:
+            assert by_session(providers, session) in (["A", "B", "B", "B"], ["B", "B", "B"])
+            assert answered_by(server.messages(session)) == ["B"] * 3
+        for session in fresh:
+            assert by_session(providers, session) == ["A"] * 3
+            assert answered_by(server.messages(session)) == ["A"] * 3
+        for session in moved + fresh:
+            assert_clean(server.messages(session))
+    assert {request.key for request in providers.requests if request.provider == "B"} == {"key-B"}
+    assert daemon.counted()["B"] == (6, 0)
+    assert daemon.counted()["A"][0] == 6
+
+
+def test_what_another_session_finds_out_is_used_for_the_next_step(
+    bare_opencode: OpenCode, daemon_with: Callable[[str], Daemon], providers: Providers
+) -> None:
+    daemon = daemon_with(configuration("A", "B"))
+    bare_opencode.install_shim(daemon)
+    with bare_opencode.serve() as server, ThreadPoolExecutor() as pool:
+        busy, other = server.session(), server.session()
+        providers.behave("A", ["slow:2", "429:60"])
+        turn = pool.submit(server.say, busy, "USE_TOOL2 please")
+        until(lambda: asked(providers) == [("A", "slow:2")])
+        assert server.say(other, "hello").startswith("Hello from B")
+
+        assert turn.result() == "Hello from B, model m2, after 2 results"
+        assert by_session(providers, busy) == ["A", "B", "B"], "A is not asked again"
+        for session in (busy, other):
+            assert_clean(server.messages(session))
+
+
+def test_six_processes_stop_asking_at_once_and_a_later_one_never_begins(
+    bare_opencode: OpenCode, daemon_with: Callable[[str], Daemon], providers: Providers
+) -> None:
+    daemon = daemon_with(configuration("A", "B"))
+    bare_opencode.install_shim(daemon)
+    bare_opencode.run()  # OpenCode makes its database once, and not well in six processes at a time
+    providers.requests.clear()
+    providers.behave("A", "429:600")
+    with ThreadPoolExecutor(6) as pool:
+        runs = list(pool.map(lambda _: bare_opencode.run("USE_TOOL please", title=True), range(6)))
+
+    assert [(run.code, run.out.splitlines()[-1]) for run in runs] == [
+        (0, "Hello from B, model m2, after 1 results")
+    ] * 6
+    events = daemon.ask("log")["events"]
+    known = min(
+        datetime.fromisoformat(one["at"]).timestamp() for one in events if one["event"] in {"state", "exhausted"}
+    )
+    late = [request.at - known for request in providers.requests if request.provider == "A"]
+    assert max(late) < A_MOMENT, late
+    assert all(run.err.count("rlmd: ") == 1 for run in runs), [run.err for run in runs]
+
+    providers.requests.clear()
+    assert bare_opencode.run(title=True).out == "Hello from B, model m2, after 0 results"
+    assert {request.provider for request in providers.requests} == {"B"}
+
+
+def test_a_sub_agent_moves_and_its_parent_with_it(opencode: OpenCode, providers: Providers) -> None:
+    providers.behave("A", ["ok", "429:60"])
+    with opencode.serve() as server:
+        session = server.session()
+
+        assert server.say(session, "USE_TASK please") == "Hello from B, model m2, after 1 results"
+        assert [name for name, _ in asked(providers)] == ["A", "A", "B", "B"]
+        (child,) = server.get(f"/session/{session}/children")
+        assert answered_by(server.messages(session)) == ["A", "B"]
+        assert answered_by(server.messages(child["id"])) == ["B"]
+        for one in (session, child["id"]):
+            assert_clean(server.messages(one))
+
+
+def test_a_compaction_moves(opencode: OpenCode, providers: Providers) -> None:
+    with opencode.serve() as server:
+        session = server.session()
+        server.say(session, "hello")
+        providers.behave("A", ["429:60"])
+        server.summarize(session)
+
+        assert asked(providers) == [("A", "ok"), ("A", "429:60"), ("B", "ok")]
+        assert answered_by(server.messages(session)) == ["A", "B"]
+        assert server.say(session, "and now?").startswith("Hello from B")

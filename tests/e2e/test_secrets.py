@@ -1,0 +1,150 @@
+"""What stays inside OpenCode, and what one provider signed goes to no other."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from opencode_home import configuration, until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from opencode_home import Daemon, OpenCode
+
+    from rlmctl.demo.providers import Providers
+
+pytestmark = pytest.mark.opencode
+
+AT_ONCE = 'patience = "0s"'
+"""No short wait for a provider that returns soon."""
+
+
+@pytest.fixture
+def thinking(bare_opencode: OpenCode, daemon_with: Callable[[str], Daemon]) -> tuple[OpenCode, Daemon]:
+    """Two providers that sign their thoughts, in the same format."""
+    daemon = daemon_with(configuration("A", "C", top=AT_ONCE))
+    bare_opencode.install_shim(daemon)
+    return bare_opencode, daemon
+
+
+def signed(providers: Providers) -> list[tuple[str, list[str]]]:
+    return [(request.provider, request.signatures) for request in providers.requests]
+
+
+def test_signatures_of_a_turn_that_has_moved_go_back_to_their_own_provider_only(
+    thinking: tuple[OpenCode, Daemon], providers: Providers
+) -> None:
+    opencode, daemon = thinking
+    with opencode.serve() as server:
+        session = server.session()
+        providers.behave("A", ["429:1"])
+        assert server.say(session, "THINK").startswith("Hello from C")
+        until(lambda: bool(daemon.provider("A")["available"]))
+        assert server.say(session, "THINK").startswith("Hello from A")
+        assert server.say(session, "THINK").startswith("Hello from A")
+    assert signed(providers) == [("A", []), ("C", []), ("A", []), ("A", ["signed by A"])]
+
+
+def test_a_step_that_moves_leaves_the_signatures_behind(
+    thinking: tuple[OpenCode, Daemon], providers: Providers
+) -> None:
+    opencode, _ = thinking
+    with opencode.serve() as server:
+        session = server.session()
+        assert server.say(session, "THINK").startswith("Hello from A")
+        providers.behave("A", ["429:60"])
+        assert server.say(session, "THINK").startswith("Hello from C")
+        assert server.say(session, "THINK").startswith("Hello from C")
+    assert signed(providers) == [("A", []), ("A", ["signed by A"]), ("C", []), ("C", ["signed by C"])]
+
+
+def test_a_thought_of_an_answer_that_broke_off_goes_to_nobody_else(
+    thinking: tuple[OpenCode, Daemon], providers: Providers
+) -> None:
+    opencode, _ = thinking
+    with opencode.serve() as server:
+        session = server.session()
+        providers.behave("A", ["mid:529"])
+        assert server.say(session, "THINK").endswith("Hello from C, model m3, after 0 results")
+        server.say(session, "THINK")
+    assert all(signature == f"signed by {name}" for name, given in signed(providers) for signature in given)
+
+
+def test_it_still_holds_when_opencode_has_been_started_again(
+    thinking: tuple[OpenCode, Daemon], providers: Providers
+) -> None:
+    opencode, daemon = thinking
+    providers.behave("A", ["429:1"])
+    assert opencode.run("THINK").out.endswith("Hello from C, model m3, after 0 results")
+    until(lambda: bool(daemon.provider("A")["available"]))
+    assert opencode.run("THINK", "--continue", "--model", "A/m1").out.endswith(
+        "Hello from A, model m1, after 0 results"
+    )
+
+    assert signed(providers) == [("A", []), ("C", []), ("A", [])]
+
+
+@contextmanager
+def listening_in(path: Path, daemon: Path) -> Iterator[list[dict[str, Any]]]:
+    """Stand between a shim and its daemon, and keep what the shim says."""
+    said: list[dict[str, Any]] = []
+    server = socket.socket(socket.AF_UNIX)
+    server.bind(str(path))
+    server.listen()
+
+    def carry(source: socket.socket, sink: socket.socket, kept: list[dict[str, Any]] | None) -> None:
+        with suppress(OSError), source.makefile("rb") as lines, sink:
+            for line in lines:
+                if kept is not None:
+                    kept.append(json.loads(line))
+                sink.sendall(line)
+
+    def accept() -> None:
+        with suppress(OSError):
+            while True:
+                near, far = server.accept()[0], socket.socket(socket.AF_UNIX)
+                far.connect(str(daemon))
+                threading.Thread(target=carry, args=(near, far, said), daemon=True).start()
+                threading.Thread(target=carry, args=(far, near, None), daemon=True).start()
+
+    threading.Thread(target=accept, daemon=True).start()
+    yield said
+    server.close()
+
+
+def test_the_daemon_hears_nothing_of_prompts_answers_keys_and_request_headers(
+    opencode: OpenCode, daemon: Daemon, providers: Providers
+) -> None:
+    path = daemon.paths.socket.with_name("between.sock")
+    opencode.environ["RLMD_SOCKET"] = str(path)
+    providers.behave("A", ["ok", "429:60"])
+    providers.behave("B", ["mid:529"])
+    with listening_in(path, daemon.paths.socket) as said:
+        assert opencode.run("THINK and USE_TOOL2: my-secret-prompt", title=True).code == 0
+
+    assert {line["op"] for line in said} >= {"hello", "acquire", "report", "usage"}
+    reports = [line for line in said if line["op"] == "report"]
+    assert {report["outcome"] for report in reports} == {"accepted", "ok", "error"}
+    text = json.dumps(said)
+    for secret in (
+        "my-secret-prompt",
+        "USE_TOOL",
+        "Hello from",
+        "step1",
+        "key-A",
+        "key-B",
+        "signed by",
+        "Bearer",
+        "affinity",
+    ):
+        assert secret not in text, secret
+    for report in reports:
+        names = set(report.get("headers", {}))
+        assert all("limit" in name or name in {"content-type", "retry-after"} for name in names), names
+        assert len(report.get("body", "")) <= 4096
