@@ -34,7 +34,7 @@ EVENTS_UNREAD = 2**20
 UNREAD = 64 * 2**20
 """Bytes of replies that wait for all to read; beyond that nobody gets another long one."""
 HISTORIES = 4
-"""Queries of history at a time, each in a thread and with three descriptors of its own; others wait."""
+"""Queries of history at a time, each a process with a few descriptors of ours; others wait."""
 
 
 def connections() -> int:

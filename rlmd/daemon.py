@@ -83,6 +83,7 @@ class Daemon:
         self.server = Server(self.ledger, self.outbox, self.timers, self, clock)
         self.outbox.publish = self._publish
         self._checkpoints = Checkpoints(self._store, self.server.holding_commits)
+        self._checkpoints.crowded = history.give_way
         self.outbox.grown = self._checkpoints.want
         self._stopping = trio.Event()
 
@@ -120,8 +121,12 @@ class Daemon:
         return Step(notices=[Notice("config", now, text)])
 
     async def history(self, request: protocol.HistoryQuery) -> protocol.AnyReply:
-        """Look usage up in a worker thread, on a connection of its own."""
-        return await history.answer(self._store.path, request, self._config.policy.zone, self._clock())
+        """Look usage up, in a process of its own."""
+        try:
+            return await history.answer(self._store.path, request, self._config.policy.zone, self._clock())
+        except (OSError, sqlite3.Error) as error:
+            self.outbox.mind("the history cannot be read", error)
+            return protocol.Error(id=request.id, code="unavailable", message=f"The state cannot be read now: {error}.")
 
     def take_over(self) -> str:
         """Put the state that `rlmctl import` has laid beside the database in its place; say where the old one is."""

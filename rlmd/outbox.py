@@ -81,7 +81,7 @@ class Outbox:
         try:
             return self._store.receipt(lease)
         except rescue.UNREADABLE as error:
-            self._trouble("cannot look up a lease", error)
+            self.mind("cannot look up a lease", error)
             return None
 
     def events(self, since: float, limit: int) -> list[Event]:
@@ -89,7 +89,7 @@ class Outbox:
         try:
             stored = [msgspec.json.decode(row, type=Event) for _, row in self._store.events(since, limit)]
         except rescue.UNREADABLE as error:
-            self._trouble("the events cannot be read", error)
+            self.mind("the events cannot be read", error)
             raise sqlite3.DatabaseError(str(error)) from error
         return [*stored, *(event for at, event in self._events if at >= since)][-limit:]
 
@@ -107,7 +107,7 @@ class Outbox:
             self._store.fold()
         except rescue.UNREADABLE as error:
             self._unfolded_at = self._clock()
-            self._trouble("the journal cannot be folded now", error)
+            self.mind("the journal cannot be folded now", error)
         else:
             self._unfolded_at = None
 
@@ -118,7 +118,7 @@ class Outbox:
         try:
             return self._store.prune(now, keep)
         except rescue.UNREADABLE as error:
-            self._trouble("old rows cannot be removed now", error)
+            self.mind("old rows cannot be removed now", error)
             return False
 
     def add(self, step: Step) -> None:
@@ -183,7 +183,7 @@ class Outbox:
             text = "the state is written again, nothing that was kept in memory is lost"
             self._tell(Notice("state", self._clock(), text))
 
-    def _trouble(self, what: str, error: Exception) -> None:
+    def mind(self, what: str, error: Exception) -> None:
         """Note that something else than a commit failed. Damage that it came upon is everybody's."""
         log.warning("%s: %s", what, error)
         if rescue.is_damage(error):

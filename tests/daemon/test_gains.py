@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from house import MODEL, NOON
 
-from rlmd import history, protocol
+from rlmd import history, protocol, reader
 from rlmd.gains import Gains, Told, add_up
 from rlmd.protocol import Event, rfc3339
 from rlmd.store import Store
@@ -93,7 +93,7 @@ def store(tmp_path: Path) -> Store:
 
 def read(store: Store, provider: str | None = None, since: float = 0.0) -> Gains:
     query = protocol.HistoryQuery(since=datetime.fromtimestamp(since, UTC), provider=provider)
-    return history._read(store.path, query, UTC, LATE)[1]
+    return Gains(*reader.read(history._asked(store.path, query, UTC, None, LATE))[1])
 
 
 def test_the_history_tells_it_for_its_span_and_provider(store: Store) -> None:

@@ -1,8 +1,9 @@
-"""Usage over time: what is counted, what it adds up to, how long it is kept. Other processes: a query is a thread."""
+"""Usage over time: what is counted, what it adds up to, how long it is kept. Other processes: a query is one."""
 
 from __future__ import annotations
 
 import sqlite3
+import sys
 from contextlib import closing
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,8 @@ import msgspec
 import pytest
 from house import MODEL, NOON, Process
 
-from rlmd import history, protocol
+from rlmctl.client import DaemonRefusedError
+from rlmd import history, protocol, reader
 from rlmd.store import PRUNE_STEP, Store
 
 if TYPE_CHECKING:
@@ -40,7 +42,9 @@ def use(store: Store, hour: int, provider: str, **amounts: float) -> None:
 
 def rows(store: Store, zone: tzinfo = UTC, **asked: Any) -> list[dict[str, Any]]:
     store.fold()
-    raw, _ = history._read(store.path, protocol.HistoryQuery(**asked), zone, NOON + 10 * HOUR)
+    request = protocol.HistoryQuery(**asked)
+    first = history._first_hour(store.path, request)
+    raw, _ = reader.read(history._asked(store.path, request, zone, first, NOON + 10 * HOUR))
     decoded: list[dict[str, Any]] = msgspec.json.decode(raw)
     return decoded
 
@@ -85,7 +89,7 @@ def test_a_day_is_the_persons(store: Store, zone: tzinfo, days: list[str]) -> No
 
 
 def test_of_too_many_rows_the_newest_are_told_oldest_first(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(history, "_ROWS", history._ROWS.replace(str(history.MOST), "2"))
+    monkeypatch.setattr(reader, "_ROWS", reader._ROWS.replace(str(reader.MOST), "2"))
     for hour in range(3):
         use(store, BEGIN + hour * HOUR, "anthropic", requests=1)
     assert [row["at"][11:13] for row in rows(store)] == ["13", "14"]
@@ -130,3 +134,55 @@ def test_the_daemon_counts_and_answers_in_order(process: Process) -> None:
     kept = process.ask("history", bucket="day")["rows"]
     assert sum(row["switches"] for row in kept) == sum(row["switches"] for row in before)
     assert [row["requests"] for row in kept if row["provider"] == "anthropic"][-1:] == [1]
+
+
+def test_a_damaged_history_is_found_by_whoever_asks_for_it(process: Process) -> None:
+    process.begin()
+    assert process.ask("report", provider="anthropic", model=MODEL, outcome="ok")["type"] == "recorded"
+    process.ask("shutdown")
+    process.exits()
+    path = process.place.paths.database
+    with closing(sqlite3.connect(path)) as db:
+        (page,) = db.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'usage'").fetchone()
+        (size,) = db.execute("PRAGMA page_size").fetchone()
+    process.begin()
+    assert len(process.ask("history")["rows"]) == 1
+    with path.open("r+b") as file:
+        file.seek((page - 1) * size)
+        file.write(b"\xff" * size)
+    with process.client() as client, pytest.raises(DaemonRefusedError, match="database disk image is malformed"):
+        client.request("history")
+    assert list(process.place.paths.state_dir.glob("state.db.damaged-*"))
+    status = process.ask("status")
+    assert (status["daemon"]["durable"], status["providers"][0]["request_count"]) == (True, 1)
+    assert process.ask("history")["rows"] == []
+    process.kill()
+    process.begin()
+    assert process.ask("status")["providers"][0]["request_count"] == 1
+
+
+IN_THE_WAY = """
+from rlmd import checkpoint, history
+from rlmd.__main__ import main
+
+history.COMMAND = ("sleep", "60")
+checkpoint.HOLD_AT = 1
+checkpoint._checkpoint = lambda path, mode: False
+checkpoint.AGAIN = 0.01
+run = checkpoint.Checkpoints.run
+
+async def at_once(self):
+    self.want(0)
+    await run(self)
+
+checkpoint.Checkpoints.run = at_once
+main([])
+"""
+"""A daemon whose queries take a minute, and keep the log from being cut."""
+
+
+def test_a_query_gives_way_where_the_log_cannot_be_cut(process: Process) -> None:
+    process.launch(sys.executable, "-c", IN_THE_WAY)
+    process.await_state("READY=1")
+    with process.client() as client, pytest.raises(DaemonRefusedError, match="ask for less of it"):
+        client.request("history")

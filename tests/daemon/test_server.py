@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 from typing import Any
 
 import psutil
@@ -394,7 +395,12 @@ async def test_usage_over_time(peer: Peer, monkeypatch: pytest.MonkeyPatch) -> N
     async def at_once(function: Any, *arguments: Any, **_: Any) -> Any:
         return function(*arguments)
 
-    monkeypatch.setattr(trio.to_thread, "run_sync", at_once)  # no threads on virtual time
+    async def process(command: Any, *, stdin: bytes, check: bool, **_: Any) -> Any:
+        return subprocess.run(command, input=stdin, stdout=subprocess.PIPE, check=check)  # noqa: ASYNC221  (nobody waits)
+
+    # No threads and no processes on virtual time.
+    monkeypatch.setattr(trio.to_thread, "run_sync", at_once)
+    monkeypatch.setattr(trio, "run_process", process)
     await peer.report(await peer.use())
     reply = await peer.ask("history", since="2026-01-01T00:00:00Z", bucket="day")
     assert [(row["at"], row["provider"], row["requests"]) for row in reply["rows"]] == [
