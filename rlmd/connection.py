@@ -45,6 +45,8 @@ class Connection:
         """Where in that the next replies belong: the events that they lead to come after them."""
         self.ended = False
         """Nothing more is read of it."""
+        self.gone = False
+        """Nobody is there who could be told anything."""
         self.nursery = nursery
         self._owed = 0
         """Replies that take their time: until they are sent nothing more is read."""
@@ -96,6 +98,7 @@ class Connection:
         except BlockingIOError:
             sent = 0
         except OSError:
+            self.gone = True
             self.end()
             return
         if sent < len(data):

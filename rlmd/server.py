@@ -285,6 +285,8 @@ class Server:
                     connection.end()
                 continue
             if isinstance(request, protocol.HistoryQuery):
+                if connection.gone:
+                    continue
                 connection.backlog = lines[place + 1 :]
                 connection.owe()
                 connection.nursery.start_soon(self._tell_history, connection, request)
