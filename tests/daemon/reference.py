@@ -114,10 +114,10 @@ class Lease:
     stage: Literal["reserved", "accepted", "lapsed", "final"] = "reserved"
     held: bool = False
     """It is under way in this run of the daemon."""
-    slots: list[tuple[str, str]] = field(default_factory=list)
-    """Provider and span of the limits in which it was reserved."""
+    slots: list[tuple[str, str, float]] = field(default_factory=list)
+    """Provider and span of the limits in which it was reserved, and the start of the window."""
     counted: list[tuple[str, str, float]] = field(default_factory=list)
-    """The same with the window's start, once it was counted there."""
+    """The same, once it was counted there."""
     bad: bool = False
     """What was said of it last was that its provider rests."""
 
@@ -219,7 +219,7 @@ class Reference:
                 count = self.counts[decision.provider, per]
                 count.turn(now)
                 count.waiting.add(lease)
-                held.slots.append((decision.provider, per))
+                held.slots.append((decision.provider, per, count.start))
             for rest in self.rests_of(decision.provider):
                 if rest.until is not None:
                     rest.probe, rest.probe_until, rest.stale = lease, now + PROBE, False
@@ -285,15 +285,14 @@ class Reference:
 
     def settle(self, lease: str, it: Lease, now: float, *, counts: bool) -> None:
         """A reservation becomes a request that counts, in its own window, or is given back."""
-        for name, per in it.slots:
+        for name, per, start in it.slots:
             count = self.counts[name, per]
-            reserved_in = count.start if lease in count.waiting else None
             count.turn(now)
             if lease in count.waiting:
                 count.waiting.remove(lease)
                 count.used += counts
-            if counts and reserved_in is not None:
-                it.counted.append((name, per, reserved_in))
+            if counts:
+                it.counted.append((name, per, start))
             self.keep(name, per)
         it.slots = []
 
