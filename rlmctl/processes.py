@@ -18,6 +18,8 @@ class Agent(NamedTuple):
 
     pid: int
     directory: str | None
+    since: float
+    """Epoch seconds."""
 
 
 def unconnected(name: str, connected: AbstractSet[int], socket: Path) -> Iterator[Agent]:
@@ -34,7 +36,7 @@ def unconnected(name: str, connected: AbstractSet[int], socket: Path) -> Iterato
             ours = called == name and process.info["uids"].real == os.getuid()
             if not ours or process.pid in family or not _is_of_here(process, socket):
                 continue
-            yield Agent(process.pid, process.cwd() or None)
+            yield Agent(process.pid, process.cwd() or None, process.create_time())
         except Error:
             continue  # it has ended, or may not be looked at
 

@@ -62,10 +62,18 @@ def moment(text: str) -> datetime:
 
 def show_checks(checks: Iterable[tuple[str, str, str, str]]) -> None:
     """Print (name, state, meaning, mend) a line; a state is `ok`, `warning` or `wrong`."""
+    from rich.table import Table
+
     screen = console()
     for name, state, meaning, mend in checks:
         mark, colour = MARKS[state]
-        line = Text.assemble((f"{mark} ", colour), f"{name:<17}", meaning)
-        screen.print(line, soft_wrap=True)
-        if mend:
+        if screen.is_terminal:
+            row = Table.grid(padding=0)
+            row.add_column(width=19)
+            row.add_column(overflow="fold")
+            row.add_row(Text.assemble((f"{mark} ", colour), name), meaning)
+            screen.print(row)
+        else:
+            screen.print(Text.assemble((f"{mark} ", colour), f"{name:<17}", meaning), soft_wrap=True)
+        if mend:  # not broken by us: it is there to be copied
             screen.print(Text.assemble(" " * 19, ("mend: ", "dim"), mend), soft_wrap=True)

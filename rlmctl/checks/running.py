@@ -51,6 +51,7 @@ def _notifications(paths: Paths, told: dict[str, Any]) -> Iterator[Check]:
 
 def _agents(paths: Paths, told: dict[str, Any]) -> Iterator[Check]:
     """Check that every OpenCode that runs has the shim of this version loaded."""
+    from rlmctl.agents.opencode import inspect
     from rlmctl.processes import unconnected
     from rlmd import __version__
 
@@ -59,8 +60,13 @@ def _agents(paths: Paths, told: dict[str, Any]) -> Iterator[Check]:
             where = f" in {client['directory']}" if client["directory"] else ""
             meaning = f"process {client['pid']}{where} has the shim of {client['version']} loaded"
             yield Check("OpenCode", "warning", meaning, AGAIN)
+    placed = max((shim.path.stat().st_mtime for shim in inspect()), default=None)
     connected = {client["pid"] for client in told["clients"] if client["pid"]}
     for process in unconnected("opencode", connected, paths.socket):
         where = f" in {process.directory}" if process.directory else ""
         meaning = f"process {process.pid}{where} does not ask the daemon"
-        yield Check("OpenCode", "warning", meaning, f"rlmctl install opencode; then {AGAIN}")
+        mend = f"rlmctl install opencode; then {AGAIN}"
+        if placed is not None:
+            # OpenCode loads its plugins with the first prompt, not when its screen comes up.
+            mend = AGAIN if process.since < placed else f"nothing, if it was asked nothing yet; else {AGAIN}"
+        yield Check("OpenCode", "warning", meaning, mend)

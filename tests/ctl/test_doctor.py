@@ -168,9 +168,16 @@ def test_an_agent_that_runs_without_the_shim_is_found(daemon: Daemon) -> None:
             (
                 "warning",
                 f"process {agent.pid} in {daemon.home} does not ask the daemon",
-                "rlmctl install opencode; then end that OpenCode and start it again",
+                "nothing, if it was asked nothing yet; else end that OpenCode and start it again",
             )
         ]
+        shim = daemon.home / ".config" / "opencode" / "plugins" / "rlmd.ts"
+        os.utime(shim, (time.time() + 60, time.time() + 60))  # placed after that OpenCode began
+        assert said(daemon, "OpenCode")[0][2] == "end that OpenCode and start it again"
+        daemon.ctl("uninstall", "opencode")
+        mends = [mend for _, _, mend in said(daemon, "OpenCode")]
+        assert mends[0] == "rlmctl install opencode; then end that OpenCode and start it again"
+        daemon.ctl("install", "opencode")
         with daemon.connect() as client:
             client.request("hello", client="opencode", version="1", pid=agent.pid)
             assert "does not ask the daemon" not in daemon.ctl("doctor").stdout
