@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from opencode_home import OpenCode
 
 MISSING = "tmux is not here, so OpenCode's screen cannot be driven. To get it: apt-get install tmux"
-SIZE = ("-x", "110", "-y", "45")
+COLUMNS = 110
 
 
 def has_terminal() -> bool:
@@ -26,12 +26,14 @@ def has_terminal() -> bool:
 class Screen:
     """OpenCode's screen in a tmux of its own. Used as a context, it is there from start to end."""
 
-    def __init__(self, home: OpenCode) -> None:
+    def __init__(self, home: OpenCode, rows: int = 45) -> None:
         self._home = home
+        self._rows = rows
         self._socket: Path = home.directory / "tmux"
 
     def __enter__(self) -> Self:
-        started = ("-f", "/dev/null", "new-session", "-d", *SIZE, "-c", str(self._home.project))
+        size = ("-x", str(COLUMNS), "-y", str(self._rows))
+        started = ("-f", "/dev/null", "new-session", "-d", *size, "-c", str(self._home.project))
         self._tmux(*started, self._home.program, env={**self._home.environ, "TERM": "xterm-256color"})
         self.wait_for("Ask anything")
         return self

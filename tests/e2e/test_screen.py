@@ -52,6 +52,19 @@ def test_the_dialog_shows_the_daemons_text_and_asks_no_model(
     assert sessions(opencode) == ""
 
 
+def test_what_does_not_fit_the_screen_is_a_list(opencode: OpenCode, daemon: Daemon) -> None:
+    daemon.ask("cooldown", provider="A", for_ms=600_000)
+    with Screen(opencode, rows=24) as screen:
+        screen.type("/rate_limit_status", "All providers' limits")
+        screen.keys("Enter")
+        shown = screen.wait_for("Current Provider: none")
+
+        assert "A: ✗ Unavailable Cooldown until: " in shown
+        assert "C: ✓ Available Requests: 0/100" in shown
+        screen.keys("Enter")
+        screen.wait_without("Current Provider")
+
+
 def test_a_switch_is_told_on_the_screen_and_the_turn_goes_on(opencode: OpenCode, providers: Providers) -> None:
     providers.behave("A", ["429:60"])
     with Screen(opencode) as screen:

@@ -97,6 +97,18 @@ def test_a_project_has_one_shim_too_many(paths: Paths, environ: dict[str, str], 
     assert said(paths, project / "inner", environ) == [("shim", meaning, mend)]
 
 
+def test_a_directory_of_ones_own_choice_does_not_take_the_usual_ones_place(
+    paths: Paths, environ: dict[str, str], home: Path, project: Path, tmp_path: Path
+) -> None:
+    chosen = {**environ, "OPENCODE_CONFIG_DIR": str(tmp_path / "chosen")}
+    opencode.install(paths, environ=environ)
+    opencode.install(paths, environ=chosen)
+
+    surplus, kept = home / "plugins" / "rlmd.ts", tmp_path / "chosen" / "plugins" / "rlmd.ts"
+    meaning = f"{surplus} is one too many: OpenCode loads {kept} as well"
+    assert said(paths, project, chosen) == [("shim", meaning, "env -u OPENCODE_CONFIG_DIR rlmctl uninstall opencode")]
+
+
 def test_a_shim_in_both_folders_of_plugins_is_mended_by_installing(
     paths: Paths, environ: dict[str, str], home: Path, project: Path
 ) -> None:

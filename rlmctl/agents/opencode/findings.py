@@ -130,5 +130,5 @@ def _too_many(shims: list[Found], directory: Path, environ: Mapping[str, str]) -
         elif home.name == ".opencode":
             mend = f"cd {shlex.quote(str(home.parent))} && rlmctl uninstall opencode --project"
         else:
-            mend = f"rm -r {shlex.quote(str(shim.path))} {shlex.quote(str(shim.path.parent / places.PARTS))}"
+            mend = "env -u OPENCODE_CONFIG_DIR rlmctl uninstall opencode"
         yield Finding("shim", "warning", f"{shim.path} is one too many: OpenCode loads {kept.path} as well", mend)

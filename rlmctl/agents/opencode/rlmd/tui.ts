@@ -11,6 +11,8 @@ import type { TuiPlugin } from "@opencode-ai/plugin/tui"
 
 const SOCKET: string = process.env.RLMD_SOCKET || "@SOCKET@"
 const PATIENCE = 1000 // ms: a person has asked, and nothing else waits
+const BELOW = 3 / 4 // of the screen: a dialog begins after its first quarter
+const AROUND = 7 // lines of a dialog beside its text
 const ABSENT = "rlmd is not running. Start it with: rlmctl start"
 
 /** Whether this process has a screen, and that one knows of the dialog: a server's command of the
@@ -50,12 +52,30 @@ function textIn(answer: string): string {
   }
 }
 
+/** The text with a row for each provider: a list scrolls, and a text that is too long is cut off. */
+function listOf(text: string) {
+  const [, ...providers] = text.split("\n\n")
+  const title = providers.pop() ?? text
+  const options = providers.map((paragraph) => {
+    const [value, ...more] = paragraph.split("\n").map((line) => line.trim())
+    const facts = more.filter((line) => !line.startsWith("Models:"))
+    return { title: value, description: facts.reverse().join(", "), value }
+  })
+  return { title, options }
+}
+
 const tui: TuiPlugin = async (api) => {
   const close = () => api.ui.dialog.clear()
   const run = async () => {
     const message = await status()
     await new Promise((resolve) => setTimeout(resolve, 50)) // or the key that called would confirm
-    api.ui.dialog.replace(() => api.ui.DialogAlert({ title: "rlmd", message, onConfirm: close }))
+    const fits = message.split("\n").length + AROUND < api.renderer.height * BELOW
+    const { title, options } = listOf(message)
+    api.ui.dialog.replace(() =>
+      fits
+        ? api.ui.DialogAlert({ title: "rlmd", message, onConfirm: close })
+        : api.ui.DialogSelect({ title, options, onSelect: close }),
+    )
   }
   const command = {
     name: "rlmd.status",
