@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from benchmarks.load import LoadError
 from benchmarks.table import Row, UnavailableError, markdown, report
 
 if TYPE_CHECKING:
@@ -58,6 +59,8 @@ def _measured(part: str, *, short: bool) -> Iterator[Row]:
         yield from import_module(f"benchmarks.{part}").measure(short=short)
     except UnavailableError as error:
         yield Row(part=part, what=_heading(part), note=str(error))
+    except LoadError as error:  # the other parts may tell more
+        yield Row(part=part, what=_heading(part), note=str(error), failed=True)
 
 
 def _heading(part: str) -> str:

@@ -25,6 +25,10 @@ SOURCE = Path(__file__).with_name("load.c")
 PYTHON = "No C compiler was found: the client is Python's, whose own time is in every figure and hides differences."
 
 
+class LoadError(Exception):
+    """A request failed, or the server went away; the message is the answer."""
+
+
 class Times(Struct):
     """Percentiles of the times of some requests, in microseconds."""
 
@@ -68,7 +72,7 @@ def apply(load: Load, path: Path, core: int | None) -> Figures:
                 [*command, str(path), *map(str, numbers), lines.name], capture_output=True, text=True, check=False
             )
     if done.returncode:
-        raise RuntimeError(done.stderr.strip())
+        raise LoadError(done.stderr.strip())
     return msgspec.json.decode(done.stdout, type=Figures)
 
 

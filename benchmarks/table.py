@@ -29,10 +29,14 @@ class Row(Struct, kw_only=True):
     """What the ratio may be at most; without a ratio, the figure itself."""
     least: float | None = None
     note: str = ""
+    failed: bool = False
+    """It could not be measured because something broke."""
 
     @property
     def met(self) -> bool | None:
         """Whether it is what it should be; None where nothing is asked of it, or it could not be measured."""
+        if self.failed:
+            return False
         judged = self.ours if self.theirs is None else self.ratio
         if judged is None or (self.most is None and self.least is None):
             return None
