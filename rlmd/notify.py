@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 AGAIN = 600.0
 """Seconds after which a fact that names no end may be told again."""
-FIRST_RETRY, LONGEST_RETRY = 5.0, 600.0
+FIRST_RETRY, LONGEST_RETRY = 2.0, 120.0
 """Seconds between attempts, doubling from the first to the longest."""
 GIVE_UP = 86400.0
 """Seconds after which nobody wants to know any more."""
@@ -240,6 +240,9 @@ class Notifier:
 
     def _tried(self, target: _Target, error: str | None) -> None:
         target.ok, target.error = error is None, error
+        if error is None:
+            for letter in target.letters.values():
+                letter.due = 0.0  # it listens again, whatever told us so
 
     def _settle(self, number: int, letter: Letter, target: _Target, error: str | None) -> None:
         """Be done with a letter, or plan its next attempt."""
@@ -255,7 +258,7 @@ class Notifier:
         else:
             if letter.tries == 0:
                 log.warning("%s: %s; tried again until it works", targets.masked(target.address), error)
-            letter.due = now + min(FIRST_RETRY * 2**letter.tries, LONGEST_RETRY)
+            letter.due = now + min(FIRST_RETRY * 2 ** min(letter.tries, 10), LONGEST_RETRY)
             letter.tries += 1
             self._keep({number: letter}, [])
 
