@@ -138,7 +138,7 @@ def _spawn(paths: Paths) -> tuple[int, bool]:
             stdout=log,
             stderr=log,
             cwd=paths.state_dir,
-            env={**os.environ, **environment(paths)},
+            env=_inherited() | environment(paths),
             start_new_session=True,
         )
     finally:
@@ -158,6 +158,11 @@ def _spawn(paths: Paths) -> tuple[int, bool]:
     happened = f"ended at once (exit code {child.returncode})" if child.returncode is not None else "does not answer"
     said = "".join(f"\n  | {line}" for line in _lines_since(paths.log, begin))
     raise CommandError(f"The daemon {happened}. Its log says:{said}", "rlmctl doctor", UNREACHABLE)
+
+
+def _inherited() -> dict[str, str]:
+    """Return what a daemon of its own takes over of our variables: not the place of the service that runs us."""
+    return {name: value for name, value in os.environ.items() if name != "NOTIFY_SOCKET"}
 
 
 def end(paths: Paths) -> int | None:

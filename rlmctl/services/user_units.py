@@ -50,7 +50,8 @@ class UserUnits:
 
     def __init__(self, paths: Paths, environ: Mapping[str, str] = os.environ) -> None:
         self._paths = paths
-        self._environ = dict(environ)
+        # Where another service runs us, systemctl would have a word with its manager.
+        self._environ = {name: value for name, value in environ.items() if name != "NOTIFY_SOCKET"}
         # An ssh command, cron and su know no XDG_RUNTIME_DIR, and systemctl then finds no manager that is there.
         runtime = Path(f"/run/user/{os.geteuid()}")
         if "XDG_RUNTIME_DIR" not in environ and runtime.is_dir():

@@ -31,6 +31,16 @@ def test_start_answers_and_belongs_to_no_terminal(place: Place) -> None:
     assert stat.S_IMODE(place.paths.log.stat().st_mode) == 0o600
 
 
+def test_it_does_not_speak_for_the_service_that_starts_it(place: Place) -> None:
+    """An agent may itself be a service of systemd's: its place there is not the daemon's."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(place.root / "notify"))
+        manager.setblocking(False)
+        assert place.ctl("start", NOTIFY_SOCKET=str(place.root / "notify")).returncode == 0
+        with pytest.raises(BlockingIOError):
+            manager.recv(100)
+
+
 def test_start_again_is_fine(place: Place) -> None:
     pid = place.ctl_json("start")["pid"]
     run = place.ctl("start")
