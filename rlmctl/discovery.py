@@ -1,6 +1,7 @@
 """What OpenCode is configured with: its providers and models, by name, and where each takes its key from.
 
-Reads opencode.json(c), global and of the project, the names in auth.json and the list of models that OpenCode keeps.
+Reads opencode.json(c), global and of the project, the names in auth.json, the models that the person has picked in
+OpenCode's screen, and the list of models that OpenCode keeps.
 Takes ids, names and the names of variables out of them: no key and no address leaves this module. Groups the names
 under which providers offer the same model.
 """
@@ -14,7 +15,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from rlmctl.keys import KEY_VARIABLES, Literal, literals, logins, sources
+from rlmctl.keys import KEY_VARIABLES, Literal, folder, literals, logins, sources
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -56,8 +57,7 @@ NOTHING = Found([], {}, [])
 
 def opencode_directory(environ: Mapping[str, str]) -> Path:
     """Return OpenCode's global configuration directory. It need not exist."""
-    base = environ.get("XDG_CONFIG_HOME")
-    return (Path(base) if base else Path.home() / ".config") / "opencode"
+    return folder(environ, "CONFIG", ".config")
 
 
 def opencode_is_here(environ: Mapping[str, str]) -> bool:
@@ -95,6 +95,7 @@ def look(directory: Path, environ: Mapping[str, str]) -> Found:
     found = Found([], {}, [], logins=logins(environ))
     default = ""
     off: set[str] = set()
+    on: set[str] | None = None
     options: dict[str, dict[str, Any]] = {}
     written: list[Literal] = []
     for file in configuration_files(directory, environ):
@@ -108,6 +109,8 @@ def look(directory: Path, environ: Mapping[str, str]) -> Found:
         found.files.append(file)
         default = _word(settings.get("model")) or default
         off |= set(_words(settings.get("disabled_providers")))
+        if "enabled_providers" in settings:
+            on = set(_words(settings["enabled_providers"]))
         for provider, model in _named(settings):
             models = found.providers.setdefault(provider, [])
             if model and model not in models:
@@ -116,9 +119,15 @@ def look(directory: Path, environ: Mapping[str, str]) -> Found:
             given = _table(_table(entry).get("options"))
             options[provider] = {**options.get(provider, {}), **given}
             written += literals(file, f"provider.{provider}.options", given)
+    for provider, model in _picked(environ):
+        default = default or f"{provider}/{model}"  # as OpenCode does where no file names one
+        models = found.providers.setdefault(provider, [])
+        if model not in models:
+            models.append(model)
     borrowed = _borrow(found, environ)
-    for provider in off & found.providers.keys():
-        del found.providers[provider]
+    for provider in [*found.providers]:
+        if provider in off or (on is not None and provider not in on):
+            del found.providers[provider]
     first = default.partition("/")[0]
     ordered = dict(sorted(found.providers.items(), key=lambda item: item[0] != first))
     keys = {provider: sources(provider, options.get(provider, {}), found.logins) for provider in ordered}
@@ -180,6 +189,22 @@ def _named(settings: dict[str, Any]) -> Iterator[tuple[str, str]]:
             yield provider, model
 
 
+def _picked(environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """Yield (provider, model) for the models that the person has picked in OpenCode, the last one first."""
+    try:
+        picked = json.loads((folder(environ, "STATE", ".local/state") / "model.json").read_text("utf-8"))
+    except (OSError, ValueError):
+        return
+    for entry in (*_list(_table(picked).get("recent")), *_list(_table(picked).get("favorite"))):
+        provider, model = (_word(_table(entry).get(key)) for key in ("providerID", "modelID"))
+        if provider and model:
+            yield provider, model
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
 def _table(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
@@ -189,7 +214,7 @@ def _word(value: Any) -> str:
 
 
 def _words(value: Any) -> list[str]:
-    return [item for item in value if isinstance(item, str)] if isinstance(value, list) else []
+    return [item for item in _list(value) if isinstance(item, str)]
 
 
 def _borrow(found: Found, environ: Mapping[str, str]) -> dict[str, str]:
@@ -215,8 +240,7 @@ def _borrow(found: Found, environ: Mapping[str, str]) -> dict[str, str]:
 
 def catalogue(environ: Mapping[str, str]) -> dict[str, list[str]]:
     """Return provider → its models as OpenCode's copy of models.dev lists them; nothing where it has none yet."""
-    base = environ.get("XDG_CACHE_HOME")
-    usual = (Path(base) if base else Path.home() / ".cache") / "opencode" / "models.json"
+    usual = folder(environ, "CACHE", ".cache") / "models.json"
     try:
         listed = json.loads(Path(environ.get("OPENCODE_MODELS_PATH") or usual).read_text("utf-8"))
     except (OSError, ValueError):

@@ -77,7 +77,8 @@ def compose(found: Found, choice: Choice | None = None) -> str:
     text = HEAD + "".join(f"# Names taken from {file}\n" for file in found.files)
     text += tables(found, choice) or EXAMPLE
     for provider in found.providers.keys() - served(found).keys():
-        text += f"\n# {provider} is in OpenCode's configuration too, but names no model there: add it by hand.\n"
+        where = "You are logged in to" if provider in found.logins else "OpenCode's configuration has"
+        text += f"\n# {where} {provider} too, and no model of it is named anywhere: add it by hand.\n"
     return text
 
 

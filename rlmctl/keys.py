@@ -115,13 +115,17 @@ def literals(file: Path, key: str, value: Any) -> Iterator[Literal]:
 
 def logins(environ: Mapping[str, str]) -> tuple[str, ...]:
     """Return the names in auth.json; what belongs to them is not looked at."""
-    base = environ.get("XDG_DATA_HOME")
-    file = (Path(base) if base else Path.home() / ".local" / "share") / "opencode" / "auth.json"
     try:
-        held = json.loads(file.read_text("utf-8-sig"))
+        held = json.loads((folder(environ, "DATA", ".local/share") / "auth.json").read_text("utf-8-sig"))
     except (OSError, ValueError):
         return ()
     return tuple(held) if isinstance(held, dict) else ()
+
+
+def folder(environ: Mapping[str, str], kind: str, usual: str) -> Path:
+    """Return a folder of OpenCode's: `XDG_{kind}_HOME`, else `usual` below the home, and `opencode` in it."""
+    home = Path(environ.get("HOME") or Path.home())
+    return Path(environ.get(f"XDG_{kind}_HOME") or home / usual) / "opencode"
 
 
 def _word(value: Any) -> str:

@@ -21,7 +21,7 @@ def write(path: Path, settings: Any) -> Path:
 
 @pytest.fixture
 def environ(tmp_path: Path) -> dict[str, str]:
-    return {"XDG_CONFIG_HOME": str(tmp_path / "xdg"), "PATH": str(tmp_path / "nothing")}
+    return {"HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path / "xdg"), "PATH": str(tmp_path / "nothing")}
 
 
 @pytest.fixture
@@ -88,6 +88,11 @@ def test_a_disabled_provider_is_left_out(environ: dict[str, str], project: Path)
     assert look(project, environ).providers == {"b": ["m"]}
 
 
+def test_where_some_are_enabled_the_others_are_left_out(environ: dict[str, str], project: Path) -> None:
+    write(project / "opencode.json", {"enabled_providers": ["a"], "provider": {"a": models("m"), "b": models("m")}})
+    assert look(project, environ).providers == {"a": ["m"]}
+
+
 def test_a_broken_file_is_named_and_the_others_count(environ: dict[str, str], project: Path, tmp_path: Path) -> None:
     broken = write(tmp_path / "xdg/opencode/opencode.json", '{"apiKey": "sk-secret"')
     write(project / "opencode.json", {"provider": {"a": models("m")}})
@@ -130,3 +135,17 @@ def test_two_names_of_one_model_at_one_provider_stay_apart() -> None:
         "a": {"m-1-20250101": "m-1-20250101", "m-1": "m-1"},
         "b": {"m-1": "m-1"},
     }
+
+
+def test_the_models_that_were_picked_in_the_screen_count_and_the_last_one_is_the_default(
+    environ: dict[str, str], project: Path, tmp_path: Path
+) -> None:
+    picked = [{"providerID": "openai", "modelID": "gpt-5"}, {"providerID": "a", "modelID": "m"}, {"odd": 1}, 2]
+    state = {"recent": picked, "favorite": [{"providerID": "openai", "modelID": "gpt-5-mini"}], "variant": {}}
+    write(tmp_path / ".local/state/opencode/model.json", state)
+    write(project / "opencode.json", {"provider": {"a": models("m")}})
+    assert [*look(project, environ).providers.items()] == [("openai", ["gpt-5", "gpt-5-mini"]), ("a", ["m"])]
+    write(project / "opencode.json", {"model": "a/m"})
+    assert [*look(project, environ).providers] == ["a", "openai"]
+    write(tmp_path / ".local/state/opencode/model.json", "{")
+    assert look(project, environ).providers == {"a": ["m"]}

@@ -84,7 +84,7 @@ def test_what_opencode_has_becomes_a_configuration(place: Place, opencode: Path)
             },
         ]
     }
-    assert "# bare is in OpenCode's configuration too" in text
+    assert "# OpenCode's configuration has bare too, and no model of it is named anywhere" in text
     assert place.status()["model_mapping"]["claude-sonnet-4-5"] == ["anthropic", "openrouter"]
     assert opencode.exists()
     assert "secret" not in text + run.stdout + run.stderr + opencode.read_text()
