@@ -76,7 +76,7 @@ EXAMPLES = {
     "reset": ("rlmctl reset", "rlmctl reset anthropic --cooldowns"),
     "enable": ("rlmctl enable anthropic",),
     "disable": ("rlmctl disable anthropic",),
-    "config": ("rlmctl config check", "rlmctl config show"),
+    "config": ("rlmctl config check", "rlmctl config show", "$EDITOR $(rlmctl config path)"),
     "reload": ("rlmctl reload",),
     "limits": ("rlmctl limits suggest", "rlmctl limits suggest --since 7d --json"),
     "simulate": ("rlmctl simulate --rate 10/m --real anthropic=40/h,no-hint --outage openrouter=3h+20m",),
@@ -106,12 +106,9 @@ def find(name: str) -> tuple[CommandParser, Callable[[Namespace], int]]:
         raise CommandError(f"There is no {what} {name!r}.{near}", "rlmctl --help", WRONG)
     file = next(group[name][0] for group in COMMANDS.values() if name in group)
     module = import_module(f"rlmctl.commands.{file}")
-    summary = SUMMARIES[name]
-    parser = CommandParser(prog=f"rlmctl {name}", description=f"{summary[0].upper()}{summary[1:]}.")
+    parser = CommandParser(prog=f"rlmctl {name}")
     getattr(module, f"add_{name}")(parser)
-    examples = "".join(f"\n  {line}" for line in EXAMPLES[name])
-    more = f"{parser.epilog}\n\n" if parser.epilog else ""
-    parser.epilog = f"{more}for example:{examples}"
+    parser.explain(SUMMARIES[name], EXAMPLES[name])
     return parser, getattr(module, f"{name}_" if iskeyword(name) else name)
 
 

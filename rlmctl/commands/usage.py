@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from rlmctl.commands import WRONG, CommandError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Sequence
 
 _STRANGE = re.compile(r"unrecognized arguments: (\S+)")
 _NO_CHOICE = re.compile(r"argument (\S+): invalid choice: '(.*?)'")
@@ -44,6 +44,19 @@ class CommandParser(ArgumentParser):
         return choices + [
             option for action in self._actions for option in action.option_strings if option.startswith("--")
         ]
+
+    def explain(self, summary: str, examples: Sequence[str]) -> None:
+        """Give the help of this command, and of each of its actions, what it does and the examples that are its own."""
+        self.description = f"{summary[0].upper()}{summary[1:]}."
+        shown = "".join(f"\n  {line}" for line in examples)
+        self.epilog = f"{self.epilog}\n\n" * bool(self.epilog) + f"for example:{shown}" * bool(shown)
+        summaries = {
+            action.dest: action.help or ""
+            for actions in self._actions
+            for action in getattr(actions, "_choices_actions", ())
+        }
+        for name, parser in self.below().items():
+            parser.explain(summaries[name], [line for line in examples if parser.prog in line])
 
     def below(self) -> dict[str, CommandParser]:
         """Return the parsers of this command's actions by name; none where it has no actions."""

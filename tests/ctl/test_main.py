@@ -37,7 +37,9 @@ def test_every_command_has_help_a_docstring_and_examples_that_hold(name: str) ->
     parser, command = find(name)
     assert command.__doc__
     assert parser.format_help().startswith(f"usage: rlmctl {name} [-h]")
-    assert "for example:\n  " in parser.format_help()
+    for one in (parser, *parser.below().values()):
+        assert "for example:\n  " in one.format_help()
+        assert one.description
     for example in EXAMPLES[name]:
         _, found, typed = example.partition(f"rlmctl {name}")
         assert found, example
