@@ -61,6 +61,8 @@ _NO_PLACE = "has no place here: rlmd needs no key, token or password, the agent 
 _ARRAY = '[{"id": "anthropic", "models": ["claude-sonnet-4-5"], "hourlyLimit": 50}] or the like.'
 _SECRETS = re.compile(r"(api|access|secret|private)keys?$|token$|passw(or)?d$|secret$|credentials?$|^key$|^auth")
 _SYNTAX = re.compile(r"(.*) \(at (?:line (\d+), column (\d+)|end of document)\)", re.DOTALL)
+_ADDRESS = re.compile(r"://.+", re.DOTALL)
+"""What of an address is a secret, where somebody wrote one for a key."""
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 _NAME = r"""(?:[\w-]+|"[^"]*"|'[^']*')"""
 _KEY = re.compile(rf"\s*({_NAME}(?:\s*\.\s*{_NAME})*)\s*=")
@@ -256,7 +258,8 @@ def _dotted(path: KeyPath) -> str:
         if isinstance(part, int):
             written += f"[{part}]"
         else:
-            written += f".{part if _BARE.fullmatch(part) else _quoted(part)}"
+            shown = _ADDRESS.sub("://…", part)
+            written += f".{part if _BARE.fullmatch(part) else _quoted(shown)}"
     return written.removeprefix(".")
 
 

@@ -638,6 +638,7 @@ def test_an_address_is_not_repeated() -> None:
         "where a variable holds it."
     )
     assert "secret" not in complaint('[notify]\nevents = ["slack://secret"]')
+    assert complaint('[notify]\n"slack://hush" = true').startswith('config.toml:2: notify."slack://…" is no key')
     assert "TokenA" not in repr(read(FULL))
 
 
