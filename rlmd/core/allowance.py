@@ -79,7 +79,7 @@ def read(target: Target, verdict: Verdict, text: str, now: float) -> Allowance:
     whose, model = (target.key, target.model) if verdict.scope == "model" else (None, None)
     recent = target.recent
     for held in target.snapshots.values():
-        per = spanned(held.span)
+        per = next((span for span, length in SECONDS.items() if length == held.span), None)
         if held.left() <= 0 and per is not None and now < held.resets_at:
             used = recent.used(held.resets_at - SECONDS[per], whose) if held.of == "requests" else None
             return Allowance(held.of, "header", per, held.limit, used, model)

@@ -89,6 +89,15 @@ def test_an_empty_window_in_the_headers_tells_most() -> None:
     assert [n.allowance for n in story.notices if n.allowance] == [Allowance("requests", "header", "1m", 5, 5)]
 
 
+def test_an_empty_window_of_another_length_is_not_taken_for_a_minutes() -> None:
+    story = Story(*TWO)
+    serve(story, 5)
+    policy = {"ratelimit": '"burst";r=0;t=5', "ratelimit-policy": '"burst";q=5;w=10'}
+    story.report(story.use(), "error", status=429, headers=policy)
+    (told,) = (n.allowance for n in story.notices if n.allowance)
+    assert (told.basis, told.max) == ("wait", None)
+
+
 def test_a_plan_whose_window_nobody_names_is_left_open() -> None:
     story = Story(*TWO)
     serve(story, 3)
