@@ -274,8 +274,8 @@ def run(paths: Paths) -> int:
     """Run the daemon in the foreground until it is told to stop. Returns the exit code."""
     os.umask(0o077)
     try:
-        listener.claim(paths)
         handed = service.handed_over()
+        listener.claim(paths, handed_over=handed is not None)
         daemon = Daemon(paths, os.environ)
         accepting = listener.Listener(handed, None, 0) if handed else listener.listen(paths.socket)
     except (

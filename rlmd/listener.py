@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import socket
@@ -47,10 +48,11 @@ class Listener(NamedTuple):
         self.socket.close()
 
 
-def own_directory(path: Path, variable: str, *, private: bool) -> None:
+def own_directory(path: Path, variable: str, *, private: bool, written: bool = True) -> None:
     """Make the directory if need be; it has to be ours, and no other user may write to it.
 
-    `private` also closes it to readers. `variable` is what names another one. Raises `UnusablePlaceError`.
+    `private` also closes it to readers. `written`: something has to be made in it. `variable` is what names another
+    one. Raises `UnusablePlaceError`.
     """
     elsewhere = f"or name a directory of your own in {variable}"
     try:
@@ -72,8 +74,9 @@ def own_directory(path: Path, variable: str, *, private: bool) -> None:
         if not private and mode & 0o022:
             raise UnusablePlaceError(f"Others may write to {path}. Close it with: chmod go-w {path}; {elsewhere}.")
         if private and mode & 0o077:
-            os.fchmod(descriptor, 0o700)
-        if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
+            with suppress(OSError):  # a read-only disk
+                os.fchmod(descriptor, 0o700)
+        if not os.access(path, os.R_OK | os.X_OK | (os.W_OK if written else 0)):
             raise UnusablePlaceError(f"The directory {path} cannot be written. Open it with: chmod 700 {path}")
     finally:
         os.close(descriptor)
@@ -85,7 +88,7 @@ def lock(path: Path) -> int:
     Raises `AlreadyRunningError`, which names the process that holds it, and `UnusablePlaceError`.
     """
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        descriptor = _lock_file(path)
     except OSError as error:
         raise UnusablePlaceError(f"The lock {path} cannot be taken: {error.strerror}. Move it away.") from None
     try:
@@ -94,10 +97,20 @@ def lock(path: Path) -> int:
         holder = _holder(descriptor)
         os.close(descriptor)
         raise AlreadyRunningError(f"rlmd is already running (pid {holder}); `rlmctl status` shows it.") from None
-    os.ftruncate(descriptor, 0)
-    with suppress(OSError):  # a full disk: the lock holds all the same, it only does not say whose it is
+    with suppress(OSError):  # a full or read-only disk: the lock holds all the same, it only does not say whose it is
+        os.ftruncate(descriptor, 0)
         os.write(descriptor, f"{os.getpid()}\n".encode())
     return descriptor
+
+
+def _lock_file(path: Path) -> int:
+    flags = os.O_CLOEXEC | os.O_NOFOLLOW
+    try:
+        return os.open(path, flags | os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        if error.errno != errno.EROFS:
+            raise
+        return os.open(path, flags | os.O_RDONLY)
 
 
 def _holder(descriptor: int) -> str:
@@ -118,14 +131,16 @@ def _lives(pid: int) -> bool:
     return True
 
 
-def claim(paths: Paths) -> None:
+def claim(paths: Paths, *, handed_over: bool = False) -> None:
     """Become the one daemon of this state and this socket until the process ends.
 
+    A state that cannot be written is no obstacle where no socket has to be made beside it.
     Raises `AlreadyRunningError`, `UnusablePlaceError`, `PathTooLongError`.
     """
     check_socket(paths.socket)
-    own_directory(paths.state_dir, "RLMD_STATE_DIR", private=True)
-    if paths.socket.parent != paths.state_dir:
+    beside = paths.socket.parent == paths.state_dir
+    own_directory(paths.state_dir, "RLMD_STATE_DIR", private=True, written=beside and not handed_over)
+    if not beside:
         own_directory(paths.socket.parent, "RLMD_SOCKET", private=False)
     # The socket has a lock of its own, because a daemon of another state may have been given its path.
     for path in dict.fromkeys((paths.state_dir / "rlmd.lock", paths.socket.with_name(f"{paths.socket.name}.lock"))):

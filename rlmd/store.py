@@ -23,7 +23,7 @@ from rlmd.rescue import UNREADABLE, blob
 from rlmd.salvage import salvage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
     from rlmd.core.model import FactKind
@@ -152,10 +152,10 @@ class Store:
         self._db.close()
         self._db, self.away = fresh, False
 
-    def facts(self) -> Iterator[tuple[str, str, bytes]]:
+    def facts(self) -> list[tuple[str, str, bytes]]:
         """Give every fact that has been folded: kind, key, JSON."""
         found = self._db.execute("SELECT kind, key, row FROM fact WHERE (kind, key) != (?, ?)", WRITTEN_BY).fetchall()
-        return ((kind, key, blob(row)) for kind, key, row in found)
+        return [(kind, key, blob(row)) for kind, key, row in found]
 
     def fact(self, kind: FactKind, key: str) -> bytes | None:
         """Look up a fact that has been folded."""

@@ -91,6 +91,13 @@ def test_anywhere(place: Place, image: bytes, number: int) -> None:
     goes_on(place, damage(place, image, rand.randrange(HEAD, len(image))))
 
 
+@pytest.mark.parametrize("share", [0.0, 0.0001, 0.1, 0.5, 0.9, 0.999])
+def test_an_end_that_is_missing(place: Place, image: bytes, share: float) -> None:
+    place.paths.state_dir.mkdir()
+    place.paths.database.write_bytes(image[: int(len(image) * share)])
+    goes_on(place, place.paths.database.read_bytes())
+
+
 def goes_on(place: Place, damaged: bytes) -> None:
     running = Running(place)
     before = running.counted

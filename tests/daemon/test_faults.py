@@ -7,26 +7,28 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import sqlite3
 import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import AbstractContextManager, closing, contextmanager
 from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from house import MODEL, SOON, House, Peer, Place, Process
 
 from rlmctl.client import DaemonRefusedError
+from rlmd import migrations, rescue
 from rlmd import store as stores
 from rlmd.migrations import MIGRATIONS
 from rlmd.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
 ANTHROPIC = {"provider": "anthropic", "model": MODEL}
 SIZE = 3 * 2**20
@@ -134,49 +136,184 @@ def test_a_directory_made_read_only(process: Process) -> None:
     assert count(process) == 2
 
 
+@pytest.fixture
+def read_only(process: Process) -> Iterator[Callable[[], AbstractContextManager[None]]]:
+    """Make the state directory read-only for all that is opened from then on."""
+    directory = str(process.place.paths.state_dir)
+
+    @contextmanager
+    def made() -> Iterator[None]:
+        subprocess.run(["mount", "--bind", directory, directory], check=True)
+        try:
+            subprocess.run(["mount", "-o", "remount,ro,bind", directory], check=True)
+            yield
+        finally:
+            subprocess.run(["umount", "-l", directory], check=True)
+
+    process.place.paths.state_dir.mkdir(mode=0o700)
+    process.environ["RLMD_SOCKET"] = process.place.environ["RLMD_SOCKET"] = str(process.place.root / "s.sock")
+    try:
+        with made():
+            pass
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("only root can mount, on Linux, where it may")
+    yield made
+    process.close()
+
+
+def test_a_daemon_that_starts_on_a_read_only_disk(
+    process: Process, read_only: Callable[[], AbstractContextManager[None]]
+) -> None:
+    process.begin()
+    assert all(report(process) for _ in range(3))
+    process.kill()
+    with read_only():
+        process.begin()
+        assert (count(process), durable(process), report(process)) == (3, False, False)
+        assert process.ask("acquire", **ANTHROPIC)["type"] == "use"
+        assert "Read-only file system" in process.log.read_text()
+    await_healing(process)
+    assert report(process)
+    kept = count(process)
+    assert kept >= 5
+    process.kill()
+    process.begin()
+    assert count(process) == kept
+
+
+def test_a_disk_that_becomes_read_only_while_it_runs(
+    process: Process, read_only: Callable[[], AbstractContextManager[None]]
+) -> None:
+    process.launch(sys.executable, "-c", f"{SMALL}main([])")
+    process.await_state("READY=1")
+    with read_only():
+        assert (report(process), durable(process)) == (True, True), "its files are open"
+        answers = load(process, lambda: not durable(process))
+        assert "error" in answers, "the log could not be cut"
+        assert process.ask("acquire", **ANTHROPIC)["type"] == "use"
+    await_healing(process)
+    kept = count(process)
+    assert kept == len(answers) + 1
+    process.kill()
+    process.begin()
+    assert count(process) == kept
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Have another process write to the database, and not come to an end."""
+    code = (
+        "import sqlite3, sys; db = sqlite3.connect(sys.argv[1]); db.execute('BEGIN EXCLUSIVE'); print(1, flush=True);"
+    )
+    command = [sys.executable, "-c", f"{code} sys.stdin.read()", str(path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline()
+        yield
+        other.communicate()
+
+
 def test_a_database_locked_by_another_process(process: Process) -> None:
     process.begin()
     story = fails_and_heals(process)
     next(story)
-    code = (
-        "import sqlite3, sys; db = sqlite3.connect(sys.argv[1]); db.execute('BEGIN IMMEDIATE'); print(1, flush=True);"
-    )
-    other = subprocess.Popen(
-        [sys.executable, "-c", f"{code} sys.stdin.read()", str(process.place.paths.database)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    )
-    assert other.stdout is not None
-    assert other.stdout.readline()
-    next(story)
-    other.communicate()
+    with locked(process.place.paths.database):
+        next(story)
+        time.sleep(2.5)  # several attempts
+        assert not durable(process)
     next(story, None)
 
 
-def test_no_room_in_the_middle_of_a_migration(process: Process, mounted: Path) -> None:
+@pytest.mark.parametrize("killed", [True, False], ids=["with a journal to fold", "with nothing to do"])
+def test_a_database_locked_when_it_starts(process: Process, *, killed: bool) -> None:
+    process.begin()
+    assert all(report(process) for _ in range(5))
+    process.send(signal.SIGKILL if killed else signal.SIGTERM)
+    process.exits()
+    with locked(process.place.paths.database):
+        process.begin()
+        assert not report(process)
+        assert (count(process), durable(process)) == (6, False)
+        assert process.ask("acquire", **ANTHROPIC)["type"] == "use"
+    await_healing(process)
+    process.kill()
+    process.begin()
+    assert count(process) == 7, "with the lease whose connection is closed"
+
+
+@pytest.mark.parametrize("all_of_it", [True, False], ids=["and its log", "alone"])
+def test_a_state_that_is_deleted_while_the_daemon_is_down_is_a_reset(process: Process, *, all_of_it: bool) -> None:
+    process.begin()
+    assert all(report(process) for _ in range(5))
+    process.ask("disable", provider="openrouter")
+    process.kill()
+    directory = process.place.paths.state_dir
+    for path in directory.glob("state.db*") if all_of_it else [process.place.paths.database]:
+        path.unlink()
+    process.begin()
+    status = process.ask("status")
+    assert (count(process), status["providers"][1]["state"], status["daemon"]["durable"]) == (0, "closed", True)
+    assert report(process)
+    process.kill()
+    process.begin()
+    assert count(process) == 1
+    assert not list(directory.glob("*damaged*"))
+
+
+FIRST = Path(__file__).parents[1] / "data" / "state" / "state-1.db"
+"""A database of the first schema: of openrouter one error, and a pin."""
+
+
+def test_no_room_for_a_migration(process: Process, mounted: Path) -> None:
     path = process.place.paths.database
-    with closing(sqlite3.connect(path)) as old:
-        old.executescript(f"PRAGMA journal_mode=WAL; {MIGRATIONS[0]} PRAGMA user_version=1;")
-        old.execute("INSERT INTO fact VALUES ('tally', 'anthropic', ?)", (b'{"requests":7,"errors":3}',))
-        old.commit()
-    before = path.read_bytes()
+    shutil.copyfile(FIRST, path)
     ballast = fill(mounted)
     process.environ["RLMD_SOCKET"] = process.place.environ["RLMD_SOCKET"] = str(process.place.root / "s.sock")
     (mounted / "rlmd.lock").touch()
     process.begin()
     assert not report(process)
     assert not durable(process)
-    status = process.ask("status")["providers"][0]
-    assert (status["request_count"], status["error_count"]) == (1, 3)
-    assert path.read_bytes() == before
+    assert known(process) == (1, {MODEL: "openrouter"})
+    assert path.read_bytes() == FIRST.read_bytes()
     ballast.unlink()
     await_healing(process)
     process.kill()
     process.begin()
-    after = process.ask("status")["providers"][0]
-    assert (after["request_count"], after["error_count"]) == (1, 3)
+    assert known(process) == (1, {MODEL: "openrouter"})
     with closing(sqlite3.connect(path)) as new:
         assert new.execute("PRAGMA user_version").fetchone() == (len(MIGRATIONS),)
+
+
+def known(process: Process) -> tuple[int, dict[str, str]]:
+    status = process.ask("status")
+    return status["providers"][1]["error_count"], status["pins"]
+
+
+def test_no_room_in_the_middle_of_a_migration(mounted: Path) -> None:
+    path = mounted / "state.db"
+    shutil.copyfile(FIRST, path)
+    store = Store(path)
+    facts = store.facts()
+    store.close()
+    stopped_at = set()
+    for pages in range(40):
+        for file in mounted.iterdir():
+            file.unlink()
+        shutil.copyfile(FIRST, path)
+        ballast = fill(mounted)
+        os.truncate(ballast, ballast.stat().st_size - pages * 4096)
+        store = Store(path)
+        assert store.facts() == facts, "what is in memory is all there was"
+        away = store.away
+        store._db.close()  # as a kill leaves it
+        with closing(rescue.copy(path)) as left:
+            stopped_at.add((migrations.version_of(left), away))
+        ballast.unlink()
+        store = Store(path)
+        assert (store.away, store.facts()) == (False, facts)
+        store.close()
+    assert {(1, True), (len(MIGRATIONS), False)} <= stopped_at
+    assert any(1 < version < len(MIGRATIONS) for version, _ in stopped_at), "in the very middle, too"
 
 
 def flip(path: Path, begin: int = 0) -> bytes:

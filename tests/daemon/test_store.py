@@ -203,6 +203,29 @@ def test_facts_that_make_no_sense_are_set_aside(place: Place, caplog: pytest.Log
     assert f"it is kept as {aside.name}, and a fresh one is begun" in caplog.text
 
 
+# What asks nothing of the disk
+
+
+async def test_an_acquire_and_a_status_ask_nothing_of_the_database(house: House, peer: Peer) -> None:
+    await peer.report(await peer.use())
+    asked: list[str] = []
+    house.daemon._store._db.set_trace_callback(asked.append)
+    for purpose in ("turn", "step", "step", "aux"):
+        await peer.use(session="a", purpose=purpose)
+    await peer.ask("explain", model=MODEL)
+    await peer.ask("status")
+    assert asked == []
+
+
+async def test_no_report_reads_what_has_been(house: House, peer: Peer) -> None:
+    asked: list[str] = []
+    house.daemon._store._db.set_trace_callback(asked.append)
+    for _ in range(60):
+        await peer.report(await peer.use())
+    assert [statement for statement in asked if "usage" in statement], "it is written"
+    assert not [statement for statement in asked if statement.startswith("SELECT") and "usage" in statement]
+
+
 # A disk that fails
 
 
