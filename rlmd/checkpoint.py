@@ -34,16 +34,19 @@ class Checkpoints:
         self._hold = hold
         """Keeps everybody else from writing."""
         self._wanted = trio.Event()
-        self._going_on: ExitStack | None = None
-        """Ends with a checkpoint beside which commits go on."""
+        self._holding: ExitStack | None = None
+        """Keeps commits waiting until the checkpoint is done."""
+        self._going_on = False
+        self._failing = False
+        """The last one, or this one so far."""
         self.crowded: Callable[[], None] = _nothing
         """Has our own readers leave, who keep the log from being cut."""
 
     def want(self, size: int) -> None:
         """Have the log, of so many bytes, checkpointed soon."""
         self._wanted.set()
-        if size >= HOLD_AT:
-            self._hold_commits()
+        if size >= HOLD_AT and (self._going_on or not self._failing):
+            self._hold_commits()  # not when its turn comes: at this rate that is too late
 
     async def run(self) -> None:
         """Checkpoint whenever that is wanted, for ever.
@@ -51,33 +54,36 @@ class Checkpoints:
         First the bulk, while commits go on; then, while none do, the little that came in the meantime: only a log
         of which nothing is left can begin anew.
         """
-        failing = False
         while True:
             await self._wanted.wait()
+            went_well, self._failing, self._going_on = not self._failing, True, True
+            trouble = "somebody reads the database"
             try:
-                with ExitStack() as self._going_on:
-                    await trio.to_thread.run_sync(partial(_checkpoint, self._store.path, "PASSIVE"))
-                    self._hold_commits()
-                    done = await trio.to_thread.run_sync(partial(_checkpoint, self._store.path, "TRUNCATE"))
-                trouble = "somebody reads the database"
+                await trio.to_thread.run_sync(partial(_checkpoint, self._store.path, "PASSIVE"))
+                self._hold_commits()
+                if await trio.to_thread.run_sync(partial(_checkpoint, self._store.path, "TRUNCATE")):
+                    self._wanted, self._failing = trio.Event(), False  # before commits, which may want the next one
             except sqlite3.Error as error:
-                done, trouble = False, str(error)
+                trouble = str(error)
             finally:
-                self._going_on = None
-            if done:
-                self._wanted = trio.Event()
-            else:
-                if not failing:
+                self._going_on = False
+                self._let_commits()
+            if self._failing:
+                if went_well:
                     log.warning("the log of the database cannot be cut now: %s; tried again every second", trouble)
                 if self._store.log_size() >= HOLD_AT:
                     self.crowded()
                 await trio.sleep(AGAIN)
-            failing = not done
 
     def _hold_commits(self) -> None:
-        going_on, self._going_on = self._going_on, None
-        if going_on is not None:
-            going_on.enter_context(self._hold())
+        if self._holding is None:
+            self._holding = ExitStack()
+            self._holding.enter_context(self._hold())
+
+    def _let_commits(self) -> None:
+        holding, self._holding = self._holding, None
+        if holding is not None:
+            holding.close()
 
 
 def _nothing() -> None:
