@@ -79,6 +79,16 @@ def socket(paths: Paths) -> Iterator[Check]:
         yield Check(name, "ok", f"{paths.socket} is open to you alone")
 
 
+def files(paths: Paths) -> Iterator[Check]:
+    """Check who may read the database."""
+    try:
+        mode = paths.database.stat().st_mode
+    except OSError:
+        return  # it is not there yet
+    if stat.S_IMODE(mode) & ~FILE:
+        yield _open_to_others("database", paths.database, mode, FILE)
+
+
 def disk(paths: Paths) -> Iterator[Check]:
     """Check the room that is left where the state is."""
     try:

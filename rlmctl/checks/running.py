@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
     from rlmd.paths import Paths
 
+SLACK = 2.0
+"""Seconds: when a process began is known by the boot's clock, which may differ a little."""
 AGAIN = "end that OpenCode and start it again"
 
 
@@ -68,5 +70,5 @@ def _agents(paths: Paths, told: dict[str, Any]) -> Iterator[Check]:
         mend = f"rlmctl install opencode; then {AGAIN}"
         if placed is not None:
             # OpenCode loads its plugins with the first prompt, not when its screen comes up.
-            mend = AGAIN if process.since < placed else f"nothing, if it was asked nothing yet; else {AGAIN}"
+            mend = AGAIN if process.since + SLACK < placed else f"nothing, if it was asked nothing yet; else {AGAIN}"
         yield Check("OpenCode", "warning", meaning, mend)

@@ -42,12 +42,13 @@ def _checks(paths: Paths) -> Iterator[Check]:
     from rlmctl.checks.clock import clock, zone
     from rlmctl.checks.database import database
     from rlmctl.checks.limits import limits
-    from rlmctl.checks.places import configuration, directory, disk, socket
+    from rlmctl.checks.places import configuration, directory, disk, files, socket
     from rlmctl.checks.running import daemon
     from rlmctl.checks.service import service
 
     yield from configuration(paths)
     yield from directory(paths)
+    yield from files(paths)
     yield from disk(paths)
     yield from socket(paths)
     yield from service(paths)

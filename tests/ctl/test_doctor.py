@@ -111,6 +111,12 @@ def test_places_that_are_open_to_others(daemon: Daemon) -> None:
     }
 
 
+def test_a_database_that_others_may_read(daemon: Daemon) -> None:
+    daemon.paths.database.chmod(0o644)
+    meaning, mend = wrong(daemon)["database"]
+    assert (meaning, mend) == (f"{daemon.paths.database} has mode 0644", f"chmod 600 {daemon.paths.database}")
+
+
 def test_places_that_are_something_else(place: Place) -> None:
     place.write_config()
     place.paths.state_dir.write_text("")
@@ -158,6 +164,8 @@ def test_the_time_zone(daemon: Daemon, zone: str, fine: bool) -> None:
 def test_an_agent_that_runs_without_the_shim_is_found(daemon: Daemon) -> None:
     (daemon.home / ".config" / "opencode").mkdir(parents=True)
     daemon.ctl("install", "opencode")
+    shim = daemon.home / ".config" / "opencode" / "plugins" / "rlmd.ts"
+    os.utime(shim, (time.time() - 60, time.time() - 60))
     program = daemon.root / "opencode"
     shutil.copy("/bin/sleep", program)
     agent = subprocess.Popen([program, "60"], env=daemon.environ, cwd=daemon.home)
@@ -171,7 +179,6 @@ def test_an_agent_that_runs_without_the_shim_is_found(daemon: Daemon) -> None:
                 "nothing, if it was asked nothing yet; else end that OpenCode and start it again",
             )
         ]
-        shim = daemon.home / ".config" / "opencode" / "plugins" / "rlmd.ts"
         os.utime(shim, (time.time() + 60, time.time() + 60))  # placed after that OpenCode began
         assert said(daemon, "OpenCode")[0][2] == "end that OpenCode and start it again"
         daemon.ctl("uninstall", "opencode")
