@@ -42,7 +42,8 @@ def measure(*, short: bool) -> Iterator[Row]:
         _kill(prepared(killed))
         contenders = {
             BARE: partial(_bare, home),
-            "with an empty state": partial(_first_answer, home / "empty"),
+            "for the first time": partial(_first_time, home / "new"),
+            "with a small state": partial(_first_answer, prepared(home / "small")),
             f"with {rows:,} rows of history": partial(_first_answer, full),
             f"after kill -9 with {REPORTS} reports not folded": partial(_after_kill, killed, home / "copy"),
         }
@@ -80,9 +81,13 @@ def _kill(home: Path) -> None:
         daemon.process.wait()
 
 
+def _first_time(home: Path) -> float:
+    shutil.rmtree(home, ignore_errors=True)
+    return _first_answer(home)
+
+
 def _after_kill(killed: Path, copy: Path) -> float:
-    with suppress(FileNotFoundError):
-        shutil.rmtree(copy)
+    shutil.rmtree(copy, ignore_errors=True)
     shutil.copytree(killed, copy, ignore=shutil.ignore_patterns("*.sock"))
     return _first_answer(copy)
 
