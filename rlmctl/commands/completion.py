@@ -36,7 +36,11 @@ _rlmctl() {{
         esac
     fi
     [[ -z $names ]] || words+=" $("${{COMP_WORDS[0]}}" completion "$names" 2>/dev/null)"
+    # A colon, as in qwen3:8b, ends a word for bash: what stands before it is matched and not offered again.
+    local line=${{COMP_LINE:0:COMP_POINT}}
+    [[ $line != *[![:space:]]:* ]] || word=${{line##*[[:space:]]}}
     COMPREPLY=($(compgen -W "$words" -- "$word"))
+    [[ $word != *:* ]] || COMPREPLY=("${{COMPREPLY[@]#"${{word%"${{word##*:}}"}}"}}")
 }}
 complete -F _rlmctl rlmctl
 """

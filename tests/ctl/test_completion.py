@@ -86,6 +86,21 @@ def test_in_bash(person: Place, typed: str) -> None:
     assert set(offered.split()) == OFFERS[typed]
 
 
+@pytest.mark.parametrize(
+    ("typed", "line"),
+    [
+        ("use openr", "use openrouter"),
+        ("why qwen3:3", "why qwen3:32b"),
+        ("wait qw", "wait qwen3:32b"),
+        ("config sh", "config show"),
+    ],
+)
+def test_in_bash_on_a_terminal(person: Place, typed: str, line: str) -> None:
+    person.write_config(CONFIG.replace(MODEL, "qwen3:32b"))
+    command = [shell("bash"), "--norc", "--noprofile", "-i"]
+    assert f"done: rlmctl {line}" in on_a_terminal(person, command, "source <(rlmctl completion bash)", typed, line)
+
+
 @pytest.mark.parametrize("typed", OFFERS)
 def test_in_fish(person: Place, typed: str) -> None:
     offered = run(person, shell("fish"), "-c", 'rlmctl completion fish | source; complete -C "rlmctl $argv"', typed)
@@ -107,21 +122,26 @@ def test_in_fish(person: Place, typed: str) -> None:
     ],
 )
 def test_in_zsh_on_a_terminal(person: Place, typed: str, line: str) -> None:
+    begin = "bindkey -e; autoload -U compinit; compinit -u -D; source <(rlmctl completion zsh)"
+    assert f"done: rlmctl {line}" in on_a_terminal(person, [shell("zsh"), "-f", "-i"], begin, typed, line)
+
+
+def on_a_terminal(person: Place, command: list[str], begin: str, typed: str, line: str) -> str:
+    """Type the beginning of a line and a tab into a shell, and return what the terminal shows of the whole line."""
     ours, theirs = pty.openpty()
-    command = [shell("zsh"), "-f", "-i"]
     environ = person.environ | {"TERM": "dumb", "PS1": "> "}
-    with subprocess.Popen(command, env=environ, cwd=person.home, stdin=theirs, stdout=theirs, stderr=theirs) as zsh:
+    with subprocess.Popen(
+        command, env=environ, cwd=person.home, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True
+    ) as run:
         os.close(theirs)
         try:
-            os.write(ours, b"bindkey -e; autoload -U compinit; compinit -u -D; source <(rlmctl completion zsh)\n")
-            os.write(ours, b"echo rea''dy\n")
+            os.write(ours, f"{begin}\necho rea''dy\n".encode())
             until(ours, "\nready")
-            os.write(ours, f"rlmctl {typed}\t".encode())
-            # Its beginning and its end are joined by what stands between them: the completed line is echoed whole.
-            os.write(ours, b"\x01echo don''e: \x05\n")
-            assert f"done: rlmctl {line}" in until(ours, "\ndone: rlmctl", more=len(line))
+            # The completed line is echoed: what stands before it joins it once it is whole.
+            os.write(ours, f"rlmctl {typed}\t\x01echo don''e: \x05\n".encode())
+            return until(ours, "\ndone: rlmctl", more=len(line))
         finally:
-            zsh.kill()
+            run.kill()
             os.close(ours)
 
 
