@@ -113,9 +113,9 @@ def meter(
     for what in ("tokens", "cost"):
         if amount := usage.amount(what):
             step.usage.append((target.provider.id, target.model, what, amount))
-    if lease:
-        if target.meters:
-            lease.slots = [kept for kept in lease.slots if kept[0].counts_requests]
+    if lease and target.meters:
+        lease.slots = [kept for kept in lease.slots if kept[0].counts_requests]
+    if lease and lease.noted:
         for snapshot, amount in lease.noted.values():
             if snapshot.of != "requests":
                 snapshot.since += usage.amount(snapshot.of) - amount

@@ -40,7 +40,6 @@ from rlmd.core.session import Session, Sessions
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
-    from rlmd.core.hints import Reported
     from rlmd.core.target import Chain, Target
 
 
@@ -201,14 +200,12 @@ class Ledger:
         started = min(now, self._started(started_at, issued, now))
         if lease is not None or outcome != "accepted":  # without a lease only the end of a request counts
             self._count(target, held, receipt, verdict.kind if outcome == "error" else None, now, step)
-        said: tuple[Reported, ...] = ()
         if answer.headers:
             from rlmd.core.hints import observe  # noqa: PLC0415  (see _verdict)
 
             said = observe(answer.headers, now)
-        counting.observe(
-            said, target, reversed(self.leases.values()), started=started, now=now, book=self.book, step=step
-        )
+            others = reversed(self.leases.values())
+            counting.observe(said, target, others, started=started, now=now, book=self.book, step=step)
         if outcome == "error":
             verdict = resting.failed(
                 target,
