@@ -61,13 +61,13 @@ def report(rows: list[Row], load: float, *, short: bool) -> Report:
     return Report(machine, platform.python_version(), round(load, 1), short, rows)
 
 
-def markdown(found: Report, commands: dict[str, str]) -> str:
+def markdown(found: Report, headings: dict[str, str]) -> str:
     """Write the report as Markdown: a table a part, under its heading and the command that measures it again."""
     lines = [f"{found.machine}, Python {found.python}; load {found.load:g} at the start."]
     if found.short:
         lines.append("The short form: few rounds, for a look only.")
     for part in dict.fromkeys(row.part for row in found.rows):
-        lines += ["", f"### {commands[part]}", "", f"`python -m benchmarks {part}`", ""]
+        lines += ["", f"### {headings[part]}", "", f"`python -m benchmarks {part}`", ""]
         lines += ["| what | rlmd | beside | theirs | ratio | wanted | |", "|---|---|---|---|---|---|---|"]
         lines += [_line(row) for row in found.rows if row.part == part]
         notes = dict.fromkeys(row.note for row in found.rows if row.part == part and row.note and row.ours is not None)
@@ -76,11 +76,11 @@ def markdown(found: Report, commands: dict[str, str]) -> str:
 
 
 def _line(row: Row) -> str:
+    met = {True: "yes", False: "**no**", None: ""}[row.met]
     if row.ours is None:
-        return f"| {row.what} | not measured: {row.note} | {row.beside} | | | {_wanted(row)} | |"
+        return f"| {row.what} | not measured: {row.note} | {row.beside} | | | {_wanted(row)} | {met} |"
     theirs = "" if row.theirs is None else _amount(row.theirs, row.unit)
     ratio = "" if row.ratio is None else f"{row.ratio:.3g}"
-    met = {True: "yes", False: "**no**", None: ""}[row.met]
     cells = (row.what, _amount(row.ours, row.unit), row.beside, theirs, ratio, _wanted(row), met)
     return f"| {' | '.join(cells)} |"
 
