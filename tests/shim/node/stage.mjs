@@ -53,9 +53,10 @@ export const patient = (ms) => {
   return { ...welcome, settings: { ...welcome.settings, daemon_timeout_ms: ms } }
 }
 
-/** Waits until it is so; the test's time-out ends what never comes. */
+/** Waits until it is so, but not for ever. */
 export async function until(question) {
-  while (!(await question())) await pause(2)
+  for (const end = Date.now() + 20_000; !(await question()); await pause(2))
+    if (Date.now() > end) throw new Error(`this never came: ${question}`)
 }
 
 /** A daemon at the shim's socket. `answer[op]` makes its replies; what has none is answered plainly. */
@@ -105,6 +106,9 @@ export async function daemonOf(answer = {}) {
     })
   })
   await new Promise((listening) => server.listen(process.env.RLMD_SOCKET, listening))
+  daemon.push = (event) => {
+    for (const socket of daemon.connections) socket.write(JSON.stringify(event) + "\n")
+  }
   daemon.said = (op) => daemon.lines.filter((line) => line.op === op)
   daemon.end = async () => {
     for (const socket of daemon.connections) socket.destroy()
@@ -128,7 +132,8 @@ export async function providersOf(queues = {}) {
     const what = queues[name]?.shift() ?? "ok"
     const limited = { "content-type": "application/json", "retry-after": "60", "x-account": KEY }
     if (/^\d/.test(what)) {
-      const body = { type: "error", error: { type: "rate_limit_error", message: "Too many" } }
+      const message = "Too many requests. ".repeat(1000)
+      const body = { type: "error", error: { type: "rate_limit_error", message } }
       return response.writeHead(Number(what), limited).end(JSON.stringify(body))
     }
     if (what === "drop") return request.socket.destroy()

@@ -117,16 +117,11 @@ test("a limit in the middle of a turn: the same step goes on with the next provi
   assert.equal(model.providerID, "B")
   assert.deepEqual(providers.asked(), ["A", "A", "B", "B"])
   assert.deepEqual(host.waits, [0])
-  const [failed] = ended().filter(({ outcome }) => outcome === "error")
-  assert.deepEqual(
-    { ...A, status: failed.status, headers: failed.headers },
-    {
-      provider: failed.provider,
-      model: failed.model,
-      status: 429,
-      headers: { "content-type": "application/json", "retry-after": "60" },
-    },
-  )
+  const [failed, ...more] = ended().filter(({ outcome }) => outcome === "error")
+  assert.deepEqual(more, [])
+  assert.equal(failed.body.length, 4096)
+  assert.deepEqual([failed.provider, failed.model, failed.status], ["A", "m1", 429])
+  assert.deepEqual(failed.headers, { "content-type": "application/json", "retry-after": "60" })
   assert.match(failed.body, /rate_limit_error/)
 })
 
@@ -174,6 +169,27 @@ for (const ms of [120_001, null])
     assert.deepEqual(host.waits, [])
     assert.deepEqual(host.said, [{ sessionID: "s", text: "nobody until 17:30" }])
   })
+
+test("what is said in a session is said once for one fact", async () => {
+  await begin({ report: ({ outcome }) => outcome === "error" && recorded(waiting(7000)) })
+  providers.queues.A = providers.queues.B = ["429", "429", "429"]
+  await host.turn("s")
+
+  assert.equal(host.waits.length, 3)
+  assert.equal(host.said.length, 1)
+})
+
+test("two providers that send a step to each other do not do so for ever", async () => {
+  await begin({
+    report: ({ outcome, provider }) =>
+      outcome === "error" && recorded(use(provider === "A" ? B : A)),
+  })
+  providers.queues.A = providers.queues.B = Array(100).fill("429")
+  const { error } = await host.turn("s")
+
+  assert.equal(error.status, 429)
+  assert.ok(providers.requests.length < 20)
+})
 
 test("what is no limit is left to OpenCode", async () => {
   await begin({ report: () => recorded() })
@@ -258,6 +274,23 @@ test("the command shows the daemon's text and asks no model", async () => {
     "rlmd is not running. Start it with: rlmctl start",
   ])
   assert.deepEqual(providers.requests, [])
+})
+
+test("a notice is one line on stderr, and only of what concerns this process", async (t) => {
+  await begin()
+  await host.turn("s")
+  const write = t.mock.method(process.stderr, "write", () => true)
+  const event = reply("event", { event: "switched", session: "s", message: "using B" })
+  daemon.push({ ...event, session: "of another process", message: "using C" })
+  daemon.push(event)
+  daemon.push(event)
+  await until(() => write.mock.callCount())
+  await host.turn("s") // its answers come after those notices
+
+  assert.deepEqual(
+    write.mock.calls.map((call) => call.arguments[0]),
+    ["rlmd: using B\n"],
+  )
 })
 
 test("a host that lacks something, or that fails, is not brought down", async () => {
