@@ -185,7 +185,8 @@ class Connection:
         """Let go of a client that begins a line and does not finish it."""
         while rest := self._lines.rest:
             await trio.sleep(bounds.STUCK)
-            if self._lines.rest is rest:  # each line has an object of its own
+            waits_for_us = self._owed or self.unread
+            if self._lines.rest is rest and not waits_for_us:  # each line has an object of its own
                 text = f"A line was begun and not finished within {bounds.STUCK:g} s; this connection is closed."
                 self.send([protocol.Error(code="bad_request", message=text)])
                 self.end()

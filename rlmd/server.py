@@ -308,7 +308,10 @@ class Server:
         await self._released.wait()  # after the replies that are kept waiting
         self._outbox.settle()
         self._outbox.fold()
-        reply = await self._host.history(request)
+        if self._is_crammed():
+            reply: protocol.AnyReply = protocol.Error(id=request.id, code="unavailable", message=_UNREAD)
+        else:
+            reply = await self._host.history(request)
         connection.place = len(connection.unsent)
         connection.send([reply])
         await self._go_on(connection)
@@ -338,7 +341,7 @@ class Server:
                     return self._usage(request, now)
                 case protocol.Hello():
                     return self._hello(request, connection, now)
-                case protocol.StatusQuery() | protocol.LogQuery() if self._unread() > bounds.UNREAD:
+                case protocol.StatusQuery() | protocol.LogQuery() | protocol.Explain() if self._is_crammed():
                     return protocol.Error(id=id_, code="unavailable", message=_UNREAD)
                 case protocol.StatusQuery():
                     return self._status(id_, now, connection)
@@ -387,8 +390,9 @@ class Server:
         self._outbox.add(step)
         return protocol.Done(id=id_, message=step.notices[-1].message)
 
-    def _unread(self) -> int:
-        return sum(connection.unread for connection in self._connections)
+    def _is_crammed(self) -> bool:
+        """Whether so much waits to be read that there is no room for a long reply."""
+        return sum(connection.unread for connection in self._connections) > bounds.UNREAD
 
     def _acquire(self, request: protocol.Acquire, connection: Connection, now: float) -> protocol.AnyReply:
         if len(connection.leases) >= bounds.LEASES_OF_ONE or len(self._ledger.leases) >= bounds.LEASES:

@@ -205,12 +205,12 @@ class Days:
         self.store.close()
 
 
-def left(rng: random.Random) -> dict[str, str]:
+def left(rng: random.Random, most: int = 500) -> dict[str, str]:
     """What some providers say with each answer; once in a while of a window that nobody has heard of."""
     name = "requests" if rng.random() < 0.99 else f"requests-{rng.randrange(10**9)}"
     return {
-        f"x-ratelimit-limit-{name}": "500",
-        f"x-ratelimit-remaining-{name}": str(rng.randrange(100, 500)),
+        f"x-ratelimit-limit-{name}": str(most),
+        f"x-ratelimit-remaining-{name}": str(rng.randrange(most // 5, most)),
         f"x-ratelimit-reset-{name}": "10m",
     }
 
@@ -322,7 +322,7 @@ class Load:
             if outcome == "error":
                 ask("report", **given, outcome="error", status=400, body="x" * rng.randrange(10, 3000))
             else:
-                ask("report", **given, outcome="accepted", headers=left(rng))
+                ask("report", **given, outcome="accepted", headers=left(rng, 10**9))
                 ask("report", **given, outcome=outcome, usage={"input": 100, "output": 10})
                 with self.lock:
                     self.counted += 1

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import importlib
+import re
 import socket
+from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
 from house import MODEL, House, Peer
 
-from rlmd import bounds
+from rlmd import bounds, protocol
 from rlmd.core.counting import LEASE
 
 PING = b'{"op":"ping","id":1}\n'
+PAGE = (Path(__file__).parents[2] / "docs/limits.md").read_text(encoding="utf-8")
 ANTHROPIC = {"provider": "anthropic", "model": MODEL}
 
 
@@ -82,6 +86,15 @@ async def test_who_reads_slowly_gets_everything(peer: Peer) -> None:
         for _ in range(100):
             assert (await peer.hear())["id"] == expected
             expected += 1
+
+
+async def test_who_reads_slowly_is_not_blamed_for_a_line_that_is_left_unread(peer: Peer, nursery: trio.Nursery) -> None:
+    requests = [{"op": "status", "id": n, "more": "x" * 60} for n in range(3000)]
+    nursery.start_soon(peer.say, *requests)
+    for n in range(3000):
+        if n % 300 == 0:
+            await trio.sleep(bounds.STUCK - 1)
+        assert (await peer.hear())["id"] == n
 
 
 async def test_a_line_that_is_begun_and_not_finished_ends_the_connection(house: House, peer: Peer) -> None:
@@ -183,10 +196,34 @@ async def test_long_answers_wait_until_those_that_others_asked_for_are_read(
     silent = await house.peer()
     await silent.say(b'{"op":"status"}\n' * 3000)
     await house.settled()
-    for op in ("status", "log"):
-        error = await peer.ask(op)
+    for op in ("status", "log", "explain", "history"):
+        error = await peer.ask(op, model=MODEL)
         assert (error["code"], error["message"][-22:]) == ("unavailable", "ask again in a moment.")
     assert (await peer.ask("acquire", **ANTHROPIC))["type"] == "use"
     await silent.stream.aclose()
     await house.settled()
     assert (await peer.ask("status"))["type"] == "status"
+
+
+def written(value: object) -> set[str]:
+    """How the page may write a bound."""
+    if isinstance(value, int | float):
+        mib = {f"{value // 2**20} MiB"} if value >= 2**20 else set()
+        return {f"{value:,}", f"{value:g} s", *mib}
+    (meta,) = getattr(value, "__metadata__", (None,))
+    return {f"{meta.max_length:,}"} if meta is not None else set()
+
+
+def test_the_page_names_every_bound_with_its_number() -> None:
+    rows = [line.split(" | ") for line in PAGE.splitlines() if line.startswith("| ") and line.count(" | ") == 3]
+    named: set[str] = set()
+    for what, bound, _, constants in rows[1:]:
+        for constant in re.findall(r"`([\w.]+)`", constants):
+            module, _, name = constant.rpartition(".")
+            value = getattr(importlib.import_module(f"rlmd.{module}"), name)
+            if not isinstance(value, type):
+                assert any(re.search(rf"\b{n}\b", f"{what} {bound}") for n in written(value)), (constant, value, bound)
+            named.add(constant)
+    ours = {f"bounds.{name}" for name in vars(bounds) if name.isupper()}
+    assert ours <= named
+    assert protocol.Report.__annotations__["headers"] == "Annotated[dict[str, str], msgspec.Meta(max_length=256)]"
