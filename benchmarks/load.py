@@ -152,6 +152,8 @@ def _exchange(
             at = time.perf_counter()
             *answers, peer.rest = (peer.rest + data).split(b"\n")
             for answer in answers:
+                if b'"type":"error"' in answer or answer.startswith(b"-"):
+                    sys.exit(answer.decode())
                 since, number = peer.waiting.popleft()
                 done.append((since, number, at))
                 if prefix and "{x}" not in lines[number]:
