@@ -170,6 +170,35 @@ for (const ms of [120_001, null])
     assert.deepEqual(host.said, [{ sessionID: "s", text: "nobody until 17:30" }])
   })
 
+test("a transport that no request is seen of is led by its failures alone", async () => {
+  await begin({
+    report: ({ outcome, provider }) => outcome === "error" && provider === "A" && recorded(use(B)),
+  })
+  const model = host.modelOf("s")
+  await host.tell("prompt", { sessionID: "s", model })
+  const error = {
+    type: "provider",
+    message: "no",
+    status: 429,
+    response: { headers: { "retry-after": "9" } },
+  }
+  for (const provider of ["A", "B", "A"]) {
+    const at = provider === "A" ? model : { providerID: "B", id: "m2" }
+    const moment = { sessionID: "s", model: at, error, attempt: 1, decision: { retry: false } }
+    const { decision } = await host.tell("retry", moment)
+    assert.deepEqual(decision, provider === "A" ? { retry: true, delay: 0 } : { retry: false })
+  }
+
+  const told = daemon
+    .said("report")
+    .map(({ provider, status, headers }) => [provider, status, headers])
+  const headers = { "retry-after": "9" }
+  assert.deepEqual(
+    told,
+    [..."ABA"].map((provider) => [provider, 429, headers]),
+  )
+})
+
 test("what is said in a session is said once for one fact", async () => {
   await begin({ report: ({ outcome }) => outcome === "error" && recorded(waiting(7000)) })
   providers.queues.A = providers.queues.B = ["429", "429", "429"]

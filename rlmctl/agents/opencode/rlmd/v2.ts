@@ -174,6 +174,7 @@ export async function setup(host: Host): Promise<() => Promise<void>> {
 
     retry: async (moment) => {
       const attempt = attemptOf(moment)
+      attempts.delete(keyOf(moment)) // the next one is another, seen to begin or not
       if (!attempt) return
       const { type: name, message, status, response } = moment.error ?? {}
       const heard = await Promise.race([attempt.next, after(daemon.settings.daemon_timeout_ms)])
