@@ -6,14 +6,19 @@ core from who decides. It imports next to nothing, because it is started for eve
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import sqlite3
 import sys
+import time
 from contextlib import closing, suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rlmd.gains import read_gains
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 MOST = 10_000
 """Rows in a reply; where there are more, the newest."""
@@ -23,31 +28,31 @@ LOWEST = 19
 FAILED = 3
 """Exit code where the database cannot be read; the answer is then SQLite's code and words."""
 KINDS = ("throttle", "quota", "credits", "overloaded", "transient", "auth", "model_missing", "context", "client")
-_ERRORS = ", ".join(f"'{kind}', nullif(sum({kind}), 0)" for kind in KINDS)
-_ROWS = f"""
-    SELECT start, provider, model, json_object(
-        'at', strftime('%Y-%m-%dT%H:%M:%S.000Z', start, 'unixepoch'), 'provider', provider, 'model', model,
-        'requests', sum(requests), 'errors', json_patch('{{{{}}}}', json_object({_ERRORS})),
-        'tokens', sum(tokens), 'cost', round(sum(cost), 9), 'switches', sum(switches)
-    ) AS row
-    FROM ({{source}}) GROUP BY start, provider, model ORDER BY start DESC, provider DESC, model DESC LIMIT {MOST}
-"""  # noqa: S608  (all of it is written here)
-_REPLY = (
-    "SELECT CAST(json_group_array(json(row)) AS BLOB) FROM (SELECT row FROM ({rows}) ORDER BY start, provider, model)"
-)
-_BY_HOUR = """
-    SELECT hour AS start, * FROM usage
+REST = 2.0
+"""Times as long as a step took that the next one is put off: a core of its own is often half of a real one."""
+
+
+def _row(at: str, amount: str) -> str:
+    """Write a row of the reply in SQL; `amount` says what is made of a column."""
+    number = amount.format
+    errors = ", ".join(f"'{kind}', nullif({number(kind)}, 0)" for kind in KINDS)
+    return f"""json_object(
+        'at', strftime('%Y-%m-%dT%H:%M:%S.000Z', {at}, 'unixepoch'), 'provider', provider, 'model', model,
+        'requests', {number("requests")}, 'errors', json_patch('{{}}', json_object({errors})),
+        'tokens', {number("tokens")}, 'cost', round({number("cost")}, 9), 'switches', {number("switches")}
+    )"""
+
+
+_HOURS = f"""
+    SELECT {_row("hour", "{}")} FROM usage
     WHERE hour >= :since AND hour < :until AND (:provider IS NULL OR provider = :provider)
-"""
-_BY_DAY = """
-    SELECT day.start, usage.* FROM (
-        SELECT json_extract(value, '$[0]') AS start, json_extract(value, '$[1]') AS first,
-            json_extract(value, '$[2]') AS stop
-        FROM json_each(:days) LIMIT -1 OFFSET 0
-    ) AS day CROSS JOIN usage ON hour >= day.first AND hour < day.stop
-    WHERE (:provider IS NULL OR provider = :provider)
-"""
-# The inner limit has SQLite read the days once, not for every row.
+    ORDER BY hour DESC, provider DESC, model DESC LIMIT :most
+"""  # noqa: S608  (all of it is written here)
+_DAY = f"""
+    SELECT {_row(":start", "sum({})")} FROM usage
+    WHERE hour >= :since AND hour < :until AND (:provider IS NULL OR provider = :provider)
+    GROUP BY provider, model ORDER BY provider DESC, model DESC
+"""  # noqa: S608  (the same)
 
 
 def main() -> int:
@@ -70,11 +75,21 @@ def read(asked: dict[str, Any]) -> tuple[bytes, tuple[int, float]]:
     `asked` has the database as a URI, `since` and `until` in epoch seconds, `provider` or None, `now`, and `days`, each
     with its start, and from where to where it is asked for, or None for hours.
     """
-    asked = {**asked, "days": json.dumps(asked["days"])} if asked["days"] is not None else asked
-    source = _BY_HOUR if asked["days"] is None else _BY_DAY
     with closing(sqlite3.connect(asked["database"], uri=True, timeout=PATIENCE)) as db:
-        (rows,) = db.execute(_REPLY.format(rows=_ROWS.format(source=source)), asked).fetchone()
-        return rows, read_gains(db, asked["since"], asked["until"], asked["provider"], asked["now"])
+        rows = [row for (row,) in itertools.islice(_newest_first(db, asked), MOST)]
+        gained = read_gains(db, asked["since"], asked["until"], asked["provider"], asked["now"])
+        return f"[{','.join(reversed(rows))}]".encode(), gained
+
+
+def _newest_first(db: sqlite3.Connection, asked: dict[str, Any]) -> Iterator[tuple[str]]:
+    """Yield the rows, a day a step: so nothing is read that nobody gets, and the log can be cut between two steps."""
+    if asked["days"] is None:
+        yield from db.execute(_HOURS, asked | {"most": MOST})
+        return
+    for start, since, until in reversed(asked["days"]):
+        begun = time.perf_counter()
+        yield from db.execute(_DAY, asked | {"start": start, "since": since, "until": until}).fetchall()
+        time.sleep(REST * (time.perf_counter() - begun))
 
 
 if __name__ == "__main__":

@@ -89,7 +89,7 @@ def test_a_day_is_the_persons(store: Store, zone: tzinfo, days: list[str]) -> No
 
 
 def test_of_too_many_rows_the_newest_are_told_oldest_first(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reader, "_ROWS", reader._ROWS.replace(str(reader.MOST), "2"))
+    monkeypatch.setattr(reader, "MOST", 2)
     for hour in range(3):
         use(store, BEGIN + hour * HOUR, "anthropic", requests=1)
     assert [row["at"][11:13] for row in rows(store)] == ["13", "14"]
