@@ -59,6 +59,14 @@ export async function until(question) {
     if (Date.now() > end) throw new Error(`this never came: ${question}`)
 }
 
+/** Whether anything had to be waited for: a clock, a file, a socket. Promises alone are no wait. */
+export async function waits(act) {
+  let waited = false
+  setImmediate(() => (waited = true))
+  await act()
+  return waited
+}
+
 /** A daemon at the shim's socket. `answer[op]` makes its replies; what has none is answered plainly. */
 export async function daemonOf(answer = {}) {
   const daemon = {

@@ -18,6 +18,7 @@ import {
   send,
   until,
   use,
+  waits,
 } from "./stage.mjs"
 
 const bare = globalThis.fetch
@@ -42,6 +43,12 @@ async function begin(answer) {
 }
 
 const hasty = { hello: () => patient(150) }
+/** The start of a turn, which asks the daemon where there is one. */
+const prompt = () => {
+  const message = { model: { providerID: "A", modelID: "m1" } }
+  return host.tell("chat.message", { sessionID: "s" }, { message, parts: [{ type: "text" }] })
+}
+
 const ended = (of = daemon) => of.said("report").filter(({ outcome }) => outcome !== "accepted")
 
 test("the recorded turn: asked for, announced, reported once, its tokens told", async () => {
@@ -58,6 +65,7 @@ test("the recorded turn: asked for, announced, reported once, its tokens told", 
     ["step", "build"],
   ])
   assert.equal(purposes[0][0], "turn")
+  assert.equal(await waits(prompt), true) // for the daemon's word
   const leases = ended().map(({ outcome, lease }) => [outcome, lease])
   assert.deepEqual(
     leases,
@@ -132,6 +140,7 @@ test("without a daemon nothing waits and nothing is lost", async () => {
   for (const { text } of await host.turn()) assert.match(text, served)
 
   assert.deepEqual(providers.asked(), ["A", "A", "A"])
+  assert.equal(await waits(prompt), false)
 })
 
 test("a slow daemon is not waited for beyond the deadline", async () => {
@@ -151,6 +160,7 @@ test("a daemon that hangs is asked once, and no more until it speaks", async () 
   for (const { text } of await host.turn()) assert.match(text, served)
 
   assert.equal(daemon.said("acquire").length, before + 1)
+  assert.equal(await waits(prompt), false)
 })
 
 test("garbage is no answer", async () => {

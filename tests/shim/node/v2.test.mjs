@@ -18,6 +18,7 @@ import {
   shim,
   until,
   use,
+  waits,
 } from "./stage.mjs"
 
 let providers, host, daemon, leave
@@ -285,6 +286,8 @@ test("without a daemon everything goes its way, and what was switched goes back"
   await host.turn("s")
 
   assert.deepEqual(providers.asked(), ["B", "A"])
+  const prompt = () => host.tell("prompt", { sessionID: "s", model: host.modelOf("s") })
+  assert.equal(await waits(prompt), false)
   daemon = undefined
 })
 
