@@ -47,7 +47,7 @@ def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_it_holds_in_node(file: Path, shim: Path, tmp_path: Path) -> None:
     assert NODE is not None
     lines = tmp_path / "lines.json"
-    environ = {"PATH": os.environ["PATH"], "SHIM": f"{shim.as_uri()}/", "LINES": str(lines)}
+    environ = {"PATH": os.environ["PATH"], "SHIM": (shim / "rlmd.js").as_uri(), "LINES": str(lines)}
     done = subprocess.run([NODE, str(file)], env=environ, capture_output=True, text=True, timeout=120, check=False)
 
     assert done.returncode == 0, done.stdout + done.stderr

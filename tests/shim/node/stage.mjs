@@ -21,12 +21,13 @@ export const linesOf = (name) =>
 const folder = mkdtempSync(join(tmpdir(), "rlmd-"))
 process.on("exit", () => {
   rmSync(folder, { recursive: true })
-  writeFileSync(process.env.LINES, JSON.stringify({ asked: everyLine, said: everyReply }))
+  if (process.env.LINES)
+    writeFileSync(process.env.LINES, JSON.stringify({ asked: everyLine, said: everyReply }))
 })
-process.env.RLMD_SOCKET = join(folder, "rlmd.sock") // before the shim is loaded, which reads it once
+process.env.RLMD_SOCKET ??= join(folder, "rlmd.sock") // before the shim is loaded, which reads it once
 
 /** The shim as it is loaded by OpenCode. */
-export const shim = (await import(new URL("rlmd.js", process.env.SHIM))).default
+export const shim = (await import(process.env.SHIM)).default
 
 export const A = { provider: "A", model: "m1" }
 export const B = { provider: "B", model: "m2" }
