@@ -323,9 +323,8 @@ const shared = globalThis as { [key: symbol]: Map<string, object> | undefined }
 const serving = (shared[Symbol.for("rlmd.opencode")] ??= new Map())
 
 export const server: Plugin = async (input) => {
-  const { directory } = input
   const { hooks, close } = hooksFor(input)
-  serving.set(directory, hooks)
+  serving.set(input.directory, hooks)
   if (!beneath) {
     beneath = globalThis.fetch
     globalThis.fetch = Object.assign(marked, beneath)
@@ -333,7 +332,7 @@ export const server: Plugin = async (input) => {
   const guarded = Object.entries(hooks).map(([name, act]) => [
     name,
     async (...args: unknown[]) => {
-      if (serving.get(directory) !== hooks) return
+      if (serving.get(input.directory) !== hooks) return
       try {
         await act(...args)
       } catch (error) {
@@ -343,7 +342,7 @@ export const server: Plugin = async (input) => {
   ])
   const dispose = async () => {
     close()
-    if (serving.get(directory) === hooks) serving.delete(directory)
+    if (serving.get(input.directory) === hooks) serving.delete(input.directory)
     const last = !serving.size && globalThis.fetch === marked // else another wrapper lies on ours
     if (last) [globalThis.fetch, beneath] = [beneath!, undefined]
   }
