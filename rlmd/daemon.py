@@ -38,7 +38,10 @@ log = logging.getLogger(__name__)
 
 DRAIN = 3.0
 """Seconds that conversations get to end when the daemon stops; it exits within 5."""
-PRUNE_EVERY = 3600.0
+PRUNE_FIRST, PRUNE_EVERY = 600.0, 3600.0
+"""Seconds from the start until old rows go for the first time, and from then on."""
+STEP = 60.0
+"""Seconds by which the clock may leave trio's, which stands still in suspend, before nothing is called old by it."""
 LARGE = 128 * 1024
 """Bytes of a buffer that is given back: more than a chunk that is read at once, which would cost time."""
 _MMAP_THRESHOLD = -3
@@ -215,9 +218,14 @@ class Daemon:
                     self.shutdown()
 
     async def _prune(self) -> None:
+        """Remove what is old, by a clock that has gone as time does for a while: what is removed is gone for good."""
+        pause = PRUNE_FIRST
         while True:
-            more = self.outbox.prune(self._clock(), self._config.history_keep)
-            await trio.sleep(1 if more else PRUNE_EVERY)
+            ahead = self._clock() - trio.current_time()
+            await trio.sleep(pause)
+            steady = abs(self._clock() - trio.current_time() - ahead) < STEP
+            more = steady and self.outbox.prune(self._clock(), self._config.history_keep)
+            pause = 1.0 if more else PRUNE_EVERY
 
     async def _sign_of_life(self) -> None:
         period = service.watchdog_period()

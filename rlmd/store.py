@@ -268,6 +268,7 @@ class Store:
         self.fold()
         kept = rescue.unused(self.path, "replaced")
         with closing(sqlite3.connect(f"{fresh.as_uri()}?mode=rw", uri=True)) as source:
+            source.execute("PRAGMA journal_mode=MEMORY")  # nothing is left beside it by a kill
             with source:
                 config = ("setting", "config", self.fact("setting", "config"))
                 source.execute("INSERT OR REPLACE INTO fact SELECT ?1, ?2, ?3 WHERE ?3 IS NOT NULL", config)

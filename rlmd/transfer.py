@@ -81,7 +81,9 @@ def build(document: Any, path: Path) -> None:
 
 
 def _database(path: Path) -> sqlite3.Connection:
-    return sqlite3.connect(path, isolation_level=None)
+    db = sqlite3.connect(path, isolation_level=None)
+    db.execute("PRAGMA journal_mode=MEMORY")  # nothing is left beside it, whatever ends this process
+    return db
 
 
 def _tables(db: sqlite3.Connection) -> dict[str, dict[str, str]]:

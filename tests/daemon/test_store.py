@@ -13,7 +13,7 @@ import trio
 from house import MODEL, NOON, SETTINGS, House, Peer, Place, Process
 
 from rlmd.core.model import Receipt, Step, Verdict
-from rlmd.daemon import PRUNE_EVERY, Daemon
+from rlmd.daemon import PRUNE_EVERY, PRUNE_FIRST, Daemon
 from rlmd.migrations import MIGRATIONS, StoreError
 from rlmd.outbox import RETRY, Outbox
 from rlmd.store import KEPT, PRUNE_STEP, RECEIPTS_KEPT, Store
@@ -400,7 +400,7 @@ async def test_a_database_that_cannot_be_read_stops_no_decision(
     }
     recorded = await peer.report({"provider": "anthropic", "model": MODEL, "lease": "of-a-former-daemon"})
     assert "duplicate" not in recorded
-    await trio.sleep(PRUNE_EVERY + 1)
+    await trio.sleep(PRUNE_FIRST + 1)
     assert "cannot look up a lease: database disk image is malformed" in caplog.text
     assert "old rows cannot be removed now: database disk image is malformed" in caplog.text
     assert (await peer.use())["provider"] == "anthropic"
@@ -411,10 +411,26 @@ async def test_old_rows_go_a_few_every_second_once_an_hour(house: House) -> None
     store.commit({}, {str(n): receipt(NOON - RECEIPTS_KEPT) for n in range(2 * PRUNE_STEP)}, (), {})
     store.fold()
     left = []
-    for seconds in (PRUNE_EVERY - 0.5, 1, 1):
+    for seconds in (PRUNE_FIRST - 0.5, 1, 1):
         await trio.sleep(seconds)
         left.append(store._db.execute("SELECT count(*) FROM receipt").fetchone()[0])
     assert left == [2 * PRUNE_STEP, PRUNE_STEP, 0]
+
+
+async def test_by_a_clock_that_has_just_stepped_nothing_is_old(house: House) -> None:
+    store = house.daemon._store
+    store.commit({}, {}, [(NOON, {})], {})
+    store.fold()
+    await trio.sleep(PRUNE_FIRST - 1)
+    house.stepped += 400 * 86400
+    await trio.sleep(2)
+    house.stepped -= 400 * 86400
+    assert store.events(NOON, 10)
+    await trio.sleep(PRUNE_EVERY + 1)
+    assert store.events(NOON, 10), "nor when it steps back"
+    house.stepped += 400 * 86400
+    await trio.sleep(2 * PRUNE_EVERY)
+    assert not store.events(NOON - 1, 10)[:-1], "a clock that stays is believed"
 
 
 def test_of_the_events_that_wait_the_oldest_are_dropped(tmp_path: Path) -> None:

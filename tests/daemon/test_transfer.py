@@ -8,18 +8,20 @@ import stat
 import tempfile
 from contextlib import closing
 from copy import copy
+from datetime import UTC
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 import msgspec
 import pytest
-from house import MODEL, House, Peer
+from house import MODEL, NOON, House, Peer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_schemas import RELEASED
 
 from rlmd import rescue
+from rlmd.config import Notify
 from rlmd.core.book import BreakerRow
 from rlmd.core.model import Receipt, Spent, Verdict
 from rlmd.core.snapshot import Snapshot
@@ -27,6 +29,7 @@ from rlmd.core.target import CounterRow, TallyRow
 from rlmd.core.window import WindowRow
 from rlmd.letters import Letter
 from rlmd.migrations import MIGRATIONS
+from rlmd.notify import Notifier
 from rlmd.protocol import Event
 from rlmd.store import Store
 from rlmd.transfer import DocumentError, build, export
@@ -229,6 +232,25 @@ async def test_a_running_daemon_takes_over_all_of_it(house: House, peer: Peer) -
 
 def used_by(use: dict[str, Any]) -> dict[str, Any]:
     return {name: use[name] for name in ("provider", "model", "lease")}
+
+
+def test_messages_that_waited_wait_again(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    store = Store(path)
+    told = Notifier(store, lambda: NOON)
+    told.configure(Notify(targets=("json://localhost/hook",), events=("state",), quiet_hours=None), UTC)
+    told.take(Event(event="state", at="", message="something happened"))
+    build(msgspec.json.decode(exported(path)), rescue.import_path(path))
+    store.keep_letters({}, [1], {}, NOON * 2)
+    store.replace()
+    told.take_up()
+    (target,) = told._targets.values()
+    assert [letter.message for letter in target.letters.values()] == ["something happened"]
+    told.take(Event(event="state", at="", message="something happened"))
+    assert len(target.letters) == 1, "it was told already"
+    told.take(Event(event="state", at="", message="x", reason="y"))
+    assert [*target.letters] == [1, 2]
+    store.close()
 
 
 async def test_without_anything_beside_it_nothing_changes(house: House, peer: Peer) -> None:
