@@ -148,7 +148,7 @@ def place(path: Path, content: object = "") -> Path:
 
 def test_who_never_had_the_old_plugin_hears_nothing_of_it(environ: dict[str, str], project: Path) -> None:
     place(project / "opencode.json", {"plugin": ["other", 3, [], {"x": 1}], "plugins": "odd"})
-    place(project / "package.json", {"dependencies": {"express-rate-limit": "1"}, "devDependencies": []})
+    place(project / "package.json", {"dependencies": {"express-rate-limit-manager": "1"}, "devDependencies": []})
     place(project / ".opencode" / "plugin" / "limits.ts")
 
     assert opencode.offers(project, environ) == []
@@ -186,10 +186,11 @@ def test_the_old_plugin_is_found_in_a_list(
 
 def test_the_old_plugin_is_found_as_a_package(environ: dict[str, str], home: Path, project: Path) -> None:
     one = place(home / "package.json", {"dependencies": {"rate-limit-manager": "^1"}})
-    two = place(project / "package.json", {"devDependencies": {"rate-limit-manager": "^1"}})
+    two = place(project / "package.json", {"devDependencies": {"@a/opencode-rate-limit-manager": "^1"}})
 
     assert predecessor.traces(project, environ) == [
-        (path, f"npm uninstall --prefix {path.parent} rate-limit-manager") for path in (one, two)
+        (one, f"npm uninstall --prefix {one.parent} rate-limit-manager"),
+        (two, f"npm uninstall --prefix {two.parent} @a/opencode-rate-limit-manager"),
     ]
 
 

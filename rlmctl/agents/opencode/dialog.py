@@ -23,7 +23,7 @@ _ENTRY = re.compile(rf'"{re.escape(SPEC)}"\s*,\s*|,?\s*"{re.escape(SPEC)}"')
 
 def add(home: Path, *, dry_run: bool) -> list[str]:
     """Name the dialog in a file of our own. Returns what was done, as sentences."""
-    if any(_names_it(home / name) for name in NAMES):
+    if is_named(home):
         return []
     free = [name for name in NAMES if not (home / name).exists()]
     if not free:

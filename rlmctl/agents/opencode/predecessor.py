@@ -86,7 +86,7 @@ def _packages(directory: Path, homes: list[Path]) -> Iterator[Trace]:
         for kind in ("dependencies", "devDependencies"):
             listed = package.get(kind)
             for name in listed if isinstance(listed, dict) else ():
-                if NAME in name:
+                if name.rpartition("/")[2].removeprefix("opencode-") == NAME:
                     yield Trace(path, f"npm uninstall --prefix {shlex.quote(str(home))} {name}")
 
 

@@ -10,7 +10,7 @@ const RETRIES = 5
 
 /** An OpenCode 1.x with two providers, in a project of its own. */
 export function hostOf(providers, directory = "/home/me/project") {
-  const host = { toasts: [], waits: [], statuses: [] }
+  const host = { toasts: [], waits: [] }
   const { model, provider } = RECORD.find(({ hook }) => hook === "chat.headers").input
   const offer = (id, name) => ({
     ...structuredClone(provider),
