@@ -272,9 +272,13 @@ class Store:
             with source:
                 config = ("setting", "config", self.fact("setting", "config"))
                 source.execute("INSERT OR REPLACE INTO fact SELECT ?1, ?2, ?3 WHERE ?3 IS NOT NULL", config)
-            self._db.execute("VACUUM INTO ?", (str(kept),))
-            kept.chmod(0o600)
-            source.backup(self._db, progress=_at_once)
+            try:
+                self._db.execute("VACUUM INTO ?", (str(kept),))
+                kept.chmod(0o600)
+                source.backup(self._db, progress=_at_once)
+            except BaseException:
+                kept.unlink(missing_ok=True)  # all of it is still here
+                raise
         self._forget_journal()
         fresh.unlink()
         return kept

@@ -5,6 +5,7 @@ During each fault it decides from memory and says so, it heals by itself, and wh
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -26,6 +27,7 @@ from rlmd import migrations, rescue
 from rlmd import store as stores
 from rlmd.migrations import MIGRATIONS
 from rlmd.store import Store
+from rlmd.transfer import build, export
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -472,3 +474,45 @@ main([])
     answers = load(process, twice_cut)
     assert set(answers) == {"recorded"}
     assert 20 << 17 <= max(sizes) < 32 << 17
+
+
+def test_an_import_without_room_changes_nothing(process: Process, mounted: Path) -> None:
+    path = process.place.paths.database
+    process.begin()
+    assert all(report(process) for _ in range(60))
+    text = "".join(export(path))
+    build(json.loads(text), rescue.import_path(path))
+    ballast = fill(mounted)
+    with process.client() as client, pytest.raises(DaemonRefusedError, match="Nothing was imported: "):
+        client.request("import")
+    assert not list(mounted.glob("*.replaced-*"))
+    ballast.unlink()
+    await_healing(process)
+    assert count(process) == 60
+    with process.client() as client:
+        assert client.request("import")["type"] == "done"
+    assert "".join(export(path)) == text
+
+
+def test_a_kill_during_an_import_leaves_the_one_state_or_the_other(process: Process) -> None:
+    path = process.place.paths.database
+    process.begin()
+    assert all(report(process) for _ in range(60))
+    one = "".join(export(path))
+    assert all(report(process) for _ in range(60))
+    other = "".join(export(path))
+    seen = set()
+    for number in range(16):
+        text = one if number % 2 else other
+        rescue.import_path(path).unlink(missing_ok=True)
+        build(json.loads(text), rescue.import_path(path))
+        with process.client() as client:
+            client._socket.sendall(b'{"op":"import"}\n')
+            time.sleep(0.3 * (number / 15) ** 4)
+            process.kill()
+        found = "".join(export(path))
+        assert found in {one, other}
+        seen.add(found == text)
+        process.begin()
+        assert count(process) == (60 if found == one else 120)
+    assert seen == {True, False}, "it was killed before and after"
