@@ -11,7 +11,6 @@ import re
 import shlex
 import stat
 from datetime import UTC, time
-from difflib import get_close_matches
 from graphlib import CycleError, TopologicalSorter
 from typing import TYPE_CHECKING
 
@@ -19,6 +18,7 @@ from msgspec import Struct
 
 from rlmd import zones
 from rlmd.core.model import Cooldown, EventKind, Limit, Pattern, Policy, Provider, ProviderModel
+from rlmd.core.words import near
 from rlmd.document import VARIABLE, ConfigError, Document, KeyPath, misplaced
 from rlmd.schema import File, LimitTable, ModelTable, Name, PatternTable, ProviderTable
 
@@ -346,6 +346,6 @@ def _targets(document: Document, file: File, environ: Mapping[str, str], warning
 
 def _near(name: str, known: Collection[str]) -> str:
     """Return the mend for a name that is not among the known ones."""
-    if near := get_close_matches(name, known, 1):
-        return f'Did you mean "{near[0]}"?'
+    if meant := near(name, known):
+        return f'Did you mean "{meant}"?'
     return f"There is {', '.join(known)}." if known else "Add a provider first."

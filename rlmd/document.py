@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import re
 import tomllib
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, TypeVar, get_args
 from zoneinfo import ZoneInfo
 
 import msgspec
 
 from rlmd import zones
+from rlmd.core.words import near
 from rlmd.schema import TABLES, BareProviderTable, File, ProviderTable
 
 if TYPE_CHECKING:
@@ -178,8 +178,8 @@ class Document:
             return self.error(path, f"must be {' or '.join(expected)}, not {got}.")
         if chosen := re.fullmatch(r"Invalid enum value '(.*)'", said, re.DOTALL):
             words = [*_choices(path)]
-            near = get_close_matches(chosen[1], words, 1)
-            meant = f" Did you mean {_quoted(near[0])}?" if near else ""
+            likely = near(chosen[1], words)
+            meant = f" Did you mean {_quoted(likely)}?" if likely else ""
             given = "" if path[0] == "notify" else f", not {_quoted(chosen[1])}"
             return self.error(path, f"must be one of {', '.join(map(_quoted, words))}{given}.{meant}")
         return self.error(path, said)
@@ -196,16 +196,16 @@ def stray(name: str, shape: tuple[str, ...]) -> str:
     if shape == (VARIABLE,):
         here = tuple(map(_camel, here))
     # A slip such as `model` for `models` is likelier than a key in the wrong table.
-    elif not get_close_matches(name, here, 1, 0.85):
+    elif not near(name, here, 0.85):
         for other, table in TABLES.items():
             if (*other, name) in TABLES:
                 return f"is a table of its own. Write its header as {_header((*other, name))}."
             if name in table.__struct_encode_fields__:
                 where = f"below {_header(other)}" if other else _AT_TOP
                 return f"belongs {where}. TOML puts a key into the table whose header stands above it."
-    if near := get_close_matches(name, here, 1):
-        found = (*shape, near[0])
-        return f"is no key that rlmd knows. Did you mean {_header(found) if found in TABLES else near[0]}?"
+    if meant := near(name, here):
+        found = (*shape, meant)
+        return f"is no key that rlmd knows. Did you mean {_header(found) if found in TABLES else meant}?"
     return f"is no key that rlmd knows. Known here: {', '.join(here)}."
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import trio
 
-from rlmd import protocol, reader
+from rlmd import protocol
 from rlmd.bounds import HISTORIES
 from rlmd.core.calendar import bounds
 
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 COMMAND = (sys.executable, "-P", "-m", "rlmd.reader")
+PATIENCE = 5.0
+"""Seconds to wait for whoever checkpoints."""
 
 _some = trio.CapacityLimiter(HISTORIES)
 _under_way: set[trio.CancelScope] = set()
@@ -58,7 +60,7 @@ def _database(path: Path) -> str:
 
 def _first_hour(path: Path, request: protocol.HistoryQuery) -> int | None:
     since = request.since.timestamp() if request.since else 0.0
-    with closing(sqlite3.connect(_database(path), uri=True, timeout=reader.PATIENCE)) as db:
+    with closing(sqlite3.connect(_database(path), uri=True, timeout=PATIENCE)) as db:
         first: int | None = db.execute("SELECT min(hour) FROM usage WHERE hour >= ?", (since,)).fetchone()[0]
         return first
 
@@ -90,6 +92,8 @@ def _days(since: float, until: float, zone: tzinfo) -> list[tuple[float, float]]
 
 
 def _reply(request: protocol.HistoryQuery, done: subprocess.CompletedProcess[bytes]) -> protocol.History:
+    from rlmd import reader  # noqa: PLC0415  (what it loads is of no use to the daemon's start)
+
     if done.returncode == reader.FAILED:
         code, text = msgspec.json.decode(done.stdout, type=tuple[int, str])
         error = sqlite3.DatabaseError(text)

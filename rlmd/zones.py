@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo, available_timezones
+
+from rlmd.core.words import near
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -21,8 +22,8 @@ def named(name: str) -> ZoneInfo:
         return ZoneInfo(name)
     except (KeyError, ValueError, OSError):
         known = {zone.lower(): zone for zone in available_timezones()}
-        near = get_close_matches(name.lower(), known, 1)
-        mend = f'Did you mean "{known[near[0]]}"?' if near else 'Write one such as "Europe/Berlin", or "local".'
+        meant = near(name.lower(), known)
+        mend = f'Did you mean "{known[meant]}"?' if meant else 'Write one such as "Europe/Berlin", or "local".'
         raise ValueError(f'is "{name}", which is no time zone. {mend}') from None
 
 

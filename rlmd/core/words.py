@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from difflib import get_close_matches
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -51,8 +50,15 @@ def named(targets: Sequence[Target]) -> tuple[str, str]:
     return ", ".join([*names[:-2], " and ".join(names[-2:])]), "its" if len(names) == 1 else "their"
 
 
+def near(name: str, names: Collection[str], cutoff: float = 0.6) -> str | None:
+    """Return which of these names was probably meant; `cutoff` is how much of it has to be right, of 1."""
+    from difflib import get_close_matches  # noqa: PLC0415  (a start without a mistake does without it)
+
+    return next(iter(get_close_matches(name, names, 1, cutoff)), None)
+
+
 def known(wanted: str, names: Collection[str]) -> str:
     """Go on after a name that there is not: which one was probably meant, and which there are."""
     there = ", ".join(sorted(names)) or "none yet (rlmctl setup)"
-    near = get_close_matches(wanted, names, 1)
-    return f"; did you mean {near[0]!r}? There are: {there}." if near else f"; there are: {there}."
+    meant = near(wanted, names)
+    return f"; did you mean {meant!r}? There are: {there}." if meant else f"; there are: {there}."
