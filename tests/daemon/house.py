@@ -170,7 +170,7 @@ class House:
         self.place.paths.state_dir.mkdir(mode=0o700, exist_ok=True)
         self.daemon = Daemon(self.place.paths, self.place.environ, self.now)
         no_jitter: Any = SimpleNamespace(random=lambda: 0.0)
-        self.daemon.server._random = no_jitter
+        self.daemon.server._dispatch._random = no_jitter
         self.stopped = trio.Event()
         self._scope = trio.CancelScope()
         self._nursery.start_soon(self._run, listener.listen(self.place.paths.socket))

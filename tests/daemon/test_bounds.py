@@ -41,13 +41,13 @@ async def test_a_chunk_of_very_many_requests_lets_others_between(house: House, p
     crowd = await house.peer()
     await crowd.ask("ping")
     handled: list[str] = []
-    handle = house.daemon.server._handle
+    handle = house.daemon.server._dispatch.handle
 
     def noted(request: Any, connection: Any) -> Any:
         handled.append(request.__class__.__name__)
         return handle(request, connection)
 
-    house.daemon.server._handle = noted  # type: ignore[method-assign]
+    house.daemon.server._dispatch.handle = noted  # type: ignore[method-assign]
     await crowd.say(PING * 1000)
     await peer.say({"op": "hello", "id": 7})
     assert (await peer.hear())["type"] == "welcome"
