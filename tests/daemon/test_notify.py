@@ -429,6 +429,13 @@ def exhaust(process: Process) -> None:
     process.ask("report", provider="anthropic", model=MODEL, outcome="error", status=402, message="no credits left")
 
 
+COMMANDS = (
+    *(["doctor"], ["doctor", "--json"], ["status"], ["status", "--json"], ["log"], ["export"]),
+    *(["config", "show"], ["config", "show", "--json"], ["config", "check"]),
+)
+"""Those that show something of the configuration or the state."""
+
+
 def test_no_address_is_in_any_log_status_or_error(process: Process, hook: Webhook) -> None:
     dead = Webhook()
     dead.close()
@@ -449,7 +456,7 @@ def test_no_address_is_in_any_log_status_or_error(process: Process, hook: Webhoo
     assert run.returncode == 1
     assert "✗ json://…" in run.stdout
     assert "it cannot be reached" in run.stdout
-    for command in (["doctor"], ["status"], ["status", "--json"], ["log"], ["config", "show"], ["config", "check"]):
+    for command in COMMANDS:
         run = ctl(process, *command)
         assert SECRET not in run.stdout + run.stderr, command
     process.send(signal.SIGTERM)
