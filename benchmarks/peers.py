@@ -36,11 +36,11 @@ REDIS = "a Lua limiter in Redis"
 REDIS_PY = "the same through redis-py"
 FILE = "a JSON file written for each request"
 NOTES = {
-    PROXY: "LiteLLM's proxy answers itself here; its usage-based routing counts per minute and in memory.",
+    PROXY: f"The proxy ({installed.LITELLM}) answers itself; its usage-based routing counts a minute, in memory.",
     ROUTER: "The Router runs inside the process that asks: no socket, no disk, nobody else sees its counters.",
     CHOICE: "Of the Router's call, choosing a deployment alone: nothing is counted.",
-    REDIS: "Redis counts when it is asked, keeps nothing on a disk in this run, and learns of no error.",
-    REDIS_PY: "Both through the Python client that a program would use.",
+    REDIS: "Redis counts when it is asked, keeps nothing on a disk in this run, and hears of no outcome.",
+    REDIS_PY: f"Both through the Python client that a program would use ({installed.REDIS_PY}).",
     FILE: "The file is written by the process that asks, without a sync; two processes overwrite each other's counts.",
 }
 MODEL = "claude-sonnet-4-5"
@@ -53,6 +53,18 @@ class Times(msgspec.Struct):
 
     p50: float
     p99: float
+
+
+def _p50(found: Times) -> float:
+    return found.p50
+
+
+def _p99(found: Times) -> float:
+    return found.p99
+
+
+def _half(found: Times) -> float:
+    return found.p50 / 2
 
 
 class Plan(NamedTuple):
@@ -115,7 +127,7 @@ def _beside_redis(daemon: servers.Server, place: Path, plan: Plan) -> Iterator[R
         found = Rounds(_ours(daemon, plan) | theirs, plan.rounds)
         yield _row("acquire, p50", found, "acquire", REDIS, most=1.5)
         yield _row("acquire, p99", found, "acquire", REDIS, _p99)
-        yield _row("half of an acquire and a report with its commit, p50", found, "half", REDIS)
+        yield _row("half of an acquire and a report with its commit, p50", found, "pair", REDIS, _half, _p50)
         try:
             yield _through_python(daemon, path, plan)
         except UnavailableError as error:
@@ -146,7 +158,8 @@ def _row(
     found: Rounds[Times],
     ours: str,
     theirs: str,
-    figure: Callable[[Times], float] = lambda found: found.p50,
+    figure: Callable[[Times], float] = _p50,
+    other: Callable[[Times], float] | None = None,
     *,
     most: float | None = None,
 ) -> Row:
@@ -155,15 +168,15 @@ def _row(
         what=what,
         ours=found.median(ours, figure),
         beside=theirs,
-        theirs=found.median(theirs, figure),
-        ratio=found.ratio(ours, theirs, figure),
+        theirs=found.median(theirs, other or figure),
+        ratio=found.ratio(ours, theirs, figure, other),
         most=most,
         note=" ".join(filter(None, (NOTES[theirs], note()))),
     )
 
 
 def _ours(daemon: servers.Server, plan: Plan) -> dict[str, Callable[[], Times]]:
-    """Give what all of them are compared with: an acquire; an acquire and its report; and half of these."""
+    """Give what all of them are compared with: an acquire; an acquire and its report."""
     asked, told = Load((ASK,), plan.requests), Load((ASK, TELL), 2 * plan.requests, capture=LEASE)
 
     def acquire() -> Times:
@@ -173,11 +186,7 @@ def _ours(daemon: servers.Server, plan: Plan) -> dict[str, Callable[[], Times]]:
         found = apply(told, daemon.socket, plan.core)
         return Times(sum(line.p50 for line in found.lines), sum(line.p99 for line in found.lines))
 
-    def half() -> Times:
-        both = pair()
-        return Times(both.p50 / 2, both.p99 / 2)
-
-    return {"acquire": acquire, "pair": pair, "half": half}
+    return {"acquire": acquire, "pair": pair}
 
 
 def _by_load(path: Path, load: Load, core: int | None) -> Times:
@@ -298,7 +307,3 @@ def _quiet() -> dict[str, str]:
     """Return an environment for LiteLLM in which it asks nobody for prices and logs errors only."""
     found = {"LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_LOG": "ERROR", "LITELLM_MODE": "PRODUCTION"}
     return servers.environ(installed.place()) | found
-
-
-def _p99(found: Times) -> float:
-    return found.p99
