@@ -391,7 +391,7 @@ class Ledger:
             notice = Notice(
                 "switched",
                 now,
-                use.message,
+                f"back on {use.provider}" if use.reason == "preferred" else use.message,
                 provider=before,
                 to=use.provider,
                 model=asked.model,
