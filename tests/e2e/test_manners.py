@@ -104,29 +104,6 @@ def test_a_provider_that_nobody_configured_is_left_alone(
     assert daemon.counted() == {"B": (0, 0), "C": (0, 0)}
 
 
-def test_the_wrappers_of_other_plugins_see_every_request_and_no_mark(opencode: OpenCode, providers: Providers) -> None:
-    wrapper = """
-        import fs from "node:fs"
-        export const Wrapper = async ({ directory }) => {
-          const beneath = globalThis.fetch
-          globalThis.fetch = Object.assign(async (input, init) => {
-            if (String(input).includes("127.0.0.1")) fs.appendFileSync(directory + "/NAME.log", "seen\\n")
-            return beneath(input, init)
-          }, beneath)
-          return {}
-        }"""
-    for name in ("a-first", "z-last"):
-        (opencode.config / "plugins" / f"{name}.ts").write_text(wrapper.replace("NAME", name))
-    providers.behave("A", ["429:60"])
-
-    run = opencode.run()
-
-    assert (run.code, run.out) == (0, "Hello from B, model m2, after 0 results")
-    for name in ("a-first", "z-last"):
-        assert (opencode.project / f"{name}.log").read_text().count("seen") == 2, name
-    assert not any("rlmd" in header for request in providers.requests for header in request.headers)
-
-
 def test_it_lies_on_fetch_once_and_leaves_the_wrappers_of_others(bare_opencode: OpenCode, directory: Path) -> None:
     bare_opencode.install_shim(Daemon(directory, configuration("A")))  # which nobody starts
     script = Path(__file__).with_name("lifecycle.ts")
