@@ -22,7 +22,7 @@ from benchmarks.table import Row, UnavailableError, markdown, report
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-PARTS = ("latency", "growth", "start", "startup", "idle", "peers")
+PARTS = ("latency", "growth", "start", "startup", "idle", "shim", "peers")
 """Modules beside this one, in the order in which they run; each has `measure`, and its first line is its heading."""
 PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
 BEGIN, END = "<!-- python -m benchmarks --write -->", "<!-- end -->"

@@ -47,10 +47,23 @@ def provider(wire: str, url: str, models: list[str]) -> dict[str, Any]:
     }
 
 
-class OpenCodeHome:
-    """A home below `directory`. `environment` is what every OpenCode in it runs with."""
+def spare_the_download(directory: Path, version: str) -> None:
+    """Let OpenCode believe that its plugin package (63 MB) is installed in a directory that it reads plugins from."""
+    wanted = {"dependencies": {"@opencode-ai/plugin": version}}
+    (directory / "node_modules").mkdir(parents=True)
+    (directory / "package.json").write_text(json.dumps(wanted))
+    (directory / "package-lock.json").write_text(json.dumps({"packages": {"": wanted}}))
 
-    def __init__(self, directory: Path, program: str, environment: Mapping[str, str]) -> None:
+
+class OpenCodeHome:
+    """A home below `directory`. `environment` is what every OpenCode in it runs with.
+
+    The program is asked for its version where that is not given.
+    """
+
+    def __init__(
+        self, directory: Path, program: str, environment: Mapping[str, str], version: str | None = None
+    ) -> None:
         self.directory = directory
         self.program = program
         self.project = directory / "project"
@@ -70,11 +83,12 @@ class OpenCodeHome:
             **dict.fromkeys(SWITCHED_OFF, "1"),
             **environment,
         }
-        self._spare_the_download()
+        self.version = version or self._ask_for_the_version()
+        spare_the_download(self.config, self.version)
         # Without a repository around it OpenCode takes the whole disk for its project.
         subprocess.run(["git", "init", "--quiet"], cwd=self.project, env=self.environment, check=True)  # noqa: S607  (the person's git)
 
-    def configure(self, providers: Mapping[str, Any], model: str) -> None:
+    def configure(self, providers: Mapping[str, Any], model: str, **more: Any) -> None:
         """Write opencode.json: these providers, `model` (`provider/model`) by default, everything allowed."""
         settings = {
             "$schema": "https://opencode.ai/config.json",
@@ -83,6 +97,7 @@ class OpenCodeHome:
             "share": "disabled",
             "autoupdate": False,
             "permission": {"*": "allow"},
+            **more,
         }
         (self.config / "opencode.json").write_text(json.dumps(settings, indent=2))
 
@@ -99,12 +114,8 @@ class OpenCodeHome:
             check=False,
         )
 
-    def _spare_the_download(self) -> None:
-        """Put in place what makes OpenCode believe that its plugin package (63 MB) is installed."""
+    def _ask_for_the_version(self) -> str:
         said = subprocess.run(  # noqa: S603  (see above)
             [self.program, "--version"], env=self.environment, capture_output=True, text=True, check=False
         )
-        wanted = {"dependencies": {"@opencode-ai/plugin": said.stdout.strip()}}
-        (self.config / "node_modules").mkdir(exist_ok=True)
-        (self.config / "package.json").write_text(json.dumps(wanted))
-        (self.config / "package-lock.json").write_text(json.dumps({"packages": {"": wanted}}))
+        return said.stdout.strip()

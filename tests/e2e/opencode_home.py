@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rlmctl.agents import opencode
 from rlmctl.client import Client, DaemonUnreachableError
+from rlmctl.demo.opencode_home import OpenCodeHome, provider
 from rlmd.paths import Paths, resolve
 
 if TYPE_CHECKING:
@@ -37,12 +38,8 @@ MISSING = (
 MODULES = Path(__file__).parents[1] / "shim" / "node_modules"
 PATIENCE = 60.0
 
-WIRES = {"A": "@ai-sdk/anthropic", "B": "@ai-sdk/openai-compatible", "C": "@ai-sdk/anthropic"}
+WIRES = {"A": "anthropic", "B": "openai", "C": "anthropic"}
 MODELS = {"A": "m1", "B": "m2", "C": "m3"}
-SWITCHES = "AUTOUPDATE MODELS_FETCH LSP_DOWNLOAD SHARE DEFAULT_PLUGINS CLAUDE_CODE EXTERNAL_SKILLS TERMINAL_TITLE"
-"""What OpenCode leaves alone when OPENCODE_DISABLE_… says so: all that needs a network or a person's home."""
-TYPES = {"dependencies": {"@opencode-ai/plugin": VERSION}}
-"""OpenCode installs its types, 63 MB, into each configuration directory, unless they seem to be there."""
 
 
 def opencode_program() -> str | None:
@@ -73,13 +70,6 @@ def configuration(*providers: str, top: str = "", agent: str = 'daemon_timeout =
         text += f"hourly_limit = {limits.get(name, 100)}\n"
         text += f'[provider.models]\n"the-model" = "{MODELS[name]}"\n'
     return text + f"[agent]\n{agent}\n"
-
-
-def pretend_types(directory: Path) -> None:
-    """Spare OpenCode the installation of its types into a configuration directory."""
-    (directory / "node_modules").mkdir()
-    (directory / "package.json").write_text(json.dumps(TYPES))
-    (directory / "package-lock.json").write_text(json.dumps({"packages": {"": TYPES}}))
 
 
 class Daemon:
@@ -200,41 +190,18 @@ class OpenCode:
     """OpenCode with three providers on loopback, in a project of its own."""
 
     def __init__(self, program: str, directory: Path, providers: Providers) -> None:
-        self.program = program
-        self.directory = directory
-        self.project = directory / "project"
-        self.config = directory / "config" / "opencode"
-        for folder in (self.project, self.config, directory / "home", directory / "tmp"):
-            folder.mkdir(parents=True)
-        pretend_types(self.config)
-        (directory / "models.json").write_text("{}")
-        self.environ = {
-            "PATH": os.environ["PATH"],
-            "LANG": "C.UTF-8",
-            "HOME": str(directory / "home"),
-            "TMPDIR": str(directory / "tmp"),
-            **{f"XDG_{kind.upper()}_HOME": str(directory / kind) for kind in ("config", "data", "state", "cache")},
-            **{f"OPENCODE_DISABLE_{switch}": "1" for switch in SWITCHES.split()},
-            "OPENCODE_EXPERIMENTAL_DISABLE_FILEWATCHER": "1",
-            "OPENCODE_MODELS_PATH": str(directory / "models.json"),
-        }
+        home = self._home = OpenCodeHome(directory, program, {}, VERSION)
+        self.program, self.directory, self.project, self.config = program, directory, home.project, home.config
+        self.environ = home.environment
         self.configure(providers, default="A")
-        subprocess.run(["git", "init", "--quiet"], cwd=self.project, check=True)
 
     def configure(self, providers: Providers, default: str, **more: Any) -> None:
         """Write opencode.json: which provider a turn is meant for, and anything else."""
-        size = {"context": 200_000, "output": 8_000}
-        model = {"tool_call": True, "reasoning": True, "limit": size, "cost": {"input": 1, "output": 2}}
-        table = {
-            name: {
-                "npm": wire,
-                "options": {"baseURL": providers.url(name), "apiKey": f"key-{name}"},
-                "models": {MODELS[name]: {"name": MODELS[name], **model}},
-            }
-            for name, wire in WIRES.items()
-        }
-        content = {"model": f"{default}/{MODELS[default]}", "provider": table, "permission": {"*": "allow"}, **more}
-        (self.config / "opencode.json").write_text(json.dumps(content))
+        table = {name: provider(wire, providers.url(name), [MODELS[name]]) for name, wire in WIRES.items()}
+        for name, entry in table.items():
+            entry["options"]["apiKey"] = f"key-{name}"
+            entry["models"][MODELS[name]]["reasoning"] = True
+        self._home.configure(table, f"{default}/{MODELS[default]}", **more)
 
     def install_shim(self, daemon: Daemon) -> None:
         """Put the shim in its place as `rlmctl install opencode` does."""
@@ -244,16 +211,7 @@ class OpenCode:
         """`opencode run`. A session that has a title asks no model for one."""
         given = () if title else ("--title", "a test")
         began = time.monotonic()
-        done = subprocess.run(
-            [self.program, "run", prompt, *words, *given],
-            cwd=self.project,
-            env=self.environ,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE,
-            check=False,
-        )
+        done = self._home.run(prompt, *words, *given, limit=PATIENCE)
         return Run(done.returncode, done.stdout.strip(), done.stderr.strip(), time.monotonic() - began)
 
     def command(self, name: str) -> Run:

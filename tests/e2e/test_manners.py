@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from opencode_home import Daemon, configuration, pretend_types, until
+from opencode_home import VERSION, Daemon, configuration, until
 
 from rlmctl.agents import opencode as shim
+from rlmctl.demo.opencode_home import spare_the_download
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -124,7 +125,7 @@ def test_it_lies_on_fetch_once_and_leaves_the_wrappers_of_others(bare_opencode: 
 
 def test_a_shim_installed_twice_counts_once(opencode: OpenCode, daemon: Daemon, providers: Providers) -> None:
     shim.install(daemon.paths, project=opencode.project)
-    pretend_types(opencode.project / ".opencode")
+    spare_the_download(opencode.project / ".opencode", VERSION)
     providers.behave("A", ["429:60"])
 
     run = opencode.run()

@@ -6,7 +6,9 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
-from opencode_home import answered_by, assert_clean, until
+from opencode_home import VERSION, answered_by, assert_clean, until
+
+from rlmctl.demo.opencode_home import spare_the_download
 
 if TYPE_CHECKING:
     from opencode_home import Daemon, OpenCode
@@ -58,8 +60,16 @@ PAST_FETCH = """
 """A plugin whose requests do not pass the global fetch."""
 
 
-def add_plugin(opencode: OpenCode, name: str, text: str) -> None:
-    (opencode.config / "plugins" / f"{name}.ts").write_text(text.replace("NAME", name))
+def add_plugin(opencode: OpenCode, providers: Providers, name: str, text: str) -> None:
+    """Add a plugin that OpenCode loads before the shim (`first`) or after it (`last`)."""
+    if name == "first":
+        file = opencode.directory / "first.ts"
+        opencode.configure(providers, default="A", plugin=[file.as_uri()])
+    else:
+        file = opencode.project / ".opencode" / "plugins" / "last.ts"
+        file.parent.mkdir(parents=True)
+        spare_the_download(file.parents[1], VERSION)
+    file.write_text(text.replace("NAME", name))
 
 
 def log_in(opencode: OpenCode) -> None:
@@ -84,22 +94,22 @@ def test_the_wrappers_of_others_see_every_request_and_no_mark(opencode: OpenCode
           }, beneath)
           return {}
         }"""
-    for name in ("a-first", "z-last"):
-        add_plugin(opencode, name, wrapper)
+    for name in ("first", "last"):
+        add_plugin(opencode, providers, name, wrapper)
     providers.behave("A", ["429:60"])
 
     run = opencode.run()
 
     assert (run.code, run.out) == (0, "Hello from B, model m2, after 0 results")
-    for name in ("a-first", "z-last"):
+    for name in ("first", "last"):
         assert (opencode.project / f"{name}.log").read_text().count("seen") == 2, name
     assert not any("rlmd" in header for request in providers.requests for header in request.headers)
 
 
-@pytest.mark.parametrize("name", ["a-first", "z-last"])
+@pytest.mark.parametrize("name", ["first", "last"])
 def test_a_login_that_brings_its_own_fetch_works_as_ever(name: str, opencode: OpenCode, providers: Providers) -> None:
     log_in(opencode)
-    add_plugin(opencode, name, LOGIN)
+    add_plugin(opencode, providers, name, LOGIN)
     providers.behave("A", ["ok", "429:60"])
 
     run = opencode.run("USE_TOOL2 please")
@@ -108,12 +118,12 @@ def test_a_login_that_brings_its_own_fetch_works_as_ever(name: str, opencode: Op
     assert [request.key for request in providers.requests] == [f"key-of-{name}"] * 2 + ["key-B"] * 2
 
 
-@pytest.mark.parametrize("name", ["a-first", "z-last"])
+@pytest.mark.parametrize("name", ["first", "last"])
 def test_requests_past_fetch_are_counted_and_their_limits_move_the_turn(
     name: str, opencode: OpenCode, daemon: Daemon, providers: Providers
 ) -> None:
     log_in(opencode)
-    add_plugin(opencode, name, PAST_FETCH)
+    add_plugin(opencode, providers, name, PAST_FETCH)
     providers.behave("A", ["ok", "429:1"])
     with opencode.serve() as server:
         session = server.session()

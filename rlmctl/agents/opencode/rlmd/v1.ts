@@ -177,7 +177,7 @@ function hooksFor({ client, directory }: PluginInput) {
       const timer = patience ? setTimeout(late, patience) : undefined
       try {
         const response = await fetch(signal)
-        const error = await errorOf(response)
+        const error = answer || !response.ok ? await errorOf(response) : undefined
         const seen = factsOf(response, error)
         if (error === undefined) {
           void report("accepted", seen)
