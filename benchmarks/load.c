@@ -3,8 +3,9 @@
  *   load [-r RATE] [-x PREFIX] [-w WARM] SOCKET CONNECTIONS DEPTH REQUESTS FILE
  *
  * Each line of FILE is a request; a connection sends them in turn and has DEPTH of them under way. In a line, {n} stands
- * for the number of the request, {c} for that of the connection, and {x} for what followed PREFIX, up to a quote, in the
- * oldest answer of this connection not used yet; a request with {x} waits for that. Its own answer is not searched.
+ * for the number of the request, {c} for that of the connection, {r} for an end of line inside it, and {x} for what
+ * followed PREFIX, up to a quote, in the oldest answer of this connection not used yet; a request with {x} waits for
+ * that. Its own answer is not searched.
  * -r sends RATE requests a second by the clock, whatever the server does, each on an idle connection; a request's time
  * begins when it was due, so that a stall counts for every request that it delays.
  * The first WARM answers are not counted (default: a twentieth).
@@ -75,12 +76,13 @@ static int push(Connection *c) {
     if (c->space < c->queued + 2 * LINE) c->out = or_fail(realloc(c->out, c->space = 2 * c->space + 4 * LINE));
     char *to = c->out + c->queued;
     for (const char *from = lines[number].text; *from;) {
-        if (from[0] != '{' || !from[1] || from[2] != '}' || !strchr("ncx", from[1])) {
+        if (from[0] != '{' || !from[1] || from[2] != '}' || !strchr("ncrx", from[1])) {
             *to++ = *from++;
             continue;
         }
         if (from[1] == 'n') to += sprintf(to, "%ld", sent);
         if (from[1] == 'c') to += sprintf(to, "%d", c->number);
+        if (from[1] == 'r') to += sprintf(to, "\r\n");
         if (from[1] == 'x') to += sprintf(to, "%s", c->captured[c->used++ % c->places]);
         from += 3;
     }

@@ -49,7 +49,7 @@ class Figures(Struct):
 
 
 class Load(NamedTuple):
-    """Requests of one line each. `{n}`, `{c}` and `{x}` in them: see `load.c`."""
+    """Requests of one line each. `{n}`, `{c}`, `{r}` and `{x}` in them: see `load.c`."""
 
     lines: tuple[str, ...]
     requests: int
@@ -62,7 +62,7 @@ class Load(NamedTuple):
 
 def apply(load: Load, path: Path, core: int | None) -> Figures:
     """Send a load to the socket there, from a process on that core."""
-    with tempfile.NamedTemporaryFile("w", encoding="utf-8", suffix=".lines") as lines:
+    with tempfile.NamedTemporaryFile("w", encoding="utf-8", newline="", suffix=".lines") as lines:
         lines.write("".join(f"{line}\n" for line in load.lines))
         lines.flush()
         command = [*_program(), f"-r{load.rate}", *([f"-x{load.capture}"] if load.capture else [])]
@@ -115,7 +115,7 @@ def _main(arguments: list[str]) -> None:
     if arguments[0].startswith("-x"):
         prefix = arguments.pop(0)[2:]
     path, connections, depth, requests, file = arguments
-    lines = Path(file).read_text(encoding="utf-8").splitlines()
+    lines = Path(file).read_bytes().decode().removesuffix("\n").split("\n")
     peers = [_Peer(path, number) for number in range(int(connections))]
     times = _exchange(peers, lines, prefix, rate, 1 if rate else int(depth), int(requests))
     counted = times[len(times) // 20 :]
@@ -142,7 +142,9 @@ def _exchange(
                 if "{x}" in text:
                     text = text.replace("{x}", peer.captured.popleft())
                 peer.waiting.append((due, peer.line))
-                peer.socket.sendall(text.replace("{n}", str(sent)).replace("{c}", str(peer.number)).encode() + b"\n")
+                for name, value in {"n": sent, "c": peer.number, "r": "\r\n"}.items():
+                    text = text.replace(f"{{{name}}}", str(value))
+                peer.socket.sendall(f"{text}\n".encode())
                 peer.line = (peer.line + 1) % len(lines)
                 sent += 1
         soon = max(0.0, begun + sent / rate - time.perf_counter()) if rate and sent < total else 60.0

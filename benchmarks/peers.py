@@ -294,13 +294,14 @@ def _http(address: tuple[str, int], key: str) -> Callable[[], object]:
 
 
 def _evalsha(path: Path) -> str:
-    """Load the limiter; give the line that calls it, in the inline form that Redis takes from people."""
+    """Load the limiter; give the line that calls it."""
     with closing(socket.socket(socket.AF_UNIX)) as peer:
         peer.connect(str(path))
         script = LIMITER.read_bytes()
         peer.sendall(b"*3\r\n$6\r\nSCRIPT\r\n$4\r\nLOAD\r\n$%d\r\n%s\r\n" % (len(script), script))
         _, sha, *_ = peer.recv(65536).decode().split("\r\n")
-    return f"EVALSHA {sha} 2 anthropic openrouter 100000000 1000000000"
+    words = ("EVALSHA", sha, "2", "anthropic", "openrouter", "100000000", "1000000000")
+    return "{r}".join([f"*{len(words)}", *(f"${len(word)}{{r}}{word}" for word in words)]) + "\r"
 
 
 def _quiet() -> dict[str, str]:
