@@ -51,7 +51,7 @@ REFUSALS = {
     "401": Refusal(401, "authentication_error", "invalid_api_key", "The key is not valid: no usage limit applies"),
     "401-money": Refusal(401, "CreditsError", "insufficient_quota", "Insufficient balance. Manage your billing"),
     "402": Refusal(402, "billing_error", "insufficient_quota", "Your credit balance is too low"),
-    "403": Refusal(403, "permission_error", "permission_denied", "You may not change rate limits or quotas"),
+    "403": Refusal(403, "permission_error", "permission_denied", "You may not change a quota"),
     "403-money": Refusal(403, "permission_error", "insufficient_user_quota", "Key limit exceeded (monthly limit)"),
     "413": Refusal(413, "request_too_large", "request_too_large", "Request exceeds the maximum size"),
     "429": Refusal(429, "rate_limit_error", "rate_limit_exceeded", "This request would exceed your rate limit"),

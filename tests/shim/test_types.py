@@ -15,6 +15,8 @@ PROGRAMS = HERE / "node_modules" / ".bin"
 FOLDER = SOURCE.parent / PARTS
 OF_1X = [SOURCE, *(FOLDER / name for name in ("daemon.ts", "response.ts", "start.ts", "v1.ts"))]
 """All that OpenCode 1.x runs of it."""
+FOR_1X, WITH_SHARED_PARTS = 350, 525
+"""Lines, as the formatter leaves them: of what is for 1.x alone, and with the parts that 2.x uses too."""
 ALL = [SOURCE, *sorted(FOLDER.glob("*.ts"))]
 IMPORT = re.compile(r"^import (type )?([^\"]*?) from \"(.*?)\"$", re.MULTILINE)
 
@@ -50,4 +52,5 @@ def test_it_is_as_the_formatter_leaves_it(file: Path) -> None:
 def test_what_opencode_1x_runs_stays_small() -> None:
     lines = {file.name: len(file.read_text().splitlines()) for file in OF_1X}
 
-    assert sum(lines.values()) <= 526, lines
+    assert lines["v1.ts"] <= FOR_1X, lines
+    assert sum(lines.values()) <= WITH_SHARED_PARTS, lines
