@@ -50,10 +50,10 @@ class Screen:
 
         A screen that has just come up forgets what is typed before its plugins are there.
         """
-        for _ in range(10):
+        for _ in range(6):
             self.keys("C-u", words)
             try:
-                until(lambda: words in self.text and shown in self.text, 3)
+                until(lambda: words in self.text and shown in self.text, 15)
             except AssertionError:
                 continue
             return self.text
