@@ -218,7 +218,7 @@ def test_after_twelve_crashes_the_socket_is_there_and_doctor_names_the_mend(serv
     said = served.doctor()["service"]
     assert said["state"] == "wrong"
     assert "fails again and again" in said["meaning"]
-    assert "Install that version again, or move the file away" in said["meaning"]
+    assert "or newer again, or move the file away" in said["meaning"]
     assert said["mend"] == "do that, then: rlmctl restart"
     of_schema(served.paths.database, version)
     assert served.ctl("restart").code == 0
