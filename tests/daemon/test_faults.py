@@ -5,6 +5,7 @@ During each fault it decides from memory and says so, it heals by itself, and wh
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -359,6 +360,31 @@ async def test_a_database_that_is_damaged_while_it_runs_is_written_afresh(
     assert list(house.place.paths.state_dir.glob("state.db.damaged-*"))
     await house.restart()
     assert (await (await house.peer()).provider())["request_count"] == 5
+
+
+async def test_a_damaged_database_that_cannot_be_set_aside_yet(
+    house: House, peer: Peer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await peer.ask("report", **ANTHROPIC, outcome="ok")
+    house.daemon.outbox.fold()
+    house.daemon._store._db.execute("DROP TABLE journal")
+
+    def stuck(_: Path) -> Path:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(rescue, "set_aside", stuck)
+        for _ in range(3):
+            assert (await peer.ask("report", **ANTHROPIC, outcome="ok"))["code"] == "not_durable"
+            assert (await peer.use(dry_run=True))["provider"] == "anthropic"
+            house.stepped += 2
+    house.stepped += 2
+    assert (await peer.ask("report", **ANTHROPIC, outcome="ok"))["code"] == "not_durable", "it is set aside"
+    house.stepped += 2
+    assert (await peer.ask("report", **ANTHROPIC, outcome="ok"))["type"] == "recorded"
+    assert list(house.place.paths.state_dir.glob("state.db.damaged-*"))
+    await house.restart()
+    assert (await (await house.peer()).provider())["request_count"] == 6
 
 
 def test_a_log_that_was_cut_off_costs_its_end_only(process: Process) -> None:
