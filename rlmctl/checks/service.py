@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import pwd
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,12 +18,8 @@ if TYPE_CHECKING:
     from rlmd.paths import Paths
 
 NAME = "service"
-LOOKS = 20
-"""Looks at a service that is just starting: a loop of crashes shows itself between two starts."""
-GLANCE = 0.1
 LINGERING = Path("/var/lib/systemd/linger")
 """Where logind keeps the names of those whose services outlive their sessions."""
-STATE = ("ActiveState", "SubState", "Result", "NRestarts", "StatusText", "MainPID")
 
 
 def service(paths: Paths) -> Iterator[Check]:
@@ -70,15 +65,10 @@ def _who_starts(paths: Paths) -> str:
 
 def _life(units: UserUnits) -> Check:
     """Say whether the service lives, and if not, why."""
-    from rlmctl.services.user_units import SERVICE, SOCKET
+    from rlmctl.services.user_units import SOCKET
 
     door = units.state(SOCKET, "ActiveState", "Result")
-    daemon = units.state(SERVICE, *STATE)
-    for _ in range(LOOKS):
-        if daemon.get("SubState") in {"running", "auto-restart", "dead", "failed"}:
-            break
-        time.sleep(GLANCE)
-        daemon = units.state(SERVICE, *STATE)
+    daemon = units.settled("Result", "NRestarts")
     said = daemon.get("StatusText", "")
     if "start-limit-hit" in door.get("Result", "") + daemon.get("Result", ""):
         meaning = f"it failed so often that systemd gave up, and closed the socket{_because(said)}"

@@ -11,6 +11,7 @@ import re
 import shlex
 import subprocess
 import sys
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -32,6 +33,8 @@ STRICT_SINCE = 254
 """The systemd whose user units may have a view of the files of their own."""
 PATIENCE = 30
 """Seconds that systemctl may take: a stop alone may take ten."""
+LOOKS, GLANCE = 50, 0.1
+"""How often, and seconds apart, to look at a service that is just starting."""
 WITHOUT = "rlmctl start  (runs the daemon without a service manager)"
 
 
@@ -153,6 +156,19 @@ class UserUnits:
         except OSError:
             return {}
 
+    def settled(self, *properties: str) -> dict[str, str]:
+        """Return what systemd says of the service once it is not just starting, or has said why it cannot.
+
+        In a loop of crashes systemd forgets what the last one said while the next one starts.
+        """
+        found = self.state(SERVICE, "SubState", "StatusText", *properties)
+        for _ in range(LOOKS):
+            if found.get("StatusText") or found.get("SubState") not in {"start", "auto-restart"}:
+                break
+            time.sleep(GLANCE)
+            found = self.state(SERVICE, "SubState", "StatusText", *properties)
+        return found
+
     def start(self) -> None:
         """Have the socket served; past failures are forgiven."""
         with suppress(CommandError):  # there is nothing to forgive
@@ -196,7 +212,7 @@ class UserUnits:
         if run.returncode == 0:
             return
         # The first line of systemctl's own says what failed, the others where to read on.
-        why = self.state(SERVICE, "StatusText").get("StatusText") or run.stderr.strip().partition("\n")[0]
+        why = self.settled().get("StatusText") or run.stderr.strip().partition("\n")[0]
         message = f"`systemctl --user {' '.join([verb, *words])}` failed: {why}"
         raise CommandError(message, "journalctl --user -u rlmd -n 30")
 

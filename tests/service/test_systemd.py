@@ -205,7 +205,7 @@ def test_no_connection_is_refused_during_a_restart_and_no_report_is_lost(served:
 
 
 def test_after_twelve_crashes_the_socket_is_there_and_doctor_names_the_mend(served: Person) -> None:
-    served.write(served.units / "rlmd.service.d" / "soon.conf", "[Service]\nRestartSec=50ms\n")
+    served.write(served.units / "rlmd.service.d" / "soon.conf", "[Service]\nRestartSec=300ms\n")
     served.systemctl("daemon-reload")
     assert served.ctl("stop").code == 0
     version = of_schema(served.paths.database, 99)
