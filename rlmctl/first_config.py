@@ -76,7 +76,7 @@ def compose(found: Found, choice: Choice | None = None) -> str:
     choice = choice or propose(found)
     text = HEAD + "".join(f"# Names taken from {file}\n" for file in found.files)
     text += tables(found, choice) or EXAMPLE
-    for provider in found.providers.keys() - served(found).keys():
+    for provider in (name for name, models in found.providers.items() if not models):
         where = "You are logged in to" if provider in found.logins else "OpenCode's configuration has"
         text += f"\n# {where} {provider} too, and no model of it is named anywhere: add it by hand.\n"
     return text

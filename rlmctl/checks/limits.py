@@ -15,10 +15,15 @@ DAYS = 30
 
 def limits() -> Iterator[Check]:
     """Check for limits that are never reached, because the provider refuses before. Needs the daemon."""
+    from rlmctl.client import DaemonRefusedError
     from rlmctl.commands.limits import look
     from rlmctl.suggestions import stated
 
-    for suggestion in look(datetime.now(UTC) - timedelta(days=DAYS)):
+    try:
+        found = look(datetime.now(UTC) - timedelta(days=DAYS))
+    except DaemonRefusedError:
+        return  # the history cannot be read just now: what is wrong with the database is told elsewhere
+    for suggestion in found:
         if suggestion.too_high and suggestion.sure:
             meaning = (
                 f"{suggestion.provider}'s {suggestion.configured:,.0f} {suggestion.of} per {suggestion.per} "
