@@ -8,6 +8,7 @@ from house import MODEL, NOON, SETTINGS, TWO, House, Peer, Place
 
 from rlmd.core.counting import LEASE
 from rlmd.core.ledger import Ledger
+from rlmd.daemon import PRUNE_FIRST
 from rlmd.timers import LONGEST_SLEEP, Timers
 
 HOUR = 3600.0
@@ -100,6 +101,9 @@ async def test_a_clock_that_steps_back_postpones_it(house: House, peer: Peer) ->
 
 async def test_nothing_wakes_while_nothing_is_pending(house: House, peer: Peer) -> None:
     await peer.ask("ping")
+    await house.settled()
+    assert next_wake() == PRUNE_FIRST
+    await trio.sleep(PRUNE_FIRST)
     await house.settled()
     assert next_wake() == HOUR, "old rows are looked for once an hour"
     await peer.ask("cooldown", provider="anthropic", for_ms=20_000)
