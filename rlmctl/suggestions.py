@@ -120,22 +120,43 @@ def _from_refusals(
     if named:
         why = f"{provider} named it in {times}"
         return Suggestion(*key, window, named[-1], configured, "stated", len(events), [], at, why)
-    counted = [count for event in events if (count := _counted(event, hours)) is not None]
+    counts = [(event["at"], used) for event in events if (used := _counted(event, hours)) is not None]
+    counted = [used for _, used in counts]
+    before = f"in the {_IN_WORDS.get(per or '', '')} before"
+    fresh = _since_the_one_before(counts, SPANS.get(per or "", 0))
+    if all(counted) and not _agree(counted) and _agree(fresh):
+        # More than was refused once has been served since: the window had begun anew in between.
+        counted, before = fresh, "since the refusal before"
     most: float | None = None
     if per is None:
         why = f"{times}: {provider} did not say of which span, nor how long to wait"
     elif of != "requests":
         why = f"{times}: it is one on {of.replace('_', ' ')}, and {provider} does not say how many"
-    elif not counted or not min(counted):
-        why = f"{times}: nothing had been counted here in the {_IN_WORDS[per]} before, so others use that key too"
-    elif max(counted) > AGREE * min(counted) + 1:
+    elif not counted or not all(counted):
+        why = f"{times}: nothing had been counted here {before}, so others use that key too"
+    elif not _agree(counted):
         low, high = min(counted), max(counted)
-        why = f"{times}, after {low} to {high} requests in the {_IN_WORDS[per]} before: that is no limit on requests"
+        why = f"{times}, after {low} to {high} requests {before}: that is no limit on requests"
     else:
         most = min(counted)
         alone = "; one refusal is a guess" if len(events) == 1 else ""
-        why = f"{times}: {_listed(counted)} had been counted in the {_IN_WORDS[per]} before{alone}"
+        why = f"{times}: {_listed(counted)} had been counted {before}{alone}"
     return Suggestion(*key, window, most, configured, "counted", len(events), counted, at, why)
+
+
+def _agree(counts: list[int]) -> bool:
+    """Whether counts may be those of one limit."""
+    return bool(counts) and max(counts) <= AGREE * min(counts) + 1
+
+
+def _since_the_one_before(counts: list[tuple[str, int]], length: int) -> list[int]:
+    """Take off each count what an earlier refusal in the same window had counted already."""
+    fresh = []
+    for place, (at, count) in enumerate(counts):
+        last_at, last = counts[place - 1] if place else (at, 0)
+        apart = (datetime.fromisoformat(at) - datetime.fromisoformat(last_at)).total_seconds()
+        fresh.append(count - last if apart < length and last < count else count)
+    return fresh
 
 
 def _counted(event: dict[str, Any], hours: list[dict[str, Any]]) -> int | None:

@@ -135,6 +135,12 @@ def test_refusals_that_do_not_agree_are_no_limit_on_requests() -> None:
     assert one.why.endswith("after 20 to 90 requests in the hour before: that is no limit on requests")
 
 
+def test_a_window_that_began_anew_between_two_refusals_is_counted_from_the_first() -> None:
+    (one,) = found([refusal(f"2026-01-12T12:{minute}:00Z", used) for minute, used in ((10, 20), (20, 40), (30, 61))])
+    assert (one.max, one.counted) == (20, [20, 20, 21])
+    assert one.why.endswith(": 20 to 21 requests had been counted since the refusal before")
+
+
 @pytest.mark.parametrize(
     ("told", "why"),
     [
