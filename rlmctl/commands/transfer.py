@@ -43,8 +43,8 @@ def export(args: Namespace) -> int:
         with connect(paths) as daemon:
             if not daemon.request("status")["daemon"]["durable"]:
                 say("rlmctl: the disk fails: what the daemon has in memory only is not in this export")
-    except DaemonUnreachableError:
-        pass  # the file says all there is
+    except (DaemonUnreachableError, DaemonRefusedError):
+        pass  # the file says what there is
     try:
         sys.stdout.writelines(lines(paths.database))
     except (StoreError, sqlite3.Error, msgspec.DecodeError) as error:

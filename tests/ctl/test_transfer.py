@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import stat
 import time
 import tomllib
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from ctl.person import CONFIG, MODEL
+from rlmctl.client import DaemonRefusedError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -86,6 +89,18 @@ def test_into_a_place_where_nothing_ever_ran(daemon: Daemon, tmp_path: Path) -> 
     assert daemon.ctl("import", str(file), **elsewhere).returncode == 0
     assert daemon.ctl("export", **elsewhere).stdout == text
     assert stat.S_IMODE((tmp_path / "new").stat().st_mode) == 0o700
+
+
+def test_an_export_says_that_it_is_not_all_there_is(daemon: Daemon) -> None:
+    work(daemon)
+    _, before = saved(daemon)
+    with closing(sqlite3.connect(daemon.paths.database, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with daemon.connect() as client, pytest.raises(DaemonRefusedError):
+            client.request("report", provider="anthropic", model=MODEL, outcome="ok")
+        run = daemon.ctl("export")
+        assert (run.returncode, run.stdout) == (0, before)
+        assert run.stderr == "rlmctl: the disk fails: what the daemon has in memory only is not in this export\n"
 
 
 def test_an_export_without_a_state(place: Place) -> None:
