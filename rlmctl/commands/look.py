@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rlmctl.commands import FINE, add_json, ask, print_json
 
@@ -42,34 +42,7 @@ def add_state(parser: ArgumentParser) -> None:
 def state(args: Namespace) -> int:
     """Print the state in the shape of the plugin that this project replaces."""
     del args
-    print_json(plugin_state(ask("status")))
+    from rlmctl.plugin_state import written
+
+    print_json(written(ask("status")))
     return FINE
-
-
-def plugin_state(status: dict[str, Any]) -> dict[str, Any]:
-    """Turn a status reply into that plugin's shape."""
-    return {
-        "providers": {provider["id"]: _plugin_provider(provider) for provider in status["providers"]},
-        "currentProvider": status["current_provider"],
-        "modelMapping": status["model_mapping"],
-    }
-
-
-def _plugin_provider(provider: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "requestCount": provider["request_count"],
-        "hourlyLimit": _limit(provider, "1h"),
-        "dailyLimit": _limit(provider, "1d"),
-        "cooldownUntil": provider["until"],
-        "isAvailable": provider["available"],
-        "errorCount": provider["error_count"],
-    }
-
-
-def _limit(provider: dict[str, Any], per: str) -> float | None:
-    wanted = {"of": "requests", "per": per, "source": "config"}
-    for limit in provider["limits"]:
-        if "model" not in limit and wanted.items() <= limit.items():
-            maximum: float = limit["max"]
-            return maximum
-    return None

@@ -13,7 +13,7 @@ from rlmctl.commands import FAILED, FINE, WRONG, CommandError, add_json, connect
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
 
-    from rlmctl.predecessor import Reading
+    from rlmctl.plugin_state import Reading
     from rlmd.paths import Paths
 
 TRIES = 20
@@ -153,7 +153,7 @@ def _put_in_place(paths: Paths) -> str:
 
 def _adopt(document: dict[str, Any], age: float, *, as_json: bool) -> int:
     """Add what the other plugin counted; print what was taken, what was not, and its limits."""
-    from rlmctl.predecessor import limits, read
+    from rlmctl.plugin_state import limits, read
 
     reading: Reading = read(document, age)
     with connect() as daemon:

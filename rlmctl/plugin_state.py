@@ -1,4 +1,4 @@
-"""Reads the state file of the plugin that this project replaces, `.opencode/rate-limit-state.json`."""
+"""The state in the form of the plugin that this project replaces, out and in: `.opencode/rate-limit-state.json`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 HOUR = 3600.0
+SPANS = {"hourly_limit": "1h", "daily_limit": "1d"}
 MILLISECONDS_FROM = 10**11
 """A number of seconds is smaller for three thousand years to come, one of milliseconds since 1973 is not."""
 
@@ -17,6 +18,25 @@ class Reading(NamedTuple):
     providers: list[dict[str, Any]]
     current: str | None
     left: list[str]
+
+
+def written(status: dict[str, Any]) -> dict[str, Any]:
+    """Write a status reply in that form."""
+    return {
+        "providers": {
+            provider["id"]: {
+                "requestCount": provider["request_count"],
+                "hourlyLimit": _ours(provider, "1h"),
+                "dailyLimit": _ours(provider, "1d"),
+                "cooldownUntil": provider["until"],
+                "isAvailable": provider["available"],
+                "errorCount": provider["error_count"],
+            }
+            for provider in status["providers"]
+        },
+        "currentProvider": status["current_provider"],
+        "modelMapping": status["model_mapping"],
+    }
 
 
 def read(document: dict[str, Any], age: float) -> Reading:
@@ -57,7 +77,7 @@ def limits(document: dict[str, Any], status: dict[str, Any]) -> tuple[str, list[
                 f"\n[[provider]]\nid = {json.dumps(name)}\nmodels = {json.dumps(models)}{unnamed}\n"
                 + "".join(f"{key} = {value}\n" for key, value in theirs.items())
             )
-        elif changed := {key: value for key, value in theirs.items() if value != _ours(known[name], key)}:
+        elif changed := {key: value for key, value in theirs.items() if value != _ours(known[name], SPANS[key])}:
             lines = "".join(f"{key} = {value}\n" for key, value in changed.items())
             blocks.append(f"\n# below id = {json.dumps(name)}, in the place of those there:\n{lines}")
     left = [] if not mapping or mapping == status["model_mapping"] else ["modelMapping: the configuration has its own"]
@@ -89,8 +109,8 @@ def _limits(state: Any) -> dict[str, int]:
     return {key: value for key, value in found.items() if value}
 
 
-def _ours(provider: dict[str, Any], key: str) -> float | None:
-    wanted = {"of": "requests", "per": {"hourly_limit": "1h", "daily_limit": "1d"}[key], "source": "config"}
+def _ours(provider: dict[str, Any], per: str) -> float | None:
+    wanted = {"of": "requests", "per": per, "source": "config"}
     for limit in provider["limits"]:
         if "model" not in limit and wanted.items() <= limit.items():
             maximum: float = limit["max"]
