@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 LINE = "%(asctime)s %(levelname)s %(message)s"
 LEVELS = ("debug", "info", "warning", "error")
+STDERR = 2
 JOURNAL = "/run/systemd/journal/socket"
 PRIORITIES = {logging.CRITICAL: 2, logging.ERROR: 3, logging.WARNING: 4, logging.INFO: 6, logging.DEBUG: 7}
 """What the journal calls the levels."""
@@ -29,7 +30,7 @@ FACTS = ("event", "provider", "model", "to", "session", "reason", "until")
 def set_up(level: str, environ: Mapping[str, str] = os.environ) -> None:
     """Have everything from this level on written, to where stderr leads."""
     handler: logging.Handler
-    if is_journal(sys.stderr.fileno(), environ):
+    if is_journal(STDERR, environ):
         handler = Journal()
     else:
         handler = logging.StreamHandler(sys.stderr)
@@ -72,8 +73,9 @@ class Journal(logging.Handler):
             self._socket.send(b"".join(_field(name, text) for name, text in fields.items()), socket.MSG_DONTWAIT)
         except OSError:
             # The level of a line there is the number in front of it.
-            sys.stderr.write("".join(f"<{priority}>{line}\n" for line in message.split("\n")))
-            sys.stderr.flush()
+            lines = "".join(f"<{priority}>{line}\n" for line in message.split("\n"))
+            with suppress(OSError):
+                os.write(STDERR, lines.encode(errors="replace"))
 
     def close(self) -> None:  # type: ignore[explicit-override]  # typing.override is 3.12's
         """Let go of the journal."""

@@ -93,11 +93,11 @@ def test_an_event_has_its_facts_as_fields(journal: Journal, journald: Journald) 
 
 
 def test_where_the_journal_takes_nothing_the_lines_have_their_level_in_front(
-    place: Place, capsys: pytest.CaptureFixture[str]
+    place: Place, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with closing(Journal(str(place.root / "nobody"))) as journal:
         journal.emit(record(logging.ERROR, "first\nsecond"))
-    assert capsys.readouterr().err == "<3>first\n<3>second\n"
+    assert capfd.readouterr().err == "<3>first\n<3>second\n"
 
 
 def test_only_the_stream_that_systemd_named_is_the_journal() -> None:
@@ -110,6 +110,12 @@ def test_only_the_stream_that_systemd_named_is_the_journal() -> None:
     os.close(ours)
     os.close(theirs)
     assert not is_journal(theirs, named)
+
+
+def test_without_anywhere_to_write_it_serves_all_the_same(process: Process) -> None:
+    process.launch("/bin/sh", "-c", 'exec "$0" -m rlmd 2>&-', sys.executable)
+    process.await_state("READY=1")
+    assert process.ask("disable", provider="anthropic")["type"] == "done"
 
 
 def test_without_a_journal_a_line_has_time_and_level(process: Process) -> None:
