@@ -139,6 +139,11 @@ def test_all_of_them_hold_in_the_service_itself(served: Person) -> None:
         assert shown not in {"", "no"}, (name, value, shown)
 
 
+def test_a_history_query_may_be_a_process_of_its_own(served: Person) -> None:
+    run = served.ctl("history", "--json")
+    assert json.loads(run.out)["type"] == "history", run
+
+
 def writes(where: str) -> Probe:
     """Try to write a file below a directory that a variable names."""
     code = (
