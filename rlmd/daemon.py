@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import gc
 import logging
@@ -274,7 +273,9 @@ class Daemon:
 def _give_memory_back() -> None:
     """Have large buffers go back to the system once they are free: glibc stops doing that after the first of them."""
     if sys.platform == "linux":
-        with suppress(AttributeError, OSError):  # another C library has its own ways
+        with suppress(ImportError, AttributeError, OSError):  # another C library has its own ways
+            import ctypes  # noqa: PLC0415  (Python may have been built without it)
+
             ctypes.CDLL(None).mallopt(_MMAP_THRESHOLD, LARGE)
 
 

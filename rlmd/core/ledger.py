@@ -233,7 +233,7 @@ class Ledger:
             self._tell_all_limited(place, target, session, now, step)
         if verdict.kind == "context" and session is not None and isinstance(place, Use):
             known = self.sessions.touch(session)
-            known.failed.add(target.provider.id)
+            known.failed |= {target.provider.id}
             known.provider = place.provider
         step.reply = Recorded(verdict, place)
         return step
@@ -495,9 +495,9 @@ class Ledger:
         provider = target.provider.id
         soon = verdict.until is not None and verdict.until - now <= self.book.policy.patience
         if soon and provider not in session.waited:
-            session.waited.add(provider)
+            session.waited |= {provider}
         else:
-            session.failed.add(provider)
+            session.failed |= {provider}
 
     def _next(
         self, target: Target | None, issued: Lease | None, session: str | None, verdict: Verdict, now: float

@@ -23,9 +23,9 @@ class Session(Struct):
     in_turn: bool = False
     leased: bool = False
     """It has made a request before."""
-    failed: set[str] = set()
+    failed: frozenset[str] = frozenset()
     """Providers that failed in this turn."""
-    waited: set[str] = set()
+    waited: frozenset[str] = frozenset()
     """Providers that this turn has waited for once, within patience."""
 
     def heard(self, now: float, *, new_turn: bool) -> None:
@@ -33,8 +33,7 @@ class Session(Struct):
         self.last = now
         if new_turn:
             self.in_turn = True
-            self.failed = set()
-            self.waited = set()
+            self.failed = self.waited = frozenset()
 
     def turn_open(self, now: float) -> bool:
         """Whether the turn that was opened last still runs."""

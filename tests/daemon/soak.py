@@ -12,6 +12,7 @@ import argparse
 import gc
 import os
 import random
+import shutil
 import socket
 import sys
 import tempfile
@@ -337,8 +338,10 @@ REAL = """\
 [[provider]]
 id = "a"
 models = ["m"]
-hourly_limit = 100_000_000
-daily_limit = 100_000_000
+[[provider.limit]]
+of = "requests"
+max = 100_000_000
+per = "month"
 """
 
 
@@ -372,12 +375,13 @@ def load(minutes: float, clients: int) -> None:
             thread.join()
         process.kill()
         process.begin()
-        counted = process.ask("status")["providers"][0]["request_count"]
+        counted = process.ask("status")["providers"][0]["limits"][0]["used"]
         print(f"{counted:,} counted after kill -9; {load.counted:,} acknowledged")
         if counted != load.counted:
             sys.exit(1)
     finally:
         process.close()
+        shutil.rmtree(root)
 
 
 def main() -> None:
