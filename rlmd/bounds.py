@@ -40,7 +40,7 @@ HISTORIES = 4
 def connections() -> int:
     """Tell how many connections there may be, after raising the limit of descriptors as far as the system lets us.
 
-    It is 256 on macOS where nobody has changed it, and 1,024 under systemd, of which we need a few ourselves.
+    Where that is low, a quarter of it. It is 256 on macOS where nobody has changed it, and 1,024 in most shells.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = CONNECTIONS + DESCRIPTORS
@@ -49,4 +49,4 @@ def connections() -> int:
         with suppress(OSError, ValueError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
             soft = most
-    return CONNECTIONS if soft == resource.RLIM_INFINITY else max(1, min(CONNECTIONS, soft - DESCRIPTORS))
+    return CONNECTIONS if soft == resource.RLIM_INFINITY else min(CONNECTIONS, max(soft - DESCRIPTORS, soft // 4))
