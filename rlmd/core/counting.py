@@ -5,8 +5,6 @@ from __future__ import annotations
 from itertools import takewhile
 from typing import TYPE_CHECKING, Literal
 
-from msgspec import Struct
-
 from rlmd.core.model import EventKind, Notice, Receipt, Step, Usage
 from rlmd.core.snapshot import Snapshot, merge
 from rlmd.core.target import Counter, Target, foreseen
@@ -17,35 +15,12 @@ if TYPE_CHECKING:
 
     from rlmd.core.book import Book
     from rlmd.core.hints import Reported
+    from rlmd.core.leases import Lease
 
-LEASE = 900.0
-"""Seconds after which a lease that nobody reported is let go (the contract's 15 minutes)."""
 SNAPSHOTS = 32
 """Windows of its own that a provider may tell of for one model; those known tell of a dozen at the most."""
 _BACK = 2.0
 """Told of a window that was used up and has room again: a rolling one that stays nearly full is no news."""
-
-
-class Lease(Struct):
-    """One request under way: what is reserved for it, and what is to be remembered of it."""
-
-    id: str
-    target: Target
-    wanted: str
-    """The canonical model that was asked for; its fallbacks may serve it."""
-    session: str | None
-    at: float
-    estimate: int | None
-    receipt: Receipt
-    slots: list[tuple[Counter, float, float]] = []
-    """Counter, slot in its window, amount reserved."""
-    noted: dict[str, tuple[Snapshot, float]] = {}
-    """What the provider says of its own windows, by its name of them, and what was taken off that for this request."""
-
-    @property
-    def in_flight(self) -> bool:
-        """Whether its final report is still to come; after it a lease may wait for its usage."""
-        return self.receipt.stage in {"reserved", "accepted"}
 
 
 def reserve(lease: Lease, now: float) -> None:

@@ -6,16 +6,14 @@ Everything is synchronous and there are no locks: nobody can come between readin
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from functools import partial
-from itertools import islice
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
 from rlmd.core import counting, resting
 from rlmd.core.book import Book
-from rlmd.core.counting import LEASE, Lease
+from rlmd.core.leases import Leases
 from rlmd.core.model import (
     DAY,
     Kind,
@@ -40,6 +38,7 @@ from rlmd.core.session import Session, Sessions
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
+    from rlmd.core.leases import Lease
     from rlmd.core.target import Chain, Target
 
 
@@ -56,8 +55,6 @@ NOTHING_SEEN = Answer()
 OK = Verdict("ok")
 CANCELLED = Verdict("cancelled")
 
-LAPSED = 1000
-"""Leases let go at a time: of those whose time is up at once, the others are let go by the calls that follow."""
 PLAUSIBLE = DAY
 """Seconds for which a request may have been under way."""
 
@@ -70,14 +67,8 @@ class Ledger:
 
     def __init__(self, boot: str) -> None:
         self.book = Book()
-        self.leases: OrderedDict[str, Lease] = OrderedDict()
-        """In the order in which they end by themselves."""
+        self.leases = Leases(boot)
         self.sessions = Sessions()
-        self._boot = boot
-        self._issued = 0
-        self._now = 0.0
-        self._lapse_at = 0.0
-        """No lease is let go before this time unless the clock steps back."""
         self._all_limited: dict[str, float] = {}
         """Models that nobody serves, and until when that has been told."""
 
@@ -85,11 +76,7 @@ class Ledger:
         """Put a policy into force; leases and counts of what is still there go on."""
         self.book.configure(policy)
         self._all_limited = {model: until for model, until in self._all_limited.items() if model in self.book.chains}
-        for lease in self.leases.values():
-            was = lease.target
-            same = self.book.targets.get(was.provider.id, {}).get(was.model)
-            if same is not None and same.provider.account == was.provider.account:
-                lease.target = same
+        self.leases.follow(self.book)
 
     def restore(self, facts: Iterable[tuple[str, str, bytes]], policy: Policy, now: float) -> None:
         """Take in what the store kept, and the policy. Raises `msgspec.DecodeError` if it is unreadable."""
@@ -125,7 +112,7 @@ class Ledger:
         `provider` and `model` are the agent's own names of what it would use; `estimate` is in tokens. Nothing is
         reserved where `lease_for`, the provider and the model that it stands ready for, is not where it goes.
         """
-        self._lapse(now, step := Step())
+        self.leases.lapse(self.book, now, step := Step())
         asked = self.book.find(provider, model)
         if asked is None:
             step.reply = Pass(f"{provider}/{model} is not in the configuration")
@@ -148,7 +135,7 @@ class Ledger:
         leased = not dry_run and purpose != "turn"
         if lease_for is not None:
             leased = leased and lease_for == (choice.target.provider.id, choice.target.offer.name)
-        lease = self._lease(choice.target, asked.model, session, estimate, now) if leased else None
+        lease = self.leases.issue(choice.target, asked.model, session, estimate, now).id if leased else None
         lost, held_back = self._why_not(asked, choice, chain, ask, now)
         step.reply = use = as_use(choice, ask, lease, lost=lost, held_back=held_back)
         if not dry_run:
@@ -178,7 +165,7 @@ class Ledger:
         `receipt` is what the store remembers of a lease that is not under way here; `rand` is in [0, 1).
         """
         issued = self.leases.get(lease) if lease is not None else None
-        self._lapse(now, step := Step())
+        self.leases.lapse(self.book, now, step := Step())
         held = issued if issued is not None and issued.id in self.leases else None
         receipt = issued.receipt if issued else receipt or Receipt("reserved", now)
         target = issued.target if issued else self._target(receipt, provider, model)
@@ -250,7 +237,7 @@ class Ledger:
     ) -> Step:
         """Take in tokens and money that became known apart from the report; once for each lease."""
         issued = self.leases.get(lease) if lease is not None else None
-        self._lapse(now, step := Step())
+        self.leases.lapse(self.book, now, step := Step())
         held = issued if issued is not None and issued.id in self.leases else None
         receipt = issued.receipt if issued else receipt or Receipt("reserved", now)
         target = issued.target if issued else self._target(receipt, provider, model)
@@ -270,21 +257,19 @@ class Ledger:
         step = Step()
         for name in leases:
             if name in self.leases:
-                self._let_go(self.leases[name], now, step)
+                self.leases.let_go(self.leases[name], self.book, now, step)
         return step
 
     def next_deadline(self) -> float | None:
         """Tell when `roll` will have something to do; None: nothing is pending."""
-        first = next(iter(self.leases.values()), None)
-        planned = self.book.planned()
-        if first is None:
-            return planned
-        lapse = first.at + LEASE
-        return lapse if planned is None or lapse < planned else planned
+        planned, lapse = self.book.planned(), self.leases.lapses_at()
+        if planned is None or lapse is None:
+            return planned if lapse is None else lapse
+        return min(planned, lapse)
 
     def roll(self, now: float) -> Step:
         """Announce what has ended: cooldowns, windows, leases. It decides nothing; reading the time does."""
-        self._lapse(now, step := Step())
+        self.leases.lapse(self.book, now, step := Step())
         for at, key in self.book.due(now):
             if key in self.book.breakers:
                 resting.announce_end(key, at, self.book, now, step)
@@ -356,18 +341,6 @@ class Ledger:
             return lost, lost is None
         free = Ask(ask.provider, ask.model, pin=ask.pin, estimate=ask.estimate)
         return None, in_order(chain, self.book.policy, free, now)[0] is not asked
-
-    def _lease(self, target: Target, wanted: str, session: str | None, estimate: int | None, now: float) -> str:
-        self._issued += 1
-        receipt = Receipt("reserved", now, place=(target.provider.id, target.model))
-        lease = Lease(f"{self._boot}-{self._issued}", target, wanted, session, now, estimate, receipt)
-        counting.reserve(lease, now)
-        for _, breaker in target.breakers:
-            if breaker.opened:
-                breaker.admit(lease.id, now)
-        target.tally.in_flight += 1
-        self.leases[lease.id] = lease
-        return lease.id
 
     def _move(
         self,
@@ -481,7 +454,7 @@ class Ledger:
             counting.meter(target, held, receipt, usage, self.book, now, step)
         if held is None or outcome == "accepted":
             return
-        self._end_flight(held)
+        held.land()
         if outcome == "error" and was == "reserved":
             counting.settle_tokens(held, self.book, now, step, keep=False)
         if not held.slots:
@@ -530,42 +503,6 @@ class Ledger:
             return None if verdict.kind == "context" else as_wait(choice, ask, now, self.book.policy.zone)
         # By name: a reload may have made another object of the same place.
         return None if choice.target.key == target.key else as_use(choice, ask, None)
-
-    def _end_flight(self, held: Lease) -> None:
-        held.target.tally.in_flight -= 1
-        for _, breaker in held.target.breakers:
-            if breaker.opened:
-                breaker.release(held.id)
-
-    def _lapse(self, now: float, step: Step) -> None:
-        """Let go of leases whose time is up."""
-        if self._now <= now < self._lapse_at:
-            self._now = now
-            return
-        if now < self._now:  # The clock was ahead: a lease of then lives no longer than one of now.
-            for lease in self.leases.values():
-                lease.at = min(lease.at, now)
-        self._now = now
-        for lease in list(islice(self.leases.values(), LAPSED)):
-            if lease.at + LEASE > now:
-                break
-            self._let_go(lease, now, step)
-        self._lapse_at = (next(iter(self.leases.values())).at if self.leases else now) + LEASE
-
-    def _let_go(self, held: Lease, now: float, step: Step) -> None:
-        """Count what stays unknown as used: a provider that took the request has counted it, too."""
-        del self.leases[held.id]
-        if held.in_flight:
-            self._end_flight(held)
-        if held.receipt.stage == "reserved":
-            counting.settle_request(held, self.book, now, step, counts=True)
-            held.target.tally.requests += 1
-            held.target.recent.note(now, held.target.key)
-            step.usage.append((held.target.provider.id, held.target.model, "requests", 1))
-            held.receipt.stage = "lapsed"
-            self.book.keep_tally(held.target.provider.id, step)
-        counting.settle_tokens(held, self.book, now, step, keep=True)
-        step.receipts[held.id] = held.receipt
 
 
 def _sentence(answer: Answer) -> str:

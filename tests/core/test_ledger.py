@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from story import MODEL, NOON, Story, limit, provider
 
-from rlmd.core.counting import LEASE
+from rlmd.core.leases import LEASE
 from rlmd.core.model import Cooldown, Pass, Pattern, Use, Wait
 
 TWO = (provider("a", 1), provider("b", 2))

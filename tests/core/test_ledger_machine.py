@@ -12,7 +12,7 @@ from story import MODEL, NOON, Story, limit, provider
 
 from rlmd.core import orders
 from rlmd.core.breaker import PROBE
-from rlmd.core.counting import LEASE
+from rlmd.core.leases import LEASE
 from rlmd.core.model import Policy, Use, Wait
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from story import MODEL, NOON, Story, limit, provider
 
-from rlmd.core import counting, ledger, orders
-from rlmd.core.counting import LEASE
+from rlmd.core import counting, leases, orders
+from rlmd.core.leases import LEASE
 from rlmd.core.model import Policy
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def test_a_request_under_way_remembers_each_window_once() -> None:
 
 
 def test_leases_whose_time_is_up_together_are_let_go_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ledger, "LAPSED", 10)
+    monkeypatch.setattr(leases, "LAPSED", 10)
     story = Story(provider("a", 1, limit(100)), provider("b", 2))
     for _ in range(25):
         story.use()

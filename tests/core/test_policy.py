@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from story import MODEL, NOON, Story, limit, provider
 
 from rlmd.core import orders
-from rlmd.core.counting import LEASE
+from rlmd.core.leases import LEASE
 from rlmd.core.model import Cooldown, ProviderModel, Usage, Use, Wait
 
 if TYPE_CHECKING:

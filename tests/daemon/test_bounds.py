@@ -13,7 +13,7 @@ import trio
 from house import MODEL, House, Peer
 
 from rlmd import bounds, protocol
-from rlmd.core.counting import LEASE
+from rlmd.core.leases import LEASE
 
 PING = b'{"op":"ping","id":1}\n'
 PAGE = (Path(__file__).parents[2] / "docs/limits.md").read_text(encoding="utf-8")

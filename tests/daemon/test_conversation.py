@@ -10,7 +10,7 @@ import pytest
 import trio
 from house import MODEL, House, Peer
 
-from rlmd.core.counting import LEASE
+from rlmd.core.leases import LEASE
 from rlmd.core.ledger import Ledger
 from rlmd.protocol import MAX_LINE, OPS
 

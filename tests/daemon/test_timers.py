@@ -6,7 +6,7 @@ import pytest
 import trio
 from house import MODEL, NOON, SETTINGS, TWO, House, Peer, Place
 
-from rlmd.core.counting import LEASE
+from rlmd.core.leases import LEASE
 from rlmd.core.ledger import Ledger
 from rlmd.daemon import PRUNE_FIRST
 from rlmd.timers import LONGEST_SLEEP, Timers

@@ -1,0 +1,124 @@
+"""Requests under way: what is reserved for each, and how it ends where nobody says how it went."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
+
+from rlmd.core import counting
+from rlmd.core.model import Receipt
+from rlmd.core.snapshot import Snapshot
+from rlmd.core.target import Counter, Target
+
+if TYPE_CHECKING:
+    from rlmd.core.book import Book
+    from rlmd.core.model import Step
+
+LEASE = 900.0
+"""Seconds after which a lease that nobody reported is let go (the contract's 15 minutes)."""
+LAPSED = 1000
+"""Leases let go at a time: of those whose time is up at once, the others are let go by the calls that follow."""
+
+
+class Lease(Struct):
+    """One request under way: what is reserved for it, and what is to be remembered of it."""
+
+    id: str
+    target: Target
+    wanted: str
+    """The canonical model that was asked for; its fallbacks may serve it."""
+    session: str | None
+    at: float
+    estimate: int | None
+    receipt: Receipt
+    slots: list[tuple[Counter, float, float]] = []
+    """Counter, slot in its window, amount reserved."""
+    noted: dict[str, tuple[Snapshot, float]] = {}
+    """What the provider says of its own windows, by its name of them, and what was taken off that for this request."""
+
+    @property
+    def in_flight(self) -> bool:
+        """Whether its final report is still to come; after it a lease may wait for its usage."""
+        return self.receipt.stage in {"reserved", "accepted"}
+
+    def land(self) -> None:
+        """Note that the request is over; what it was the probe of may be tried by the next one."""
+        self.target.tally.in_flight -= 1
+        for _, breaker in self.target.breakers:
+            if breaker.opened:
+                breaker.release(self.id)
+
+
+class Leases(OrderedDict[str, Lease]):
+    """All leases by their names, in the order in which they end by themselves.
+
+    `boot` is any string that no other run of the daemon has used: it makes names unique across restarts.
+    """
+
+    def __init__(self, boot: str) -> None:
+        super().__init__()
+        self._boot = boot
+        self._issued = 0
+        self._now = 0.0
+        self._lapse_at = 0.0
+        """No lease is let go before this time unless the clock steps back."""
+
+    def issue(self, target: Target, wanted: str, session: str | None, estimate: int | None, now: float) -> Lease:
+        """Reserve what a request will use, and let it be the probe of what rests there."""
+        self._issued += 1
+        receipt = Receipt("reserved", now, place=(target.provider.id, target.model))
+        lease = Lease(f"{self._boot}-{self._issued}", target, wanted, session, now, estimate, receipt)
+        counting.reserve(lease, now)
+        for _, breaker in target.breakers:
+            if breaker.opened:
+                breaker.admit(lease.id, now)
+        target.tally.in_flight += 1
+        self[lease.id] = lease
+        return lease
+
+    def lapses_at(self) -> float | None:
+        """Tell when the first lease will be let go; None where there is none."""
+        first = next(iter(self.values()), None)
+        return None if first is None else first.at + LEASE
+
+    def lapse(self, book: Book, now: float, step: Step) -> None:
+        """Let go of leases whose time is up."""
+        if self._now <= now < self._lapse_at:
+            self._now = now
+            return
+        if now < self._now:  # The clock was ahead: a lease of then lives no longer than one of now.
+            for lease in self.values():
+                lease.at = min(lease.at, now)
+        self._now = now
+        for lease in list(islice(self.values(), LAPSED)):
+            if lease.at + LEASE > now:
+                break
+            self.let_go(lease, book, now, step)
+        at = self.lapses_at()
+        self._lapse_at = now + LEASE if at is None else at
+
+    def let_go(self, held: Lease, book: Book, now: float, step: Step) -> None:
+        """Count what stays unknown as used: a provider that took the request has counted it, too."""
+        del self[held.id]
+        if held.in_flight:
+            held.land()
+        if held.receipt.stage == "reserved":
+            counting.settle_request(held, book, now, step, counts=True)
+            held.target.tally.requests += 1
+            held.target.recent.note(now, held.target.key)
+            step.usage.append((held.target.provider.id, held.target.model, "requests", 1))
+            held.receipt.stage = "lapsed"
+            book.keep_tally(held.target.provider.id, step)
+        counting.settle_tokens(held, book, now, step, keep=True)
+        step.receipts[held.id] = held.receipt
+
+    def follow(self, book: Book) -> None:
+        """Let leases of what is still configured belong to that."""
+        for lease in self.values():
+            was = lease.target
+            same = book.targets.get(was.provider.id, {}).get(was.model)
+            if same is not None and same.provider.account == was.provider.account:
+                lease.target = same
