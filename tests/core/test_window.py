@@ -683,8 +683,8 @@ class WindowAgainstNaive(RuleBasedStateMachine):
     @rule(amount=thousandths)
     def count(self, amount: int) -> None:
         self.window.count(amount / 1000, self.now)
-        self.naive.write(self.now)
-        if amount:
+        if amount:  # nothing opens no window, and leaves none behind
+            self.naive.write(self.now)
             self.naive.add(self.now, 0.0).used = amount
 
     @rule(which=st.randoms(use_true_random=False), part=st.floats(0, 1))
