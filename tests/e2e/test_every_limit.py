@@ -61,8 +61,11 @@ def test_the_turn_goes_on_at_the_next_provider(
             assert (opencode.project / "steps.txt").read_text() == "step1\n", behaviour
             assert_clean(server.messages(session))
             assert answered_by(server.messages(session)) == [first, second]
-            accepted = 1 + (behaviour in IN_AN_ANSWER)
-            assert daemon.counted() == {first: (accepted, 1), second: (1, 0)}, behaviour
+            accepted = {"cut": {1, 2}}.get(behaviour, {1 + (behaviour in IN_AN_ANSWER)})
+            counted = daemon.counted()
+            assert counted[second] == (1, 0), behaviour
+            assert counted[first][0] in accepted, "what was cut off may have been lost with its beginning"
+            assert counted[first][1] == 1, behaviour
             (opencode.project / "steps.txt").unlink()
 
 

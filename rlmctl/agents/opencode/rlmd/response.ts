@@ -30,20 +30,11 @@ export function errorIn(event: string): string | undefined {
   } catch {} // text that only looks like one
 }
 
-/** The error that a response is or begins with; the response itself stays unread. */
+/** The error that a response is, unless it is a stream; the response itself stays unread. */
 export async function errorOf(response: Response): Promise<string | undefined> {
   const type = response.headers.get("content-type") ?? ""
   if (!response.ok) return response.clone().text()
   if (/json/.test(type)) return errorIn(await response.clone().text())
-  if (!/event-stream/.test(type)) return
-  const [read, copy] = [reader(), response.clone().body!.getReader()]
-  for (;;) {
-    const { value, done } = await copy.read()
-    const [first] = value ? read(value) : []
-    if (first === undefined && !done) continue
-    void copy.cancel() // not awaited: a copy has ended when the other one has
-    return first && errorIn(first)
-  }
 }
 
 /** What went wrong, without addresses: some carry a key. */

@@ -94,8 +94,7 @@ function hooksFor({ client, directory }: PluginInput) {
     return found
   }
 
-  /** From a model's second request on OpenCode finds a copy of its own: sessions of one process do
-   *  not see each other's changes. */
+  /** From its second request on OpenCode finds copies: no session sees the changes of another. */
   function entryOf(live: Model, models?: Record<string, Model>): Entry {
     const known = entries.get(live)
     if (known) return known
@@ -114,14 +113,18 @@ function hooksFor({ client, directory }: PluginInput) {
     entry.now = model
   }
 
-  /** One request, from its making on. A title or summary (`aux`) cannot be moved: OpenCode starts
-   *  none anew. */
+  /** One request. A title or summary (`aux`) cannot be moved: OpenCode starts none anew. */
   function attemptOf(session: string, agent: string, live: Model, entry: Entry) {
     const place = placeOf(live)
     const home = placeOf(entry.first)
     const aux = agent === "title" || agent === "summary"
     const facts = { ...place, session, lease: crypto.randomUUID() as string } // or the daemon's lease
+    const question = { ...home, lease_for: place, session, agent, purpose: aux ? "aux" : "step" }
+    const keep = (answer?: Reply) => ((facts.lease = answer?.lease ?? facts.lease), answer)
+    const acquire = () => ask("acquire", question).then(keep)
+    let asked: ReturnType<typeof acquire> | undefined = acquire() // while OpenCode goes on
     let ended = false // its last report is made, or none is due
+    let timer: ReturnType<typeof setTimeout> | undefined // of the first byte
 
     /** Makes OpenCode's next try of this step go elsewhere, without what others have signed. */
     async function move(to: Target): Promise<boolean> {
@@ -154,6 +157,7 @@ function hooksFor({ client, directory }: PluginInput) {
 
     /** Tells the daemon how it went. There is one last report, whoever comes first. */
     async function report(outcome: string, more?: object): Promise<Response | undefined> {
+      clearTimeout(timer)
       if (ended) return
       ended = outcome !== "accepted"
       return instead((await ask("report", { ...facts, outcome, ...more }))?.next)
@@ -161,47 +165,44 @@ function hooksFor({ client, directory }: PluginInput) {
 
     async function send(fetch: Fetch, stop?: AbortSignal): Promise<Response> {
       ended = true
-      const question = { ...home, lease_for: place, session, agent, purpose: aux ? "aux" : "step" }
-      const answer = await ask("acquire", question)
+      const answer = await (asked ?? acquire())
+      asked = undefined
       const early = await instead(answer)
       if (early) return early
       if (answer?.type === "pass") return fetch(stop)
-      if (answer?.lease) facts.lease = answer.lease
       Object.assign(facts, { started_at: new Date().toISOString() })
       ended = false
       const cut = new AbortController()
       const signal = stop ? AbortSignal.any([stop, cut.signal]) : cut.signal
       const patience = answer && settings.first_byte_ms
-      const silence = `request timed out: nothing came in ${patience} ms`
-      const late = () => cut.abort(new DOMException(silence, "TimeoutError"))
-      const timer = patience ? setTimeout(late, patience) : undefined
+      const late = new DOMException(`request timed out: nothing in ${patience} ms`, "TimeoutError")
+      timer = patience ? setTimeout(() => cut.abort(late), patience) : undefined
       try {
         const response = await fetch(signal)
-        const error = answer || !response.ok ? await errorOf(response) : undefined
+        const error = await errorOf(response)
         const seen = factsOf(response, error)
-        if (error === undefined) {
-          void report("accepted", seen)
-          return follow(response, signal)
-        }
-        const better = await report("error", seen)
-        if (better) cut.abort()
-        return better ?? response
+        if (error !== undefined) return (await report("error", seen)) ?? response
+        if (answer) return follow(response, seen, signal)
+        void report("ok", seen) // nobody would act on more
+        return response
       } catch (error) {
         const better = await report(endOf(signal), { message: causeOf(error) })
-        if (better) return better
-        throw error
-      } finally {
-        clearTimeout(timer)
+        return better ?? Promise.reject(error)
       }
     }
 
-    /** The answer as it comes. Its end is reported, whichever it is. */
-    function follow(response: Response, signal: AbortSignal): Response {
+    /** The answer as it comes, at once: the first chunk too is looked at on its way. */
+    function follow(response: Response, seen: object, signal: AbortSignal): Response {
       const read = reader()
+      let begun = false
       const { readable, writable } = new TransformStream<Uint8Array, Uint8Array>({
         async transform(chunk, out) {
-          const body = read(chunk).map(errorIn).find(Boolean)
-          const better = body && (await report("error", { body }))
+          clearTimeout(timer)
+          const errors = read(chunk).map(errorIn)
+          if (!begun && errors.length && !errors[0]) void report("accepted", seen)
+          begun ||= errors.length > 0
+          const body = errors.find(Boolean)
+          const better = body && (await report("error", { ...seen, body }))
           if (better) throw await asError(better)
           out.enqueue(chunk)
         },
@@ -216,8 +217,7 @@ function hooksFor({ client, directory }: PluginInput) {
     /** What it cost, after its end; what has passed fetch by ends only here. */
     const spent = (usage: object) =>
       ended ? ask("usage", { ...facts, usage }) : report("ok", { usage })
-    const restore = () => become(live, entry, entry.first)
-    return { aux, place, send, report, spent, restore }
+    return { aux, place, send, report, spent, restore: () => become(live, entry, entry.first) }
   }
 
   const hooks: Hooks = {
