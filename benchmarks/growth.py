@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import tempfile
 import threading
 import time
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks import servers
 from benchmarks.grown import ASKED, config, names_served, rows_of_history
+from benchmarks.idle import resident
 from benchmarks.latency import ASK, LEASE, TELL
 from benchmarks.load import Figures, Load, apply, note
 from benchmarks.rounds import Rounds
@@ -60,6 +62,10 @@ def measure(*, short: bool) -> Iterator[Row]:
                     most=MOST,
                     note=note(),
                 )
+        if sys.platform == "linux":
+            old, small = (resident(daemons[name].process.pid) / 1024 for name in (f"{rows:,} rows of history", SMALL))
+            what = f"memory, {rows:,} rows of history"
+            yield Row(part=PART, what=what, ours=old, unit="MiB", beside=SMALL, theirs=small, ratio=old / small)
     with tempfile.TemporaryDirectory(prefix="rlmd-") as place:
         yield from _while_read(Path(place), rows, rounds=rounds, calls=requests)
     yield _decision(rounds=30 if short else 400)
