@@ -92,6 +92,17 @@ def test_tokens_and_cost_of_an_answer_reach_the_daemon(
     assert used == {"requests": 2, "tokens": 240, "cost": pytest.approx(2 * (100 * 1 + 20 * 2) / 1_000_000)}
 
 
+def test_opencodes_catalogue_is_after_a_turn_what_it_was_before(opencode: OpenCode, providers: Providers) -> None:
+    with opencode.serve() as server:
+        before = server.get("/config/providers")
+        providers.behave("A", ["ok", "429:60"])
+        session = server.session()
+        assert server.say(session, "USE_TOOL2 please").startswith("Hello from B")
+        until(lambda: server.get("/session/status") == {})
+
+        assert server.get("/config/providers") == before
+
+
 def test_a_provider_that_nobody_configured_is_left_alone(
     bare_opencode: OpenCode, daemon_with: Callable[[str], Daemon], providers: Providers
 ) -> None:

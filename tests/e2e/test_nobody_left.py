@@ -89,7 +89,7 @@ def test_without_a_screen_the_wait_is_told_on_one_line(
     daemon = daemon_with(configuration("A", "B", top=AT_ONCE))
     bare_opencode.install_shim(daemon)
     for provider in "AB":
-        daemon.ask("cooldown", provider=provider, for_ms=9000)
+        daemon.ask("cooldown", provider=provider, for_ms=15_000)  # which an OpenCode on a busy machine needs to start
 
     run = bare_opencode.run()
 
