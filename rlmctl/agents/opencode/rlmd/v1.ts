@@ -183,7 +183,7 @@ function hooksFor({ client, directory }: PluginInput) {
         const seen = factsOf(response, error)
         if (error !== undefined) return (await report("error", seen)) ?? response
         if (answer) return follow(response, seen, signal)
-        void report("ok", seen) // nobody would act on more
+        setImmediate(report, "ok", seen) // nobody would act on more, or waits for this
         return response
       } catch (error) {
         const better = await report(endOf(signal), { message: causeOf(error) })
