@@ -1,7 +1,7 @@
 """How much of everything there may be at once, so that nobody can use the daemon up. docs/limits.md explains them.
 
-The core's own bounds are where they are kept: sessions in `rlmd.core.session`, names of windows in
-`rlmd.core.counting`. What is left of a bound is answered with an error that says so.
+Those of the core, the state and the notifications are constants of their own modules; that page names all of them.
+What wants more is answered with an error that says so.
 """
 
 from __future__ import annotations

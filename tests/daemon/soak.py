@@ -1,7 +1,9 @@
 """Many days on a clock of their own, or some minutes of real load: nothing may grow that is not used up again.
 
-python tests/daemon/soak.py days --minutes 60
-python tests/daemon/soak.py load --minutes 10
+    python tests/daemon/soak.py days --minutes 60
+    python tests/daemon/soak.py load --minutes 10
+
+Both print a table as they go; the second ends with kill -9 and compares what was acknowledged with what is counted.
 """
 
 # ruff: noqa: T201  (what it prints is its result)
