@@ -13,7 +13,7 @@ import trio
 from rlmd import bounds, protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Sequence
 
 log = logging.getLogger(__name__)
 
@@ -86,9 +86,9 @@ class Connection:
         """How many bytes wait for the client to read."""
         return len(self.unsent) + self._under_way
 
-    def send(self, replies: Iterable[protocol.AnyReply]) -> None:
+    def send(self, replies: Sequence[protocol.AnyReply]) -> None:
         """Send replies, as far as that goes at once; the rest goes to its `place`."""
-        data = b"".join(map(protocol.encode, replies))
+        data = protocol.encode_lines(replies)
         if self.unsent or self._sending:
             self.unsent[self.place : self.place] = data
             self._something.set()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from functools import cache
-from typing import Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
@@ -28,6 +28,9 @@ from rlmd.core.model import (
     Whole,
     WindowKind,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 VERSION = 1
 MAX_LINE = 256 * 1024
@@ -607,6 +610,11 @@ OPS = tuple(sorted(str(kind.__struct_config__.tag) for kind in AnyRequest.__args
 def encode(message: AnyReply | AnyRequest) -> bytes:
     """Write one message as a line, newline included."""
     return _encoder.encode(message) + b"\n"
+
+
+def encode_lines(messages: Sequence[AnyReply]) -> bytes:
+    """Write messages as a line each."""
+    return _encoder.encode_lines(messages)
 
 
 def decode_reply(line: bytes) -> AnyReply:
