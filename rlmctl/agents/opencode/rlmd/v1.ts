@@ -17,7 +17,7 @@ type Entry = { first: Model; now: Model } // of OpenCode's catalogue: as it was,
 type Session = {
   attempt?: ReturnType<ReturnType<typeof hooksFor>["attemptOf"]> // the latest, titles apart
   to?: Target // where its next one is to be
-  draft?: AssistantMessage // what OpenCode is writing
+  draft?: AssistantMessage // what OpenCode is writing, and would store under its first provider
   history: { info: Message; parts: Part[] }[] // what it sends
 }
 type Fetch = (signal?: AbortSignal) => Promise<Response>
@@ -39,8 +39,7 @@ const placeOf = (model: Model): Target => ({ provider: model.providerID, model: 
 const same = (a: Target, b: Target) => a.provider === b.provider && a.model === b.model
 const clear = (object: any) => Object.keys(object).forEach((key) => delete object[key])
 
-/** An answer in the provider's stead; every wire format finds its error there. OpenCode makes a 429
- *  again after this time, and ends the turn with a 400. */
+/** In a provider's stead, on every wire. A 429 is made again after `ms`, a 400 ends the turn. */
 function inStead(status: 429 | 400, message: string, ms = 0): Response {
   const body = JSON.stringify({ type: "error", error: { type: "rlmd", message } })
   const headers = { "content-type": "application/json", "retry-after-ms": String(ms) }
@@ -123,6 +122,7 @@ function hooksFor({ client, directory }: PluginInput) {
     const keep = (answer?: Reply) => ((facts.lease = answer?.lease ?? facts.lease), answer)
     const acquire = () => ask("acquire", question).then(keep)
     let asked: ReturnType<typeof acquire> | undefined = acquire() // while OpenCode goes on
+    const made = Date.now()
     let ended = false // its last report is made, or none is due
     let timer: ReturnType<typeof setTimeout> | undefined // of the first byte
 
@@ -155,10 +155,10 @@ function hooksFor({ client, directory }: PluginInput) {
       }
     }
 
-    /** Tells the daemon how it went. There is one last report, whoever comes first. */
-    async function report(outcome: string, more?: object): Promise<Response | undefined> {
+    /** Tells the daemon how it went, once at its end. `again`: when what failed was to be retried. */
+    async function report(outcome: string, more?: object, again = Infinity) {
+      if (ended || made >= again) return // the failure was that of the try before this one
       clearTimeout(timer)
-      if (ended) return
       ended = outcome !== "accepted"
       return instead((await ask("report", { ...facts, outcome, ...more }))?.next)
     }
@@ -248,8 +248,8 @@ function hooksFor({ client, directory }: PluginInput) {
           known.attempt?.restore()
           tell("follows", "", "This OpenCode does not follow a switch within a turn.")
         }
-        const stored = { providerID: live.providerID, modelID: live.id }
-        if (known.draft) Object.assign(known.draft, stored) // or it is stored under the first one
+        if (known.draft)
+          Object.assign(known.draft, { providerID: live.providerID, modelID: live.id })
         Object.assign(known, { attempt, to: undefined })
       }
       headers[MARK] = `${session} ${attempt.aux}`
@@ -276,9 +276,9 @@ function hooksFor({ client, directory }: PluginInput) {
           .get(part.sessionID)
           ?.attempt?.spent({ ...tokens, ...cached, cost: part.cost })
       } else if (event.type === "session.status") {
-        const { sessionID, status } = event.properties
-        if (status.type !== "retry") return
-        await sessions.get(sessionID)?.attempt?.report("error", { message: status.message })
+        const { sessionID: id, status: retry } = event.properties
+        if (retry.type !== "retry") return
+        await sessions.get(id)?.attempt?.report("error", { message: retry.message }, retry.next)
       } else if (event.type === "session.error") {
         const { sessionID = "", error } = event.properties
         if (error?.name !== "APIError") return
