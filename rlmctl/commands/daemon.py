@@ -7,6 +7,7 @@ it has a session of its own and the log of `rlmctl paths`.
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
     from rlmd.paths import Paths
 
+SECRET = re.compile(r"(KEY|KEY_ID|TOKEN|SECRET|PASSWORD|CREDENTIALS)$", re.IGNORECASE)
+"""How variables are called that hold what a provider wants to see."""
 PATIENCE = 10.0
 """Seconds that the daemon may take to come up."""
 DRAINED = 6.0
@@ -138,7 +141,7 @@ def _spawn(paths: Paths) -> tuple[int, bool]:
             stdout=log,
             stderr=log,
             cwd=paths.state_dir,
-            env=_inherited() | environment(paths),
+            env=_inherited(paths) | environment(paths),
             start_new_session=True,
         )
     finally:
@@ -160,9 +163,18 @@ def _spawn(paths: Paths) -> tuple[int, bool]:
     raise CommandError(f"The daemon {happened}. Its log says:{said}", "rlmctl doctor", UNREACHABLE)
 
 
-def _inherited() -> dict[str, str]:
-    """Return what a daemon of its own takes over of our variables: not the place of the service that runs us."""
-    return {name: value for name, value in os.environ.items() if name != "NOTIFY_SOCKET"}
+def _inherited(paths: Paths) -> dict[str, str]:
+    """Return what a daemon of its own takes over of our variables.
+
+    Not the place of the service that runs us; and no key, which an agent's environment is full of, unless the
+    configuration names it as a notification target.
+    """
+    named = paths.config.read_text(encoding="utf-8", errors="replace") if paths.config.is_file() else ""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name != "NOTIFY_SOCKET" and (f"env:{name}" in named or not SECRET.search(name))
+    }
 
 
 def end(paths: Paths) -> int | None:

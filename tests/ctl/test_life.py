@@ -41,6 +41,16 @@ def test_it_does_not_speak_for_the_service_that_starts_it(place: Place) -> None:
             manager.recv(100)
 
 
+def test_it_takes_over_no_key_of_an_agents_environment(place: Place) -> None:
+    place.write_config('[notify]\ntargets = ["env:HOOK_TOKEN"]\n')
+    keys = {"ANTHROPIC_API_KEY": "sk-1", "GH_TOKEN": "t", "AWS_SECRET_ACCESS_KEY": "a", "PGPASSWORD": "p"}
+    wanted = {"HOOK_TOKEN": "json://127.0.0.1:9", "SLACK_WEBHOOK": "http://127.0.0.1:9", "LANG": "C.UTF-8"}
+    assert place.ctl("start", **keys, **wanted).returncode == 0
+    had = psutil.Process(place.status()["daemon"]["pid"]).environ()
+    assert not keys.keys() & had.keys()
+    assert wanted.items() <= had.items()
+
+
 def test_start_again_is_fine(place: Place) -> None:
     pid = place.ctl_json("start")["pid"]
     run = place.ctl("start")
