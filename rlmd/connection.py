@@ -6,14 +6,10 @@ import contextlib
 import logging
 import os
 from collections import OrderedDict
-from typing import TYPE_CHECKING
 
 import trio
 
 from rlmd import bounds, protocol
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 log = logging.getLogger(__name__)
 
@@ -86,7 +82,7 @@ class Connection:
         """How many bytes wait for the client to read."""
         return len(self.unsent) + self._under_way
 
-    def send(self, replies: Sequence[protocol.AnyReply]) -> None:
+    def send(self, replies: list[protocol.AnyReply]) -> None:
         """Send replies, as far as that goes at once; the rest goes to its `place`."""
         data = protocol.encode_lines(replies)
         if self.unsent or self._sending:

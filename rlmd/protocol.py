@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from functools import cache
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
@@ -28,9 +28,6 @@ from rlmd.core.model import (
     Whole,
     WindowKind,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 VERSION = 1
 MAX_LINE = 256 * 1024
@@ -612,7 +609,7 @@ def encode(message: AnyReply | AnyRequest) -> bytes:
     return _encoder.encode(message) + b"\n"
 
 
-def encode_lines(messages: Sequence[AnyReply]) -> bytes:
+def encode_lines(messages: list[AnyReply]) -> bytes:
     """Write messages as a line each."""
     return _encoder.encode_lines(messages)
 
