@@ -16,7 +16,7 @@ from rlmd.core.model import Receipt, Step, Verdict
 from rlmd.daemon import PRUNE_EVERY, PRUNE_FIRST, Daemon
 from rlmd.migrations import MIGRATIONS, StoreError
 from rlmd.outbox import RETRY, Outbox
-from rlmd.store import FOLD_AT, KEPT, PRUNE_STEP, RECEIPTS_KEPT, Store
+from rlmd.store import KEPT, PRUNE_STEP, RECEIPTS_KEPT, Store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -217,10 +217,11 @@ async def test_an_acquire_and_a_status_ask_nothing_of_the_database(house: House,
     assert asked == []
 
 
-async def test_no_report_reads_what_has_been(house: House, peer: Peer) -> None:
+async def test_no_report_reads_what_has_been(house: House, peer: Peer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rlmd.store.FOLD_AT", 5)
     asked: list[str] = []
     house.daemon._store._db.set_trace_callback(asked.append)
-    for _ in range(FOLD_AT + 1):
+    for _ in range(6):
         await peer.report(await peer.use())
     assert [statement for statement in asked if "usage" in statement], "it is written"
     assert not [statement for statement in asked if statement.startswith("SELECT") and "usage" in statement]
