@@ -2,7 +2,7 @@
 
     python -m benchmarks [PART ...] [--short] [--json FILE] [--write]
 
-Without a PART all of them run, which takes about half an hour on a quiet machine.
+Without a PART all of them run, which takes about ten minutes on a quiet machine.
 """
 
 from __future__ import annotations

@@ -73,7 +73,9 @@ def test_a_thought_of_an_answer_that_broke_off_goes_to_nobody_else(
         providers.behave("A", ["mid:529"])
         assert server.say(session, "THINK").endswith("Hello from C, model m3, after 0 results")
         server.say(session, "THINK")
-    assert all(signature == f"signed by {name}" for name, given in signed(providers) for signature in given)
+    assert all(signature == f"signed by {name}" for name, given in signed(providers) for signature in given), signed(
+        providers
+    )
 
 
 def test_it_still_holds_when_opencode_has_been_started_again(

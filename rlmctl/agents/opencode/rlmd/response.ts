@@ -1,4 +1,4 @@
-// What a response says of limits. Answers are not read, only errors.
+// What a response says of limits, and how one is told where an answer has begun. Only errors are read.
 
 const BODY = 4096 // characters of an error that are reported
 const TELLING = /^(retry-after|x-codex-|x-should-retry$|content-type$)|rate-?limit/
@@ -40,3 +40,13 @@ export async function errorOf(response: Response): Promise<string | undefined> {
 /** What went wrong, without addresses: some carry a key. */
 export const causeOf = (error: any) =>
   `${error?.name}: ${error?.code ?? ""} ${error?.message}`.replace(/https?:\S+/g, "").slice(0, BODY)
+
+/** The same as an error of the SDK's, where a response has begun already. */
+export const asError = async (response: Response) =>
+  Object.assign(new Error((await response.json()).error.message), {
+    [Symbol.for("vercel.ai.error")]: true,
+    [Symbol.for("vercel.ai.error.AI_APICallError")]: true,
+    statusCode: response.status,
+    isRetryable: response.status === 429,
+    responseHeaders: Object.fromEntries(response.headers),
+  })

@@ -5,7 +5,7 @@
 import type { Hooks, Plugin, PluginInput } from "@opencode-ai/plugin"
 import type { AssistantMessage, Message, Model, Part } from "@opencode-ai/sdk"
 import { ABSENT, daemonFor, remember, type Reply, type Target } from "./daemon.ts"
-import { causeOf, errorIn, errorOf, factsOf, reader } from "./response.ts"
+import { asError, causeOf, errorIn, errorOf, factsOf, reader } from "./response.ts"
 import { isShown } from "./tui.ts"
 
 const MARK = "x-rlmd-request" // leads a request from chat.headers to fetch, which takes it off
@@ -46,16 +46,6 @@ function inStead(status: 429 | 400, message: string, ms = 0): Response {
   return new Response(body, { status, headers })
 }
 
-/** The same as an error of the SDK's, where a response has begun already. */
-const asError = async (response: Response) =>
-  Object.assign(new Error((await response.json()).error.message), {
-    [Symbol.for("vercel.ai.error")]: true,
-    [Symbol.for("vercel.ai.error.AI_APICallError")]: true,
-    statusCode: response.status,
-    isRetryable: response.status === 429,
-    responseHeaders: Object.fromEntries(response.headers),
-  })
-
 /** A person's stop arrives as an abort, and so do time-outs, OpenCode's and ours. */
 const endOf = ({ aborted, reason }: AbortSignal) =>
   aborted && !/Timeout|Stream/.test(reason?.name) ? "cancelled" : "error"
@@ -66,6 +56,7 @@ function hooksFor({ client, directory }: PluginInput) {
   const sessions = new Map<string, Session>()
   const entries = new WeakMap<Model, Entry>() // by the objects handed out
   const told = new Map<string, string>() // the last word on each fact
+  const signers = new Map<string, Target>() // of thoughts
   let follows = true // OpenCode follows a changed model
 
   const sessionOf = (id: string) => sessions.get(id) ?? remember(sessions, id, { history: [] })
@@ -106,6 +97,16 @@ function hooksFor({ client, directory }: PluginInput) {
     return entry
   }
 
+  /** Takes off what somebody else than the one who gets it has signed. */
+  function unsign(history: Session["history"], to?: Target) {
+    for (const { info, parts } of history) {
+      const by = info.role === "assistant" && { provider: info.providerID, model: info.modelID }
+      for (const part of parts)
+        if (by && "metadata" in part && !same(signers.get(part.id) ?? by, to ?? by))
+          clear(part.metadata ?? {})
+    }
+  }
+
   function become(live: Model, entry: Entry, model: Model) {
     clear(live)
     Object.assign(live, structuredClone(model))
@@ -134,11 +135,7 @@ function hooksFor({ client, directory }: PluginInput) {
       become(live, entry, model)
       const known = sessionOf(session)
       known.to = to
-      for (const { info, parts } of known.history) {
-        const ours = info.role === "assistant" && { provider: info.providerID, model: info.modelID }
-        if (!ours || same(to, ours)) continue
-        for (const part of parts) if ("metadata" in part) clear(part.metadata ?? {})
-      }
+      unsign(known.history, to)
       return true
     }
 
@@ -259,22 +256,24 @@ function hooksFor({ client, directory }: PluginInput) {
     "experimental.chat.messages.transform": async (_, { messages }) => {
       const session = messages.at(-1)?.info.sessionID
       if (session) sessionOf(session).history = messages
+      unsign(messages)
     },
 
     // Failures are news only where a request has passed fetch by.
     event: async ({ event }) => {
       if (event.type === "message.updated") {
         const { info } = event.properties
-        if (info.role === "user") return
-        sessionOf(info.sessionID).draft = info.time.completed ? undefined : info
+        if (info.role === "assistant")
+          sessionOf(info.sessionID).draft = info.time.completed ? undefined : info
       } else if (event.type === "message.part.updated") {
         const { part } = event.properties
+        const attempt = sessions.get(part.sessionID)?.attempt
+        if (part.type === "reasoning" && attempt && !signers.has(part.id))
+          remember(signers, part.id, attempt.place)
         if (part.type !== "step-finish") return
         const { cache, ...tokens } = part.tokens
         const cached = { cache_read: cache.read, cache_write: cache.write }
-        await sessions
-          .get(part.sessionID)
-          ?.attempt?.spent({ ...tokens, ...cached, cost: part.cost })
+        await attempt?.spent({ ...tokens, ...cached, cost: part.cost })
       } else if (event.type === "session.status") {
         const { sessionID: id, status: retry } = event.properties
         if (retry.type !== "retry") return
