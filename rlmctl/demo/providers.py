@@ -219,7 +219,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(content)
 
     def _send_events(self, wire: Wire, events: Iterable[Json], pause: float = 0, *, ends: bool = True) -> None:
-        """Send a stream of events; one that never `ends` promises more than it sends."""
+        """Send a stream of events, with a pause before the last; one that never `ends` promises more than it sends."""
         self.close_connection = True
         self.send_response(200)
         for name, value in {"content-type": "text/event-stream", **_limit_headers(wire, 999, "60")}.items():
@@ -228,13 +228,18 @@ class _Handler(BaseHTTPRequestHandler):
         if not ends:
             self.send_header("content-length", "1000000")
         self.end_headers()
-        for at, event in enumerate(events):
-            self.server.providers.closing.wait(pause if at == 1 else 0)
-            head = f"event: {event['type']}\n" if wire == "anthropic" else ""
-            self.wfile.write(f"{head}data: {json.dumps(event)}\n\n".encode())
-            self.wfile.flush()
+        *earlier, last = events
+        for event in earlier:
+            self._send_event(wire, event)
+        self.server.providers.closing.wait(pause)
+        self._send_event(wire, last)
         if wire == "openai" and ends:
             self.wfile.write(b"data: [DONE]\n\n")
+
+    def _send_event(self, wire: Wire, event: Json) -> None:
+        head = f"event: {event['type']}\n" if wire == "anthropic" else ""
+        self.wfile.write(f"{head}data: {json.dumps(event)}\n\n".encode())
+        self.wfile.flush()
 
 
 def _answer(provider: str, model: str, body: Json) -> Answer:

@@ -186,7 +186,8 @@ class Ledger:
             return step
         started = min(now, self._started(started_at, issued, now))
         if lease is not None or outcome != "accepted":  # without a lease only the end of a request counts
-            self._count(target, held, receipt, verdict.kind if outcome == "error" else None, now, step)
+            error = verdict.kind if outcome == "error" else None
+            self._count(target, held, receipt, error, now, step, sent=outcome != "unsent")
         if answer.headers:
             from rlmd.core.hints import observe  # noqa: PLC0415  (see _verdict)
 
@@ -206,7 +207,7 @@ class Ledger:
                 step=step,
             )
             self._note_failure(target, session, verdict, now)
-        elif outcome != "cancelled":
+        elif outcome in {"accepted", "ok"}:
             if outcome == "ok":
                 resting.sample(target, started, now)
             resting.passed(target, lease, started, now, self.book, step)
@@ -405,7 +406,7 @@ class Ledger:
             )
             # The agent saw an error that the answer does not show: a broken stream, say.
             return Verdict("transient", "server") if verdict.kind == "ok" else verdict
-        return CANCELLED if outcome == "cancelled" else OK
+        return CANCELLED if outcome in {"cancelled", "unsent"} else OK
 
     def _count(
         self,
@@ -415,9 +416,11 @@ class Ledger:
         error: Kind | None,
         now: float,
         step: Step,
+        *,
+        sent: bool,
     ) -> None:
         """Settle whether the request counts: it does once it was accepted, or may have been."""
-        refused, before = error is not None, target.tally.requests
+        refused, before = error is not None or not sent, target.tally.requests
         if error is not None:
             target.tally.errors += 1
             step.usage.append((target.provider.id, target.model, error, 1))
@@ -455,7 +458,7 @@ class Ledger:
         if held is None or outcome == "accepted":
             return
         held.land()
-        if outcome == "error" and was == "reserved":
+        if outcome in {"error", "unsent"} and was == "reserved":
             counting.settle_tokens(held, self.book, now, step, keep=False)
         if not held.slots:
             del self.leases[held.id]

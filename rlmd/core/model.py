@@ -37,7 +37,7 @@ Scope = Literal["account", "model", "server", "none"]
 Quantity = Literal["requests", "tokens", "input_tokens", "output_tokens", "cost"]
 WindowKind = Literal["calendar", "rolling", "first_use"]
 Purpose = Literal["turn", "step", "aux"]
-Outcome = Literal["accepted", "ok", "error", "cancelled"]
+Outcome = Literal["accepted", "ok", "error", "cancelled", "unsent"]
 State = Literal["closed", "open", "half_open", "exhausted", "disabled"]
 Reason = Literal[
     "probe",

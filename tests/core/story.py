@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
@@ -11,6 +11,7 @@ from rlmd.core.ledger import Answer, Ledger
 from rlmd.core.model import (
     Limit,
     Notice,
+    Outcome,
     Policy,
     Provider,
     ProviderModel,
@@ -83,9 +84,7 @@ class Story:
         assert isinstance(decision, Wait), decision
         return decision
 
-    def report(
-        self, use: Use | str, outcome: Literal["accepted", "ok", "error", "cancelled"] = "ok", **more: Any
-    ) -> Recorded:
+    def report(self, use: Use | str, outcome: Outcome = "ok", **more: Any) -> Recorded:
         name, lease = (use, None) if isinstance(use, str) else (use.provider, use.lease)
         model = more.pop("model", MODEL if isinstance(use, str) else use.model)
         lease = more.pop("lease", lease)

@@ -131,7 +131,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def target(self, use: Use) -> Target:
         return self.story.ledger.book.targets[use.provider][use.model]
 
-    @rule(use=consumes(leases), outcome=st.sampled_from(["ok", "cancelled"]), session=SESSIONS)
+    @rule(use=consumes(leases), outcome=st.sampled_from(["ok", "cancelled", "unsent"]), session=SESSIONS)
     def finish(self, use: Use, outcome: str, session: str | None) -> None:
         self.story.report(use, outcome, session=session)  # type: ignore[arg-type]
         held = self.story.ledger.leases.get(use.lease or "")

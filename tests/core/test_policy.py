@@ -239,6 +239,21 @@ def test_who_stands_ready_for_another_place_reserves_nothing() -> None:
     assert story.reserved("b") == 1
 
 
+def test_what_was_never_sent_counts_nothing_and_keeps_nobody_off() -> None:
+    story = Story(provider("a", 1, limit(1), limit(1000, of="tokens")), provider("b", 2))
+    quota(story, story.use(), after=HOUR)
+    story.now += HOUR
+    probe = story.use(session="other", estimate=400)
+    assert (probe.provider, probe.reason) == ("a", "probe")
+    assert story.use(session="third").provider == "b"
+
+    assert story.report(probe, "unsent").verdict.kind == "cancelled"
+    assert [story.used("a", n) + story.reserved("a", n) for n in (0, 1)] == [0, 0]
+    assert story.ledger.book.targets["a"][MODEL].tally.requests == 0
+    assert story.use(session="fourth").reason == "probe"
+    assert story.report(probe, "ok").duplicate
+
+
 @pytest.mark.parametrize("failure", [{"status": 500}, {"status": 401}, {"status": 429, "body": THROTTLED_MODEL}])
 def test_an_early_probe_that_fails_for_whatever_reason_changes_the_time_of_the_next(failure: dict[str, Any]) -> None:
     story = Story(*TWO)

@@ -228,7 +228,7 @@ class Reference:
     def report(
         self, name: str, outcome: str, now: float, lease: str | None, hint: float | None
     ) -> Literal["new", "duplicate"]:
-        """`outcome` is `accepted`, `ok`, `cancelled` or `error`; with a hint the error is a rate limit."""
+        """`outcome` is `accepted`, `ok`, `cancelled`, `unsent` or `error`; with a hint the error is a rate limit."""
         begun = self.leases.get(lease or "")
         was_held = begun is not None and begun.held
         self.lapse(now)
@@ -240,7 +240,8 @@ class Reference:
             self.remember(lease, it, "final")
             return "new"
         if lease is not None or outcome != "accepted":
-            self.count(provider, lease, it, now, refused=outcome == "error")
+            self.errors[provider] += outcome == "error"
+            self.count(provider, lease, it, now, refused=outcome in {"error", "unsent"})
         started = min(now, it.at) if was_held else now
         for scope in ("server", "account"):
             rest = self.rests[provider, scope]
@@ -260,8 +261,6 @@ class Reference:
         return "new"
 
     def count(self, provider: str, lease: str | None, it: Lease, now: float, *, refused: bool) -> None:
-        if refused:
-            self.errors[provider] += 1
         if it.stage == "reserved" and it.held and lease is not None:
             self.settle(lease, it, now, counts=not refused)
             self.requests[provider] += not refused

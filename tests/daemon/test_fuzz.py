@@ -36,7 +36,7 @@ WHOLE = st.integers(0, 10**6)
 LEASES = st.one_of(st.sampled_from(["one", "two", "three"]), st.just("@"))
 """`@` stands for the newest lease that the daemon has given."""
 VALUES: dict[str, st.SearchStrategy[Any]] = {
-    "outcome": st.sampled_from(["accepted", "ok", "error", "cancelled"]),
+    "outcome": st.sampled_from(["accepted", "ok", "error", "cancelled", "unsent"]),
     "purpose": st.sampled_from(["turn", "step", "aux"]),
     "what": st.sampled_from(["counters", "cooldowns", "all"]),
     "bucket": st.sampled_from(["hour", "day"]),

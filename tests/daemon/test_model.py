@@ -105,7 +105,7 @@ class History:
         elif rng.random() < 0.3:
             use = {**use, "lease": f"of-another-daemon-{rng.randrange(5)}"}
         name, lease = use["provider"], use.get("lease")
-        outcome = rng.choice(["accepted", "ok", "ok", "error", "error", "cancelled"])
+        outcome = rng.choice(["accepted", "ok", "ok", "error", "error", "cancelled", "unsent"])
         fields: dict[str, Any] = {"outcome": outcome, "provider": name, "model": "m", "lease": lease}
         hint: float | None = None
         if outcome == "error":

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.opencode
 
 AT_ONCE = 'patience = "0s"'
 """No short wait for a provider that returns soon."""
-A_MOMENT = 1.0
+A_MOMENT = 0.1
 """Seconds from the daemon's answer to the provider's log: milliseconds, but six processes start at a time."""
 
 

@@ -3,14 +3,14 @@
 // retries; the model of each is looked up in its catalogue anew, as the real one does it.
 
 import { setTimeout as pause } from "node:timers/promises"
-import { linesOf, reply, send, shim } from "./stage.mjs"
+import { clock, linesOf, reply, send, shim } from "./stage.mjs"
 
 const RECORD = linesOf("opencode-1.18.33.jsonl")
 const RETRIES = 5
 
 /** An OpenCode 1.x with two providers, in a project of its own. */
 export function hostOf(providers, directory = "/home/me/project") {
-  const host = { toasts: [], waits: [] }
+  const host = { toasts: [], waits: [], busy: 0 }
   const { model, provider } = RECORD.find(({ hook }) => hook === "chat.headers").input
   const offer = (id, name) => ({
     ...structuredClone(provider),
@@ -52,6 +52,7 @@ export function hostOf(providers, directory = "/home/me/project") {
           { headers },
         )
       }
+      clock.ms += host.busy // it makes the request that it has announced
       const response = await send(globalThis.fetch, providers.url(live.providerID), headers, signal)
       const text = await response.text()
       if (response.ok) return { text }

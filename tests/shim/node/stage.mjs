@@ -54,10 +54,14 @@ export const patient = (ms) => {
   return { ...welcome, settings: { ...welcome.settings, daemon_timeout_ms: ms } }
 }
 
+/** The time as the shim reads it: it stands still until a test moves it. */
+export const clock = { ms: Date.now() }
+Date.now = () => clock.ms
+
 /** Waits until it is so, but not for ever. */
 export async function until(question) {
-  for (const end = Date.now() + 20_000; !(await question()); await pause(2))
-    if (Date.now() > end) throw new Error(`this never came: ${question}`)
+  for (const end = performance.now() + 20_000; !(await question()); await pause(2))
+    if (performance.now() > end) throw new Error(`this never came: ${question}`)
 }
 
 /** Whether anything had to be waited for: a clock, a file, a socket. Promises alone are no wait. */

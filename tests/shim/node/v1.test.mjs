@@ -100,6 +100,26 @@ test("a limit in the middle of the turn: the step goes on with the next provider
   assert.deepEqual(failed.headers, { "content-type": "application/json", "retry-after": "60" })
 })
 
+test("what others find out while OpenCode makes a request is asked for before it is sent", async () => {
+  let limited = false
+  await begin({
+    acquire: ({ purpose, lease_for }) =>
+      purpose === "step" &&
+      limited &&
+      use(B, { lease: lease_for.provider === "B" ? "b" : undefined }),
+    report: ({ lease }) => lease === "lease 3" && (limited = true) && recorded(),
+  })
+  host.busy = 21
+  for (const { text } of await host.turn()) assert.match(text, served)
+
+  assert.deepEqual(providers.asked(), ["A", "B", "B"]) // the title first
+  const unsent = daemon.said("report").filter(({ outcome }) => outcome === "unsent")
+  assert.deepEqual(
+    unsent.map(({ lease }) => lease),
+    ["lease 1", "lease 3", "b", "b"],
+  )
+})
+
 test("sessions of one process are on different providers", async () => {
   const onB = new Set(["ses_2", "ses_4"])
   await begin({

@@ -78,7 +78,7 @@ export function daemonFor(directory: string, hear: (event: Reply) => void) {
     const call = calls.get(reply.id)
     calls.delete(reply.id)
     call?.answer(reply)
-    if (!call && reply.lease) void ask("report", { ...reply, outcome: "cancelled", retry: false })
+    if (!call && reply.lease) void ask("report", { ...reply, outcome: "unsent", retry: false })
   }
 
   function doWithout(id: number) {

@@ -11,6 +11,7 @@ import { isShown } from "./tui.ts"
 const MARK = "x-rlmd-request" // leads a request from chat.headers to fetch, which takes it off
 const COMMAND = "rate_limit_status"
 const SPENT = ["cooldown", "limit", "disabled", "fallback_model"] // the one asked for cannot serve
+const FRESH = 20 // ms: after a longer time another session may have found a limit
 const HEADLESS = process.argv.slice(2).find((word) => !word.startsWith("-")) === "run"
 
 type Entry = { first: Model; now: Model } // of OpenCode's catalogue: as it was, as it is handed out
@@ -41,9 +42,8 @@ const clear = (object: any) => Object.keys(object).forEach((key) => delete objec
 
 /** In a provider's stead, on every wire. A 429 is made again after `ms`, a 400 ends the turn. */
 function inStead(status: 429 | 400, message: string, ms = 0): Response {
-  const body = JSON.stringify({ type: "error", error: { type: "rlmd", message } })
-  const headers = { "content-type": "application/json", "retry-after-ms": String(ms) }
-  return new Response(body, { status, headers })
+  const headers = { "retry-after-ms": String(ms) }
+  return Response.json({ type: "error", error: { type: "rlmd", message } }, { status, headers })
 }
 
 /** A person's stop arrives as an abort, and so do time-outs, OpenCode's and ours. */
@@ -56,14 +56,12 @@ function hooksFor({ client, directory }: PluginInput) {
   const sessions = new Map<string, Session>()
   const entries = new WeakMap<Model, Entry>() // by the objects handed out
   const told = new Map<string, string>() // the last word on each fact
-  const signers = new Map<string, Target>() // of thoughts
   let follows = true // OpenCode follows a changed model
 
   const sessionOf = (id: string) => sessions.get(id) ?? remember(sessions, id, { history: [] })
 
-  function toast(message: string, variant: "info" | "warning", duration: number) {
+  const toast = (message: string, variant: "info" | "warning", duration: number) =>
     client.tui.showToast({ body: { title: "rlmd", message, variant, duration } }).catch(() => {})
-  }
 
   /** One notice a fact: to the screen, or to stderr where there is none. */
   function tell(fact: string, word: string, message: string) {
@@ -97,13 +95,16 @@ function hooksFor({ client, directory }: PluginInput) {
     return entry
   }
 
-  /** Takes off what somebody else than the one who gets it has signed. */
+  /** Takes off what another than the one who gets it has signed, or may have: who began an answer
+   *  that broke off is stored nowhere, only who ended it. */
   function unsign(history: Session["history"], to?: Target) {
     for (const { info, parts } of history) {
-      const by = info.role === "assistant" && { provider: info.providerID, model: info.modelID }
-      for (const part of parts)
-        if (by && "metadata" in part && !same(signers.get(part.id) ?? by, to ?? by))
-          clear(part.metadata ?? {})
+      if (info.role !== "assistant") continue
+      const by = { provider: info.providerID, model: info.modelID }
+      const own = same(by, to ?? by)
+      const begun = parts.findLastIndex(({ type }) => type === "step-start")
+      for (const [at, part] of parts.entries())
+        if ("metadata" in part && !(own && at > begun)) clear(part.metadata ?? {})
     }
   }
 
@@ -118,12 +119,12 @@ function hooksFor({ client, directory }: PluginInput) {
     const place = placeOf(live)
     const home = placeOf(entry.first)
     const aux = agent === "title" || agent === "summary"
-    const facts = { ...place, session, lease: crypto.randomUUID() as string } // or the daemon's lease
+    const facts = { ...place, session, lease: "" } // the daemon's, or one of its own: it counts once
     const question = { ...home, lease_for: place, session, agent, purpose: aux ? "aux" : "step" }
-    const keep = (answer?: Reply) => ((facts.lease = answer?.lease ?? facts.lease), answer)
-    const acquire = () => ask("acquire", question).then(keep)
+    const keep = (answer?: Reply) => ((facts.lease = answer?.lease ?? crypto.randomUUID()), answer)
+    const acquire = () => ((at = Date.now()), ask("acquire", question).then(keep))
+    let at = 0 // when it was asked for
     let asked: ReturnType<typeof acquire> | undefined = acquire() // while OpenCode goes on
-    const made = Date.now()
     let ended = false // its last report is made, or none is due
     let timer: ReturnType<typeof setTimeout> | undefined // of the first byte
 
@@ -133,9 +134,7 @@ function hooksFor({ client, directory }: PluginInput) {
       const model = same(to, home) ? entry.first : await find(to)
       if (!model) return false
       become(live, entry, model)
-      const known = sessionOf(session)
-      known.to = to
-      unsign(known.history, to)
+      unsign(Object.assign(sessionOf(session), { to }).history, to)
       return true
     }
 
@@ -154,16 +153,24 @@ function hooksFor({ client, directory }: PluginInput) {
 
     /** Tells the daemon how it went, once at its end. `again`: when what failed was to be retried. */
     async function report(outcome: string, more?: object, again = Infinity) {
-      if (ended || made >= again) return // the failure was that of the try before this one
+      if (ended || at >= again) return // the failure was that of the try before this one
       clearTimeout(timer)
       ended = outcome !== "accepted"
       return instead((await ask("report", { ...facts, outcome, ...more }))?.next)
     }
 
-    async function send(fetch: Fetch, stop?: AbortSignal): Promise<Response> {
-      ended = true
+    /** The daemon's word as of now: one that a busy OpenCode has let wait is asked for again. */
+    async function latest(more = 3): Promise<Reply | undefined> {
       const answer = await (asked ?? acquire())
       asked = undefined
+      if (!more || !answer?.lease || Date.now() - at <= FRESH) return answer
+      void ask("report", { ...facts, outcome: "unsent", retry: false })
+      return latest(more - 1)
+    }
+
+    async function send(fetch: Fetch, stop?: AbortSignal): Promise<Response> {
+      ended = true
+      const answer = await latest()
       const early = await instead(answer)
       if (early) return early
       if (answer?.type === "pass") return fetch(stop)
@@ -245,8 +252,7 @@ function hooksFor({ client, directory }: PluginInput) {
           known.attempt?.restore()
           tell("follows", "", "This OpenCode does not follow a switch within a turn.")
         }
-        if (known.draft)
-          Object.assign(known.draft, { providerID: live.providerID, modelID: live.id })
+        Object.assign(known.draft ?? {}, { providerID: live.providerID, modelID: live.id })
         Object.assign(known, { attempt, to: undefined })
       }
       headers[MARK] = `${session} ${attempt.aux}`
@@ -267,13 +273,11 @@ function hooksFor({ client, directory }: PluginInput) {
           sessionOf(info.sessionID).draft = info.time.completed ? undefined : info
       } else if (event.type === "message.part.updated") {
         const { part } = event.properties
-        const attempt = sessions.get(part.sessionID)?.attempt
-        if (part.type === "reasoning" && attempt && !signers.has(part.id))
-          remember(signers, part.id, attempt.place)
         if (part.type !== "step-finish") return
         const { cache, ...tokens } = part.tokens
         const cached = { cache_read: cache.read, cache_write: cache.write }
-        await attempt?.spent({ ...tokens, ...cached, cost: part.cost })
+        const usage = { ...tokens, ...cached, cost: part.cost }
+        await sessions.get(part.sessionID)?.attempt?.spent(usage)
       } else if (event.type === "session.status") {
         const { sessionID: id, status: retry } = event.properties
         if (retry.type !== "retry") return
@@ -332,11 +336,7 @@ export const server: Plugin = async (input) => {
     name,
     async (...args: unknown[]) => {
       if (serving.get(input.directory) !== hooks) return
-      try {
-        await act(...args)
-      } catch (error) {
-        if (error === ANSWERED) throw error
-      }
+      await act(...args).catch((error: unknown) => error === ANSWERED && Promise.reject(error))
     },
   ])
   const dispose = async () => {
