@@ -21,7 +21,19 @@ pytestmark = pytest.mark.opencode
 AT_ONCE = 'patience = "0s"'
 """No short wait for a provider that returns soon."""
 A_MOMENT = 0.1
-"""Seconds from the daemon's answer to the provider's log: milliseconds, but six processes start at a time."""
+"""Seconds after the daemon knows, from which on nothing more is sent to a provider that is limited."""
+ON_THE_WAY = 1.0
+"""Seconds that what was sent may take to the provider's log: milliseconds, but six processes start at a time."""
+
+WATCH = """
+    import { appendFileSync } from "node:fs"
+    const beneath = globalThis.fetch
+    globalThis.fetch = Object.assign((input, init) => {
+      appendFileSync(new URL("sent", import.meta.url), `${Date.now() / 1000} ${String(input)}\\n`)
+      return beneath(input, init)
+    }, beneath)
+    export const Watch = async () => ({})"""
+"""A plugin beneath the shim that writes down when a request leaves OpenCode, and where to."""
 
 
 def asked(providers: Providers) -> list[tuple[str, str]]:
@@ -86,8 +98,12 @@ def test_six_processes_stop_asking_at_once_and_a_later_one_never_begins(
     bare_opencode: OpenCode, daemon_with: Callable[[str], Daemon], providers: Providers
 ) -> None:
     daemon = daemon_with(configuration("A", "B"))
+    watch = bare_opencode.directory / "watch.ts"
+    watch.write_text(WATCH)
+    bare_opencode.configure(providers, default="A", plugin=[watch.as_uri()])
     bare_opencode.install_shim(daemon)
     bare_opencode.run()  # OpenCode makes its database once, and not well in six processes at a time
+    watch.with_name("sent").unlink()
     providers.requests.clear()
     providers.behave("A", "429:600")
     with ThreadPoolExecutor(6) as pool:
@@ -100,8 +116,12 @@ def test_six_processes_stop_asking_at_once_and_a_later_one_never_begins(
     known = min(
         datetime.fromisoformat(one["at"]).timestamp() for one in events if one["event"] in {"state", "exhausted"}
     )
-    late = [request.at - known for request in providers.requests if request.provider == "A"]
-    assert max(late) < A_MOMENT, late
+    arrived = [request.at - known for request in providers.requests if request.provider == "A"]
+    lines = [line.split() for line in watch.with_name("sent").read_text().splitlines()]
+    sent = [float(at) - known for at, where in lines if where.startswith(providers.url("A"))]
+    assert len(sent) == len(arrived)
+    assert max(sent) < A_MOMENT, sent
+    assert max(arrived) < ON_THE_WAY, arrived
     assert all(run.err.count("rlmd: ") == 1 for run in runs), [run.err for run in runs]
 
     providers.requests.clear()

@@ -160,12 +160,12 @@ function hooksFor({ client, directory }: PluginInput) {
     }
 
     /** The daemon's word as of now: one that a busy OpenCode has let wait is asked for again. */
-    async function latest(more = 3): Promise<Reply | undefined> {
+    async function latest(fresh = FRESH): Promise<Reply | undefined> {
       const answer = await (asked ?? acquire())
       asked = undefined
-      if (!more || !answer?.lease || Date.now() - at <= FRESH) return answer
+      if (!answer?.lease || Date.now() - at <= fresh) return answer
       void ask("report", { ...facts, outcome: "unsent", retry: false })
-      return latest(more - 1)
+      return latest(fresh * 1.5) // a machine may be too busy for less
     }
 
     async function send(fetch: Fetch, stop?: AbortSignal): Promise<Response> {
