@@ -179,15 +179,14 @@ function hooksFor({ client, directory }: PluginInput) {
       const cut = new AbortController()
       const signal = stop ? AbortSignal.any([stop, cut.signal]) : cut.signal
       const patience = answer && settings.first_byte_ms
-      const late = new DOMException(`request timed out: nothing in ${patience} ms`, "TimeoutError")
-      timer = patience ? setTimeout(() => cut.abort(late), patience) : undefined
+      const late = () => new DOMException(`timed out: nothing in ${patience} ms`, "TimeoutError")
+      timer = patience ? setTimeout(() => cut.abort(late()), patience) : undefined
       try {
         const response = await fetch(signal)
-        const error = await errorOf(response)
-        const seen = factsOf(response, error)
-        if (error !== undefined) return (await report("error", seen)) ?? response
-        if (answer) return follow(response, seen, signal)
-        setImmediate(report, "ok", seen) // nobody would act on more, or waits for this
+        const body = await errorOf(response)
+        if (body !== undefined) return (await report("error", factsOf(response, body))) ?? response
+        if (answer) return follow(response, signal)
+        setImmediate(() => report("ok", factsOf(response))) // nobody would act on more, or waits
         return response
       } catch (error) {
         const better = await report(endOf(signal), { message: causeOf(error) })
@@ -196,7 +195,8 @@ function hooksFor({ client, directory }: PluginInput) {
     }
 
     /** The answer as it comes, at once: the first chunk too is looked at on its way. */
-    function follow(response: Response, seen: object, signal: AbortSignal): Response {
+    function follow(response: Response, signal: AbortSignal): Response {
+      const seen = factsOf(response)
       const read = reader()
       let begun = false
       const { readable, writable } = new TransformStream<Uint8Array, Uint8Array>({
