@@ -52,6 +52,19 @@ def test_the_dialog_shows_the_daemons_text_and_asks_no_model(
     assert sessions(opencode) == ""
 
 
+def test_a_blank_behind_the_command_makes_it_no_prompt(opencode: OpenCode, providers: Providers) -> None:
+    with Screen(opencode) as screen:
+        screen.type("/rate_limit_status", "All providers' limits")
+        screen.keys("Space")
+        screen.wait_without("All providers' limits")
+        screen.keys("Enter")
+        screen.wait_for("Current Provider: none")
+        screen.type("hello")
+        screen.keys("Enter")
+        screen.wait_for("Hello from A")
+    assert [request.roles for request in providers.requests if not request.title] == [("user",)]
+
+
 def test_what_does_not_fit_the_screen_is_a_list(opencode: OpenCode, daemon: Daemon) -> None:
     daemon.ask("cooldown", provider="A", for_ms=600_000)
     with Screen(opencode, rows=24) as screen:

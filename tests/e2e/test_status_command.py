@@ -15,9 +15,8 @@ pytestmark = pytest.mark.opencode
 
 
 def test_it_prints_exactly_the_daemons_text(opencode: OpenCode, daemon: Daemon, providers: Providers) -> None:
-    run = opencode.command("rate_limit_status")
-
-    assert (run.code, run.out, run.err) == (0, daemon.ask("status")["text"].strip(), "")
+    for run in (opencode.command("rate_limit_status"), opencode.run("/rate_limit_status")):
+        assert (run.code, run.out, run.err) == (0, daemon.ask("status")["text"].strip(), "")
     assert providers.requests == []
 
 

@@ -101,10 +101,9 @@ function hooksFor({ client, directory }: PluginInput) {
     for (const { info, parts } of history) {
       if (info.role !== "assistant") continue
       const by = { provider: info.providerID, model: info.modelID }
-      const own = same(by, to ?? by)
       const begun = parts.findLastIndex(({ type }) => type === "step-start")
       for (const [at, part] of parts.entries())
-        if ("metadata" in part && !(own && at > begun)) clear(part.metadata ?? {})
+        if ("metadata" in part && !(at > begun && same(by, to ?? by))) clear(part.metadata ?? {})
     }
   }
 
@@ -224,6 +223,21 @@ function hooksFor({ client, directory }: PluginInput) {
     return { aux, place, send, report, spent, restore: () => become(live, entry, entry.first) }
   }
 
+  /** In the place of what was asked of OpenCode. */
+  async function showStatus(id: string): Promise<never> {
+    const text: string = (await ask("status"))?.text ?? ABSENT
+    if (HEADLESS) {
+      process.stdout.write(text.trimEnd() + "\n")
+      setTimeout(() => client.session.abort({ path: { id } }).catch(() => {}), 100)
+    } else {
+      toast(text, "info", 15_000)
+      const parts = [{ type: "text" as const, text, ignored: true }]
+      const busy = (await client.session.status()).data?.[id] // then it would join the turn
+      if (!busy) await client.session.prompt({ path: { id }, body: { noReply: true, parts } })
+    }
+    throw ANSWERED
+  }
+
   const hooks: Hooks = {
     config: async (config) => {
       void ask("ping") // so that the first request finds the connection made
@@ -234,6 +248,8 @@ function hooksFor({ client, directory }: PluginInput) {
     // A person's turn starts: on whom?
     "chat.message": async ({ sessionID: session, agent }, { message, parts }) => {
       if (parts.every((part) => part.type === "text" && part.ignored)) return // no model gets this
+      const words = parts.map((part) => (part.type === "text" ? part.text : "")).join("")
+      if (words.trim() === `/${COMMAND}`) await showStatus(session) // typed with a blank behind it
       sessionOf(session).attempt?.restore()
       const asked = { provider: message.model.providerID, model: message.model.modelID }
       const answer = await ask("acquire", { ...asked, session, agent, purpose: "turn" })
@@ -255,8 +271,7 @@ function hooksFor({ client, directory }: PluginInput) {
         Object.assign(known.draft ?? {}, { providerID: live.providerID, modelID: live.id })
         Object.assign(known, { attempt, to: undefined })
       }
-      headers[MARK] = `${session} ${attempt.aux}`
-      remember(sends, headers[MARK], attempt.send)
+      remember(sends, (headers[MARK] = `${session} ${attempt.aux}`), attempt.send)
     },
 
     "experimental.chat.messages.transform": async (_, { messages }) => {
@@ -275,9 +290,8 @@ function hooksFor({ client, directory }: PluginInput) {
         const { part } = event.properties
         if (part.type !== "step-finish") return
         const { cache, ...tokens } = part.tokens
-        const cached = { cache_read: cache.read, cache_write: cache.write }
-        const usage = { ...tokens, ...cached, cost: part.cost }
-        await sessions.get(part.sessionID)?.attempt?.spent(usage)
+        const usage = { ...tokens, cache_read: cache.read, cache_write: cache.write }
+        await sessions.get(part.sessionID)?.attempt?.spent({ ...usage, cost: part.cost })
       } else if (event.type === "session.status") {
         const { sessionID: id, status: retry } = event.properties
         if (retry.type !== "retry") return
@@ -294,19 +308,8 @@ function hooksFor({ client, directory }: PluginInput) {
       }
     },
 
-    "command.execute.before": async ({ command, sessionID: id }) => {
-      if (command !== COMMAND) return
-      const text: string = (await ask("status"))?.text ?? ABSENT
-      if (HEADLESS) {
-        process.stdout.write(text.trimEnd() + "\n")
-        setTimeout(() => client.session.abort({ path: { id } }).catch(() => {}), 100)
-      } else {
-        toast(text, "info", 15_000)
-        const parts = [{ type: "text" as const, text, ignored: true }]
-        const busy = (await client.session.status()).data?.[id] // then it would join the turn
-        if (!busy) await client.session.prompt({ path: { id }, body: { noReply: true, parts } })
-      }
-      throw ANSWERED
+    "command.execute.before": async ({ command, sessionID }) => {
+      if (command === COMMAND) await showStatus(sessionID)
     },
   }
   return { hooks, attemptOf, close }
@@ -328,10 +331,7 @@ const serving = (shared[Symbol.for("rlmd.opencode")] ??= new Map())
 export const server: Plugin = async (input) => {
   const { hooks, close } = hooksFor(input)
   serving.set(input.directory, hooks)
-  if (!beneath) {
-    beneath = globalThis.fetch
-    globalThis.fetch = Object.assign(marked, beneath)
-  }
+  if (!beneath) globalThis.fetch = Object.assign(marked, (beneath = globalThis.fetch))
   const guarded = Object.entries(hooks).map(([name, act]) => [
     name,
     async (...args: unknown[]) => {
