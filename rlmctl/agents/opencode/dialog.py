@@ -6,6 +6,7 @@ has the other. OpenCode joins the two, so no file of a person's own is changed, 
 
 from __future__ import annotations
 
+import os
 import re
 from typing import TYPE_CHECKING
 
@@ -18,14 +19,16 @@ if TYPE_CHECKING:
 NAMES = ("tui.jsonc", "tui.json")
 SPEC = f"./{places.FOLDERS[0]}/{places.PARTS}/tui.ts"
 TEXT = f'{{ "plugin": ["{SPEC}"] }}\n'
-_ENTRY = re.compile(rf'"{re.escape(SPEC)}"\s*,\s*|,?\s*"{re.escape(SPEC)}"')
+_NAME = re.escape(f'"{SPEC}"')
+_ENTRIES = [re.compile(form, re.DOTALL) for form in (rf"{_NAME}(?:\s|/\*.*?\*/)*,\s*", rf",?\s*{_NAME}")]
+"""The name in a list with what goes with it, the best of these first."""
 
 
 def add(home: Path, *, dry_run: bool) -> list[str]:
     """Name the dialog in a file of our own. Returns what was done, as sentences."""
     if is_named(home):
         return []
-    free = [name for name in NAMES if not (home / name).exists()]
+    free = [name for name in NAMES if not os.path.lexists(home / name)]
     if not free:
         return [f'For the dialog of /rate_limit_status add "{SPEC}" to the list "plugin" in {home / NAMES[1]}.']
     if not dry_run:
@@ -36,16 +39,20 @@ def add(home: Path, *, dry_run: bool) -> list[str]:
 def drop(home: Path, *, dry_run: bool) -> list[str]:
     """Take the dialog's name out again, and with it the file if it holds nothing else."""
     done = []
+    would = "would be" if dry_run else "was"
     for path in (home / name for name in NAMES if _names_it(home / name)):
         text = places.read(path) or ""
-        rest = _ENTRY.sub("", text, count=1)
-        empty = _plugins(text) == [SPEC] and len(parse_jsonc(text)) == 1
-        if not dry_run:
-            if empty:
+        rest = _without_it(text)
+        if _plugins(text) == [SPEC] and len(parse_jsonc(text)) == 1:
+            done.append(f"{path} {would} removed.")
+            if not dry_run:
                 places.remove(path, home)
-            else:
-                path.write_text(rest, encoding="utf-8")
-        done.append(f"{path} {'would be' if dry_run else 'was'} {'removed' if empty else 'relieved of the dialog'}.")
+        elif rest is not None:
+            done.append(f"{path} {would} relieved of the dialog.")
+            if not dry_run:
+                path.write_bytes(rest.encode())
+        else:
+            done.append(f'Take "{SPEC}" out of the list "plugin" in {path}: the dialog is gone.')
     return done
 
 
@@ -62,6 +69,25 @@ def is_named(home: Path) -> bool:
 def _names_it(path: Path) -> bool:
     text = places.read(path)
     return text is not None and SPEC in _plugins(text)
+
+
+def _without_it(text: str) -> str | None:
+    """Return the text with the dialog out of its list and all else as it was; None where that fails."""
+    listed = _plugins(text)
+    if SPEC not in listed:
+        return text
+    for found in (found for form in _ENTRIES for found in form.finditer(text)):  # the same words may stand in a comment
+        rest = text[: found.start()] + text[found.end() :]
+        if len(_plugins(rest)) == len(listed) - 1 and _is_object(rest):
+            return _without_it(rest)
+    return None
+
+
+def _is_object(text: str) -> bool:
+    try:
+        return bool(parse_jsonc(text))
+    except ValueError:
+        return False
 
 
 def _plugins(text: str) -> list[str]:
