@@ -229,6 +229,163 @@ def test_what_opencode_added_to_our_screen_settings_stays(paths: Paths, environ:
     assert (home / "tui.jsonc").read_text() == '{ "plugin": ["other"], "theme": "x" }'
 
 
+NAME = '"./plugins/rlmd/tui.ts"'
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ('{\n  "plugin": [\n    NAME,\n    "other"\n  ]\n}\n', '{\n  "plugin": [\n    "other"\n  ]\n}\n'),
+        ('{\n  "plugin": [\n    "other",\n    NAME,\n  ],\n}', '{\n  "plugin": [\n    "other",\n    ],\n}'),
+        ('{ "plugin": [NAME /* the, dialog */, "other"] }', '{ "plugin": ["other"] }'),
+        ('// NAME is rlmd\'s\n{ "plugin": [NAME, "other"] }', '// NAME is rlmd\'s\n{ "plugin": ["other"] }'),
+        ('{ "plugin": [NAME, "other", NAME] }', '{ "plugin": ["other"] }'),
+        ('{\r\n  "plugin": ["other", NAME],\r\n}\r\n', '{\r\n  "plugin": ["other"],\r\n}\r\n'),
+    ],
+)
+def test_in_settings_of_a_persons_own_the_dialogs_name_alone_is_taken_out(
+    paths: Paths, environ: dict[str, str], home: Path, before: str, after: str
+) -> None:
+    home.mkdir(parents=True)
+    (home / "tui.jsonc").write_text("{}")
+    (home / "tui.json").write_bytes(before.replace("NAME", NAME).encode())
+    opencode.install(paths, environ=environ)
+
+    opencode.uninstall(paths, environ=environ)
+
+    assert (home / "tui.json").read_bytes().decode() == after.replace("NAME", NAME)
+
+
+def test_where_the_dialogs_name_cannot_be_taken_out_it_says_what_to_do(
+    paths: Paths, environ: dict[str, str], home: Path
+) -> None:
+    home.mkdir(parents=True)
+    text = '{ "plugin": [NAME // the dialog\n, "other"], "theme": "x" }'.replace("NAME", NAME)
+    (home / "tui.jsonc").write_text(text)
+    opencode.install(paths, environ=environ)
+
+    said = opencode.uninstall(paths, environ=environ)
+
+    assert said[1] == f'Take {NAME} out of the list "plugin" in {home / "tui.jsonc"}: the dialog is gone.'
+    assert (home / "tui.jsonc").read_text() == text
+
+
+def test_a_link_to_screen_settings_that_are_not_here_stays_one(
+    paths: Paths, environ: dict[str, str], home: Path
+) -> None:
+    home.mkdir(parents=True)
+    (home / "tui.jsonc").symlink_to("elsewhere")
+
+    opencode.install(paths, environ=environ)
+
+    assert (home / "tui.jsonc").is_symlink()
+    assert NAME in (home / "tui.json").read_text()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"# f\xfcr mich\nsecret.txt\n",  # Latin-1
+        b"no end",
+        b"secret.txt\r\na\x0cb\r\n",
+    ],
+)
+def test_what_git_leaves_out_otherwise_stays_byte_by_byte(
+    paths: Paths, environ: dict[str, str], project: Path, text: bytes
+) -> None:
+    exclude = project.parent / ".git" / "info" / "exclude"
+    exclude.write_bytes(text)
+
+    opencode.install(paths, project=project, environ=environ)
+    assert exclude.read_bytes().startswith(text)
+    assert git_status(project) == ""
+    opencode.uninstall(paths, project=project, environ=environ)
+    assert exclude.read_bytes() == text
+
+
+def test_a_project_whose_name_is_a_pattern_to_git(paths: Paths, environ: dict[str, str], project: Path) -> None:
+    odd = project / "[slug] *\\ü"
+    odd.mkdir()
+
+    opencode.install(paths, project=odd, environ=environ)
+
+    assert git_status(odd) == ""
+
+
+def test_what_a_work_tree_needs_stays_when_another_one_is_left(
+    paths: Paths, environ: dict[str, str], project: Path, tmp_path: Path
+) -> None:
+    exclude = project.parent / ".git" / "info" / "exclude"
+    before = exclude.read_text()
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b"]
+    subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "x"], cwd=project, check=True)
+    subprocess.run([*git, "worktree", "add", "-q", tmp_path / "tree"], cwd=project, check=True)
+    trees = [project.parent, tmp_path / "tree"]
+    for tree in trees:
+        opencode.install(paths, project=tree, environ=environ)
+
+    opencode.uninstall(paths, project=trees[1], environ=environ)
+    assert git_status(trees[0]) == ""
+    opencode.uninstall(paths, project=trees[0], environ=environ)
+    assert exclude.read_text() == before
+
+
+def test_a_directory_that_is_a_link_stays_one(
+    paths: Paths, environ: dict[str, str], home: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "dotfiles").mkdir()
+    home.parent.mkdir()
+    home.symlink_to(tmp_path / "dotfiles")
+    opencode.install(paths, environ=environ)
+
+    opencode.uninstall(paths, environ=environ)
+
+    assert home.is_symlink()
+    assert list(home.iterdir()) == []
+
+
+@pytest.mark.parametrize(("real", "link"), [("plugins", "plugin"), ("plugin", "plugins")])
+def test_one_folder_of_plugins_with_two_names_has_one_shim(
+    paths: Paths, environ: dict[str, str], home: Path, real: str, link: str
+) -> None:
+    (home / real).mkdir(parents=True)
+    (home / link).symlink_to(real)
+    opencode.install(paths, environ=environ)
+    written = files(home)
+
+    opencode.install(paths, environ=environ)
+
+    assert files(home) == written
+    assert [found.state for found in opencode.inspect(environ=environ)] == ["current"]
+    opencode.uninstall(paths, environ=environ)
+    assert files(home) == set()
+
+
+def test_one_directory_with_two_names_has_one_shim(
+    paths: Paths, environ: dict[str, str], home: Path, tmp_path: Path
+) -> None:
+    home.mkdir(parents=True)
+    (tmp_path / "link").symlink_to(home)
+    opencode.install(paths, environ=environ)
+
+    assert len(opencode.inspect(environ={**environ, "OPENCODE_CONFIG_DIR": str(tmp_path / "link")})) == 1
+
+
+def test_a_stamp_that_was_edited(paths: Paths, environ: dict[str, str], entry: Path) -> None:
+    opencode.install(paths, environ=environ)
+    entry.write_text(entry.read_text().replace('\\"quoted', "\\quoted"))
+
+    assert opencode.inspect(environ=environ)[0].state == "edited"
+    assert "was replaced" in opencode.install(paths, environ=environ)[0]
+
+
+def test_what_cannot_be_read_is_no_shim(paths: Paths, environ: dict[str, str], entry: Path) -> None:
+    entry.mkdir(parents=True)
+
+    assert opencode.inspect(environ=environ) == []
+    assert "another origin" in opencode.install(paths, environ=environ)[0]
+
+
 @pytest.mark.parametrize("own_file", [False, True])
 def test_uninstalling_leaves_no_trace(
     paths: Paths, environ: dict[str, str], home: Path, entry: Path, project: Path, *, own_file: bool

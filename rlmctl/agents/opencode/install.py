@@ -9,11 +9,10 @@ was written for, so that the shim derives nothing.
 from __future__ import annotations
 
 import os
-import subprocess
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import rlmd
-from rlmctl.agents.opencode import dialog, places
+from rlmctl.agents.opencode import dialog, exclusions, places
 from rlmd.address import check_socket
 
 if TYPE_CHECKING:
@@ -59,7 +58,7 @@ def install(
         return [f"{entry} is a plugin of another origin, so nothing was done."]
     wanted = {folder / name: text for name, text in places.texts(str(paths.socket)).items()}
     lacking = [path for path, text in wanted.items() if not _is_as_wanted(path, text)]
-    surplus = [path for name in places.FOLDERS for path in places.ours(home / name) if path not in wanted]
+    surplus = [path for place in places.folders(home) for path in places.ours(place) if path not in wanted]
     would = "would be " if dry_run else "was "
     how = "replaced" if entry.exists() or surplus else "written"
     done = [f"{entry} is up to date."]
@@ -71,11 +70,9 @@ def install(
         for path in surplus:
             places.remove(path, home)
     done += dialog.add(home, dry_run=dry_run)
-    exclude = _exclude_file(project)
-    if exclude and _with(exclude, home) != _lines(exclude[0]):
-        if not dry_run:
-            _write_lines(exclude[0], _with(exclude, home))
-        done.append(f"It {would}excluded from git by lines in {exclude[0]}.")
+    exclude = exclusions.find(project)
+    if exclude and exclusions.add(exclude, dry_run=dry_run):
+        done.append(f"It {would}excluded from git by lines in {exclude.file}.")
     return done
 
 
@@ -89,7 +86,7 @@ def uninstall(
     """Take the shim out of OpenCode without a trace. Returns what was done, as sentences."""
     home = places.home(project, environ)
     would = "would be " if dry_run else "was "
-    folders = [home / name for name in places.FOLDERS]
+    folders = places.folders(home)
     files = [path for folder in folders for path in places.ours(folder)]
     done = [
         f"{folder / places.ENTRY} {would}removed. An OpenCode that runs keeps it until it ends."
@@ -105,11 +102,9 @@ def uninstall(
     if not dry_run:
         for path in files:
             places.remove(path, home)
-    exclude = _exclude_file(project)
-    if exclude and _without(exclude) != _lines(exclude[0]):
-        if not dry_run:
-            _write_lines(exclude[0], _without(exclude))
-        done.append(f"Its lines in {exclude[0]} {'would be' if dry_run else 'were'} removed.")
+    exclude = exclusions.find(project)
+    if exclude and exclusions.drop(exclude, dry_run=dry_run):
+        done.append(f"Its lines in {exclude.file} {'would be' if dry_run else 'were'} removed.")
     return done
 
 
@@ -118,7 +113,7 @@ def inspect(*, project: Path | None = None, environ: Mapping[str, str] = os.envi
 
     More than one is one too many: all are loaded, and the last of them serves.
     """
-    folders = [home / name for home in places.homes(project, environ) for name in places.FOLDERS]
+    folders = [folder for home in places.homes(project, environ) for folder in places.folders(home)]
     found = (_inspect(folder) for folder in folders)
     return [shim for shim in found if shim is not None]
 
@@ -140,51 +135,3 @@ def _inspect(folder: Path) -> Found | None:
 
 def _is_as_wanted(path: Path, text: str) -> bool:
     return places.read(path) == text and places.is_private(path)
-
-
-def _exclude_file(project: Path | None) -> tuple[Path, str] | None:
-    """Return git's file of private exclusions and how lines about `project`'s `.opencode/` begin in it.
-
-    None where `project` lies in no repository.
-    """
-    if project is None:
-        return None
-    question = ["git", "rev-parse", "--show-prefix", "--git-path", "info/exclude"]
-    try:
-        answer = subprocess.run(question, cwd=project, capture_output=True, text=True, check=True)  # noqa: S603
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    prefix, file = answer.stdout.splitlines()
-    return project / file, f"/{prefix}.opencode/"
-
-
-def _with(exclude: tuple[Path, str], home: Path) -> list[str]:
-    """Return the exclusions with ours at their end. What is there already keeps its place."""
-    file, prefix = exclude
-    plugins = places.FOLDERS[0]
-    wanted = [f"{prefix}{plugins}/{places.ENTRY}", f"{prefix}{plugins}/{places.PARTS}/"]
-    wanted += [f"{prefix}{name}" for name in dialog.own_files(home)]
-    stale = {*_all_ours(prefix)} - {*wanted}
-    kept = [line for line in _lines(file) if line not in stale]
-    return kept + [line for line in wanted if line not in kept]
-
-
-def _without(exclude: tuple[Path, str]) -> list[str]:
-    return [line for line in _lines(exclude[0]) if line not in _all_ours(exclude[1])]
-
-
-def _all_ours(prefix: str) -> list[str]:
-    names = [f"{folder}/{name}" for folder in places.FOLDERS for name in (places.ENTRY, f"{places.PARTS}/")]
-    return [f"{prefix}{name}" for name in (*names, *dialog.NAMES)]
-
-
-def _lines(file: Path) -> list[str]:
-    return (places.read(file) or "").splitlines()
-
-
-def _write_lines(file: Path, lines: list[str]) -> None:
-    file.parent.mkdir(exist_ok=True)
-    if lines:
-        file.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-    else:
-        places.remove(file, file.parent)

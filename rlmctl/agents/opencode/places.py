@@ -46,7 +46,20 @@ def homes(directory: Path | None, environ: Mapping[str, str]) -> list[Path]:
     found.append(Path(environ["HOME"] if environ.get("HOME") else Path.home()) / ".opencode")
     if environ.get("OPENCODE_CONFIG_DIR"):
         found.append(Path(environ["OPENCODE_CONFIG_DIR"]))
-    return list(dict.fromkeys(found))
+    return _distinct(found)
+
+
+def folders(home: Path) -> list[Path]:
+    """Return the folders of plugins in a configuration directory, the one that gets the shim first."""
+    return _distinct([home / name for name in FOLDERS])
+
+
+def _distinct(paths: list[Path]) -> list[Path]:
+    """Leave out what is another name of one before."""
+    found: dict[Path, Path] = {}
+    for path in paths:
+        found.setdefault(path.resolve(), path)
+    return [*found.values()]
 
 
 def texts(socket: str) -> dict[str, str]:
@@ -70,7 +83,11 @@ def stamp(path: Path) -> tuple[str, str] | None:
     match = STAMP.search(read(path) or "")
     if match is None:
         return None
-    return match[1] or match[3], str(json.loads(match[2])) if match[2] else ""
+    try:
+        socket = str(json.loads(match[2] or '""'))
+    except ValueError:  # edited by hand
+        socket = match[2]
+    return match[1] or match[3], socket
 
 
 def ours(folder: Path) -> Iterator[Path]:
@@ -81,10 +98,10 @@ def ours(folder: Path) -> Iterator[Path]:
 
 
 def read(path: Path) -> str | None:
-    """Return what is in a file; None where there is no such file, or it holds no text."""
+    """Return what is in a file, as it stands; None where there is no file, none to be read, or it holds no text."""
     try:
-        return path.read_text(encoding="utf-8")
-    except (FileNotFoundError, NotADirectoryError, UnicodeDecodeError):
+        return path.read_bytes().decode()
+    except (OSError, UnicodeDecodeError):
         return None
 
 
@@ -96,7 +113,9 @@ def write(path: Path, text: str) -> None:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(text)
         Path(name).replace(path)
-    except BaseException:
+    except BaseException as error:
+        if isinstance(error, OSError) and error.filename is None:  # a full disk names no file
+            error.filename = str(path)
         Path(name).unlink()
         raise
 
@@ -110,7 +129,7 @@ def remove(path: Path, home: Path) -> None:
     """Remove a file, and the folders that held nothing else, from its own up to `home`."""
     path.unlink()
     for folder in path.parents:
-        if any(folder.iterdir()):
+        if folder.is_symlink() or any(folder.iterdir()):
             return
         folder.rmdir()
         if folder == home:

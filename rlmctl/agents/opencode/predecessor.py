@@ -55,7 +55,7 @@ def offers(directory: Path, environ: Mapping[str, str] = os.environ) -> list[str
 
 def _files(homes: list[Path]) -> Iterator[Trace]:
     for home in homes:
-        for path in sorted(path for folder in places.FOLDERS for path in (home / folder).glob(f"*{NAME}*")):
+        for path in sorted(path for folder in places.folders(home) for path in folder.glob(f"*{NAME}*")):
             yield Trace(path, f"rm {'-r ' if path.is_dir() else ''}{shlex.quote(str(path))}")
 
 
