@@ -386,6 +386,26 @@ def test_what_cannot_be_read_is_no_shim(paths: Paths, environ: dict[str, str], e
     assert "another origin" in opencode.install(paths, environ=environ)[0]
 
 
+@pytest.mark.parametrize("killed", [False, True])
+def test_of_an_installation_that_broke_off_nothing_is_left(
+    paths: Paths, environ: dict[str, str], home: Path, monkeypatch: pytest.MonkeyPatch, *, killed: bool
+) -> None:
+    def fail(path: Path, target: Path) -> None:  # noqa: ARG001
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("pathlib.Path.replace", fail)
+    if killed:
+        monkeypatch.setattr("pathlib.Path.unlink", lambda _: None)
+    with pytest.raises(OSError, match=r"daemon\.ts"):
+        opencode.install(paths, environ=environ)
+    monkeypatch.undo()
+    assert files(home) if killed else not files(home)
+
+    opencode.uninstall(paths, environ=environ)
+
+    assert not home.exists()
+
+
 @pytest.mark.parametrize("own_file", [False, True])
 def test_uninstalling_leaves_no_trace(
     paths: Paths, environ: dict[str, str], home: Path, entry: Path, project: Path, *, own_file: bool

@@ -100,8 +100,10 @@ def uninstall(
         done.append(f"There is no shim at {entry}.")
     done += dialog.drop(home, dry_run=dry_run)  # before the folders go in which it lies
     if not dry_run:
-        for path in files:
+        for path in [*files, *(path for folder in folders for path in places.remains(folder))]:
             places.remove(path, home)
+        for folder in folders:
+            places.prune(folder / places.PARTS, home)
     exclude = exclusions.find(project)
     if exclude and exclusions.drop(exclude, dry_run=dry_run):
         done.append(f"Its lines in {exclude.file} {'would be' if dry_run else 'were'} removed.")

@@ -125,12 +125,21 @@ def is_private(path: Path) -> bool:
     return path.stat().st_mode & 0o777 == PRIVATE
 
 
+def remains(folder: Path) -> list[Path]:
+    """Return what a write into a folder of plugins has left there that was killed on its way."""
+    return [*folder.glob(f".{ENTRY}.*"), *(folder / PARTS).glob(".*.ts.*"), *folder.parent.glob(".tui.json*.*")]
+
+
 def remove(path: Path, home: Path) -> None:
     """Remove a file, and the folders that held nothing else, from its own up to `home`."""
     path.unlink()
-    for folder in path.parents:
-        if folder.is_symlink() or any(folder.iterdir()):
-            return
+    prune(path.parent, home)
+
+
+def prune(folder: Path, home: Path) -> None:
+    """Remove a folder if it is empty, and then those above it that are, up to `home`."""
+    while folder.is_dir() and not folder.is_symlink() and not any(folder.iterdir()):
         folder.rmdir()
         if folder == home:
             return
+        folder = folder.parent

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shlex
+from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from rlmctl.agents.opencode import places
@@ -39,7 +40,7 @@ def traces(directory: Path, environ: Mapping[str, str] = os.environ) -> list[Tra
 def states(directory: Path, environ: Mapping[str, str] = os.environ) -> list[Path]:
     """Return the files in which that plugin kept its limits, for `rlmctl import`."""
     homes = [*places.homes(directory, environ), *within_project(directory)]
-    return [path for path in dict.fromkeys(home / STATE for home in homes) if path.is_file()]
+    return [path for path in dict.fromkeys(home / STATE for home in homes) if os.path.isfile(path)]  # noqa: PTH113  (which fails where one may not look)
 
 
 def offers(directory: Path, environ: Mapping[str, str] = os.environ) -> list[str]:
@@ -55,8 +56,10 @@ def offers(directory: Path, environ: Mapping[str, str] = os.environ) -> list[str
 
 def _files(homes: list[Path]) -> Iterator[Trace]:
     for home in homes:
-        for path in sorted(path for folder in places.folders(home) for path in folder.glob(f"*{NAME}*")):
-            yield Trace(path, f"rm {'-r ' if path.is_dir() else ''}{shlex.quote(str(path))}")
+        for folder in places.folders(home):
+            with suppress(PermissionError):  # OpenCode cannot look there either
+                for path in sorted(folder.glob(f"*{NAME}*")):
+                    yield Trace(path, f"rm {'-r ' if path.is_dir() else ''}{shlex.quote(str(path))}")
 
 
 def _entries(directory: Path, homes: list[Path], environ: Mapping[str, str]) -> Iterator[Trace]:
