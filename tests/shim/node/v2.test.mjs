@@ -244,6 +244,153 @@ test("a title is counted apart, moves no session, and is not tried again at a li
   assert.deepEqual(host.switches, [])
 })
 
+const placed = ({ provider, model }) => ({ providerID: provider, id: model })
+const about = { sessionID: "s", agent: "build", kind: "primary", model: placed(A) }
+const tell = (name, facts) => host.tell(name, { ...about, ...facts })
+const limit = () => new Response("{}", { status: 429 })
+const failing = { error: { status: 429 }, attempt: 1, decision: { retry: true, delay: 1000 } }
+const turnsOn = () =>
+  daemon
+    .said("acquire")
+    .filter(({ purpose }) => purpose === "turn")
+    .map(({ provider }) => provider)
+const C = { provider: "C", model: "m3" }
+
+test("an agent of a person's own is no title, whatever its name", async () => {
+  await begin({ report: ({ outcome }) => outcome === "error" && recorded(use(B)) })
+  const moment = { agent: "summary-writer" }
+  await tell("prompt", moment)
+  await tell("http.request", moment)
+  await tell("http.response", { ...moment, response: limit() })
+  const { decision } = await tell("retry", { ...moment, kind: undefined, ...failing })
+
+  assert.deepEqual(decision, { retry: true, delay: 0 })
+})
+
+test("a session that nothing was heard of is led as well: a sub-agent's, on a transport of its own", async () => {
+  await begin({ report: ({ outcome }) => outcome === "error" && recorded(use(B)) })
+  const { decision } = await tell("retry", { kind: undefined, ...failing })
+
+  assert.deepEqual(decision, { retry: true, delay: 0 })
+  assert.deepEqual(host.switches, ["B"])
+})
+
+test("answers whose requests were not seen are one attempt each", async () => {
+  await begin({ report: ({ outcome }) => outcome === "error" && recorded(use(B)) })
+  await tell("http.response", { response: new Response("{}") })
+  await until(() => ended().length === 1)
+  await tell("http.response", { response: limit() })
+  const { decision } = await tell("retry", { kind: undefined, ...failing })
+
+  assert.deepEqual(decision, { retry: true, delay: 0 })
+  assert.deepEqual(
+    ended().map(({ outcome }) => outcome),
+    ["ok", "error"],
+  )
+})
+
+test("requests of one session that are under way together are reported apart", async () => {
+  await begin()
+  const kinds = ["primary", "primary", "title", "generate"]
+  const ends = []
+  for (const kind of kinds) {
+    const response = new Response(new ReadableStream({ start: (out) => ends.push(out) }))
+    await tell("http.request", { agent: kind, kind })
+    if (kind === "primary") await tell("http.response", { agent: kind, kind, response })
+  }
+  for (const end of ends.slice(0, 2)) end.close()
+  for (const kind of kinds.slice(2))
+    await tell("http.response", { agent: kind, kind, response: new Response("{}") })
+  await until(() => ended().length === 4)
+
+  const told = ended().map(({ outcome, lease }) => `${lease} ${outcome}`)
+  assert.deepEqual(told.sort(), ["lease 1 ok", "lease 2 ok", "lease 3 ok", "lease 4 ok"])
+})
+
+test("a request that is made again on its old model is nobody's choice of a model", async () => {
+  const next = [B, A]
+  await begin({
+    acquire: ({ purpose, lease_for }) =>
+      use(purpose === "turn" ? A : (next.shift() ?? { ...lease_for })),
+  })
+  await tell("prompt")
+  await tell("http.request") // the session goes to B
+  await tell("http.request") // an HTTP client's own retry; the session comes back
+  await tell("http.request", { model: placed(B) }) // and that is seen late
+  await tell("prompt", { model: host.modelOf("s") })
+
+  assert.deepEqual(turnsOn(), ["A", "A"])
+  assert.equal(host.modelOf("s").providerID, "A")
+})
+
+test("a switch that is not through yet is nobody's choice of a model either", async () => {
+  let to = B
+  await begin({ acquire: () => use(to) })
+  const { switchModel } = host.context.session
+  host.context.session.switchModel = (change) => switchModel(change).then(() => pause(40))
+  const prompt = tell("prompt")
+  await until(() => host.switches.length)
+  await tell("http.request", { model: placed(B) })
+  await prompt
+  to = A
+  await tell("prompt", { model: host.modelOf("s") })
+
+  assert.deepEqual(turnsOn(), ["A", "A"])
+})
+
+test("a compaction's own model is counted, and is not the session's", async () => {
+  await begin({
+    acquire: ({ purpose, provider }) => purpose !== "turn" && provider === "C" && use(B),
+    report: ({ outcome }) => outcome === "error" && recorded(use(B)),
+  })
+  const compaction = { agent: "compaction", kind: "compaction", model: placed(C) }
+  await tell("prompt")
+  await tell("http.request", compaction)
+  await tell("http.response", { ...compaction, response: limit() })
+  const { decision } = await tell("retry", { ...compaction, kind: undefined, ...failing })
+  await tell("prompt")
+
+  assert.deepEqual(host.switches, [])
+  assert.deepEqual(turnsOn(), ["A", "A"])
+  assert.deepEqual(decision, failing.decision)
+  assert.equal(ended().length, 1)
+})
+
+test("a compaction on the session's model is led like any step", async () => {
+  await begin({ report: ({ outcome }) => outcome === "error" && recorded(use(B)) })
+  const compaction = { agent: "compaction", kind: "compaction" }
+  await tell("prompt")
+  await tell("http.request", compaction)
+  await tell("http.response", { ...compaction, response: limit() })
+  const { decision } = await tell("retry", { ...compaction, kind: undefined, ...failing })
+
+  assert.deepEqual(decision, { retry: true, delay: 0 })
+  assert.deepEqual(host.switches, ["B"])
+})
+
+test("a switch or a message that never gets through holds no turn", async () => {
+  await begin({
+    report: ({ outcome, provider, session }) =>
+      outcome === "error" && recorded(session === "far" ? waiting(null, null) : use(B)),
+  })
+  host.context.session.switchModel = host.context.session.synthetic = () => new Promise(() => {})
+  providers.queues.A = ["429", "429"]
+  const { error } = await host.turn("far")
+  const { text } = await host.turn("near")
+
+  assert.equal(error.status, 429)
+  assert.match(text, new RegExp(ANSWER)) // by the stand-in's own retry
+})
+
+test("that nobody is left is said where no switch is possible as well", async () => {
+  await begin({ report: ({ outcome }) => outcome === "error" && recorded(waiting(7000)) })
+  host.context.session.switchModel = undefined
+  providers.queues.A = ["429"]
+  await host.turn("s")
+
+  assert.deepEqual(host.said, [{ sessionID: "s", text: "nobody until 17:30" }])
+})
+
 test("a person's stop is reported as one", async () => {
   await begin()
   providers.queues.A = ["ok"]
@@ -325,6 +472,23 @@ test("a notice is one line on stderr, and only of what concerns this process", a
   )
 })
 
+test("a fact that is new again is told again", async (t) => {
+  await begin()
+  await host.turn("s")
+  const write = t.mock.method(process.stderr, "write", () => true)
+  const event = reply("event", { event: "switched", session: "s" })
+  const words = ["A rests; using B", "back on A", "A rests; using B", "back on A"]
+  for (const message of words)
+    for (let times = 0; times < 2; times++) daemon.push({ ...event, to: message.at(-1), message })
+  await host.turn("s") // its answers come after those notices
+
+  const told = write.mock.calls.map((call) => call.arguments[0])
+  assert.deepEqual(
+    told,
+    words.map((word) => `rlmd: ${word}\n`),
+  )
+})
+
 test("a host that lacks something, or that fails, is not brought down", async () => {
   await (
     await shim.setup({})
@@ -338,7 +502,11 @@ test("a host that lacks something, or that fails, is not brought down", async ()
   const { text } = await host.turn("s")
   await host.commands.get("rate_limit_status").execute({ sessionID: "s" })
   for (const name of ["prompt", "model.request", "http.request", "http.response", "retry"])
-    for (const odd of [{}, { sessionID: "s", model: 3, response: 4, error: 5 }])
+    for (const odd of [
+      {},
+      { sessionID: "s", model: 3, response: 4, error: 5 },
+      { ...about, response: { clone: () => ({ headers: 3 }) }, error: { response: 6 } },
+    ])
       await host.tell(name, odd)
 
   assert.match(text, new RegExp(ANSWER)) // by the stand-in's own retry

@@ -28,9 +28,17 @@ export type Host = {
 }
 
 const NAME = "rate_limit_status"
+const ASIDE = /^(title|generate|summary)$/ // nobody's turn: counted, but it moves no session
+const SLOW = 2000 // ms: longer than that no switch of OpenCode's is waited for
 const HOPS = 8 // switches of one step; the daemon names none twice, but OpenCode sets no end
 
-type Session = { home: Target; now: Target; hops: number; told?: string } // `home`: what was asked for
+type Session = {
+  home: Target // what was asked for
+  now: Target
+  before?: Target // where it was until it was switched: a request may still be on its way there
+  hops: number
+  told?: string
+}
 type Attempt = Target & {
   session: string
   lease: string
@@ -43,9 +51,7 @@ const same = (a: Target, b: Target) => a.provider === b.provider && a.model === 
 const placeOf = (model?: Model): Target | undefined =>
   model?.providerID && model.id ? { provider: model.providerID, model: model.id } : undefined
 
-/** A title is nobody's turn: it is counted, but it moves no session. */
-const isAside = ({ kind, agent }: Moment) => /title|generate|summary/.test(kind ?? agent ?? "")
-const keyOf = (moment: Moment) => `${moment.sessionID} ${isAside(moment) ? "aux" : "step"}`
+const whatOf = ({ kind, agent }: Moment) => kind ?? agent ?? ""
 const after = (ms: number) =>
   new Promise<undefined>((done) => setTimeout(done, ms, undefined).unref())
 
@@ -72,27 +78,47 @@ export async function setup(host: Host): Promise<() => Promise<void>> {
   const daemon = daemonFor(process.cwd(), hear)
   const sessions = new Map<string, Session>()
   const attempts = new Map<string, Attempt>() // by session and purpose, the latest
-  const told = new Set<string>()
+  const told = new Map<string, string>() // the last word on each fact
   const handles: any[] = []
   let open = true
 
-  function hear({ session, message }: Reply) {
-    if ((session && !sessions.has(session)) || told.has(message)) return
-    if (told.add(message).size > 100) told.clear()
+  function hear({ event, model, session, to, message }: Reply) {
+    const [fact, word] = [`${event} ${model}`, to ?? message]
+    if ((session && !sessions.has(session)) || told.get(fact) === word) return
+    remember(told, fact, word)
     if (daemon.settings.stderr) process.stderr.write(`rlmd: ${message}\n`)
   }
 
   /** What is known of a session. A model that we did not put there was chosen by somebody else. */
-  function sessionOf({ sessionID: id, model }: Moment): Session | undefined {
-    const [known, now] = [sessions.get(id), placeOf(model)]
-    if (!now || (known && same(known.now, now))) return known
-    return remember(sessions, id, { home: now, now, hops: 0 })
+  function sessionOf(moment: Moment, starts = false): Session | undefined {
+    const [known, now] = [sessions.get(moment.sessionID), placeOf(moment.model)]
+    if (!now || (known && isOn(known, now, starts))) return known
+    return remember(sessions, moment.sessionID, { home: now, now, hops: 0 })
   }
 
-  async function moveTo(id: string, known: Session, { provider, model }: Target) {
-    if (same(known.now, { provider, model })) return
-    await host.session.switchModel({ sessionID: id, model: { providerID: provider, id: model } })
-    known.now = { provider, model }
+  const isOn = ({ now, before }: Session, place: Target, surely = false) =>
+    same(now, place) || (!surely && !!before && same(before, place))
+
+  /** Whether this is nobody's turn. A compaction with a model of its own is none of the session's. */
+  function isAside(moment: Moment) {
+    const [known, place] = [sessions.get(moment.sessionID), placeOf(moment.model)]
+    const isOwn = () => !known || !place || !isOn(known, place)
+    return ASIDE.test(whatOf(moment)) || (whatOf(moment) === "compaction" && isOwn())
+  }
+
+  const keyOf = (moment: Moment) =>
+    `${moment.sessionID} ${isAside(moment) ? whatOf(moment) : "step"}`
+
+  async function moveTo(sessionID: string, known: Session, { provider, model: name }: Target) {
+    const [from, to] = [known.now, { provider, model: name }]
+    if (same(from, to)) return
+    Object.assign(known, { now: to, before: from }) // from now on requests of either may come
+    const model = { providerID: provider, id: name }
+    const switching = async () => (await host.session.switchModel({ sessionID, model }), true)
+    const isDone = await Promise.race([switching(), after(SLOW)]).catch(() => false)
+    if (isDone) return
+    Object.assign(known, { now: from, before: to })
+    throw new Error("not switched")
   }
 
   /** Notes a request. The lease is one of our own where the daemon gave none: it counts once. */
@@ -102,9 +128,10 @@ export async function setup(host: Host): Promise<() => Promise<void>> {
   }
 
   /** The request that this is about; one that was not seen to begin has its model. */
-  function attemptOf(moment: Moment): Attempt | undefined {
-    const place = placeOf(moment.model)
-    return attempts.get(keyOf(moment)) ?? (place && begin(moment, place))
+  function attemptOf(moment: Moment, isAnswer = false): Attempt | undefined {
+    const [latest, place] = [attempts.get(keyOf(moment)), placeOf(moment.model)]
+    if (latest && !(isAnswer && latest.next)) return latest
+    return place && begin(moment, place)
   }
 
   /** Tells the daemon; what it would do next. There is one last report, whoever comes first. */
@@ -142,7 +169,7 @@ export async function setup(host: Host): Promise<() => Promise<void>> {
   const hooks: Record<string, (moment: Moment) => Promise<void>> = {
     // A person's turn starts: on whom? Without a daemon on what was asked for.
     prompt: async (moment) => {
-      const known = sessionOf(moment)
+      const known = sessionOf(moment, true)
       if (!known) return
       const { sessionID: session, agent } = moment
       const answer = await daemon.ask("acquire", { ...known.home, session, agent, purpose: "turn" })
@@ -159,7 +186,7 @@ export async function setup(host: Host): Promise<() => Promise<void>> {
       const place = placeOf(moment.model) ?? known?.now
       if (!place) return
       const left = attempts.get(keyOf(moment))
-      if (left) void report(left, "cancelled")
+      if (left && !left.next) void report(left, "cancelled") // else its end is still read
       const asked = { ...(known?.home ?? place), lease_for: place, session, agent, purpose }
       const answer = await daemon.ask("acquire", asked)
       const use = answer?.type === "use" ? answer : undefined
@@ -168,25 +195,30 @@ export async function setup(host: Host): Promise<() => Promise<void>> {
     },
 
     "http.response": async (moment) => {
-      const attempt = attemptOf(moment)
-      if (attempt && moment.response) attempt.next = follow(attempt, moment.response.clone())
+      const attempt = attemptOf(moment, true)
+      if (attempt && moment.response)
+        attempt.next = follow(attempt, moment.response.clone()).catch(() => undefined)
     },
 
     retry: async (moment) => {
       const attempt = attemptOf(moment)
       attempts.delete(keyOf(moment)) // the next one is another, seen to begin or not
       if (!attempt) return
-      const { type: name, message, status, response } = moment.error ?? {}
       const heard = await Promise.race([attempt.next, after(daemon.settings.daemon_timeout_ms)])
-      const { headers } = factsOf({ headers: new Headers(response?.headers) } as Response)
-      const facts = { status, headers, message: causeOf({ name, message }) }
-      const next = heard ?? (await report(attempt, "error", facts))
+      const next = heard ?? (await report(attempt, "error", failureOf(moment.error ?? {})))
       if (!next || (next.type === "use" && same(next, attempt))) return
-      const known = sessions.get(moment.sessionID)
-      if (isAside(moment) || !known) moment.decision = { retry: false }
-      else if (next.type === "use") await hop(moment, known, next)
+      if (ASIDE.test(whatOf(moment))) moment.decision = { retry: false }
+      if (isAside(moment)) return
+      const known = sessions.get(moment.sessionID) ?? sessionOf(moment)
+      if (!known) return
+      if (next.type === "use") await hop(moment, known, next)
       else await wait(moment, known, next)
     },
+  }
+
+  function failureOf({ type: name, message, status, response }: Failure) {
+    const { headers } = factsOf({ headers: new Headers(response?.headers) } as Response)
+    return { status, headers, message: causeOf({ name, message }) }
   }
 
   async function hop(moment: Moment, known: Session, to: Reply) {
@@ -200,11 +232,12 @@ export async function setup(host: Host): Promise<() => Promise<void>> {
     const { retry_at, retry_after_ms: ms, message, candidates } = answer
     const near = ms !== null && ms <= daemon.settings.wait_ms
     moment.decision = near ? { retry: true, delay: ms } : { retry: false }
+    if (!(near && ms <= 5000) && known.told !== message) {
+      known.told = message
+      void quietly(() => say(moment.sessionID, message)) // the turn waits for no message
+    }
     const first = candidates.find(({ until }: any) => until === retry_at)
     if (near && first) await moveTo(moment.sessionID, known, first)
-    if ((near && ms <= 5000) || known.told === message) return
-    known.told = message
-    await say(moment.sessionID, message)
   }
 
   const say = (sessionID: string, text: string) =>
