@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
+import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
+from opencode_home import configuration
 from screen import MISSING, Screen, has_terminal
 
 from rlmctl.agents import opencode as installer
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from opencode_home import Daemon, OpenCode
 
     from rlmctl.demo.providers import Providers
@@ -65,17 +71,44 @@ def test_a_blank_behind_the_command_makes_it_no_prompt(opencode: OpenCode, provi
     assert [request.roles for request in providers.requests if not request.title] == [("user",)]
 
 
-def test_what_does_not_fit_the_screen_is_a_list(opencode: OpenCode, daemon: Daemon) -> None:
-    daemon.ask("cooldown", provider="A", for_ms=600_000)
-    with Screen(opencode, rows=24) as screen:
+def test_what_does_not_fit_the_screen_is_a_list_and_its_times_are_not_cut_off(
+    bare_opencode: OpenCode, daemon_with: Callable[[str], Daemon]
+) -> None:
+    name = "a-provider-whose-name-is-long"
+    daemon = daemon_with(configuration("A", "B", "C").replace('id = "A"', f'id = "{name}"'))
+    bare_opencode.install_shim(daemon)
+    daemon.ask("cooldown", provider=name, for_ms=600_000)
+    until = next(line for line in daemon.ask("status")["text"].splitlines() if "Cooldown until" in line)
+    with Screen(bare_opencode, rows=24) as screen:
         screen.type("/rate_limit_status", "All providers' limits")
         screen.keys("Enter")
-        shown = screen.wait_for("Current Provider: none")
+        shown = lines(screen.wait_for("Current Provider: none"))
 
-        assert "A: ✗ Unavailable Cooldown until: " in shown
-        assert "C: ✓ Available Requests: 0/100" in shown
+        row = next(line for line in shown if "✗ a-provider-" in line)
+        assert until.replace("Cooldown until:", "until").strip() in row
+        assert any("✓ C " in line and "Requests: 0/100" in line for line in shown)
         screen.keys("Enter")
         screen.wait_without("Current Provider")
+
+
+def test_a_daemon_that_goes_without_a_word(opencode: OpenCode, daemon: Daemon) -> None:
+    daemon.kill()
+    daemon.paths.socket.unlink()
+    with socket.socket(socket.AF_UNIX) as listener, Screen(opencode) as screen:
+        listener.bind(str(daemon.paths.socket))
+        listener.listen()
+        threading.Thread(target=_let_go, args=(listener,), daemon=True).start()
+        screen.type("/rate_limit_status", "All providers' limits")
+        screen.keys("Enter")
+        screen.wait_for("rlmd is not running. Start it with: rlmctl start")
+
+
+def _let_go(listener: socket.socket) -> None:
+    with suppress(OSError):
+        while True:
+            asked, _ = listener.accept()
+            asked.recv(1000)
+            asked.close()
 
 
 def test_a_switch_is_told_on_the_screen_and_the_turn_goes_on(opencode: OpenCode, providers: Providers) -> None:

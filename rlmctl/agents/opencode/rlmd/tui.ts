@@ -35,6 +35,7 @@ function status(): Promise<string> {
     let answer = ""
     socket.setTimeout(PATIENCE, () => end("rlmd does not answer. Try: rlmctl restart"))
     socket.on("error", () => end(ABSENT))
+    socket.on("close", () => end(ABSENT)) // it went without a word
     socket.on("data", (text: string) => {
       answer += text
       if (answer.includes("\n")) end(textIn(answer))
@@ -52,14 +53,17 @@ function textIn(answer: string): string {
   }
 }
 
-/** The text with a row for each provider: a list scrolls, and a text that is too long is cut off. */
+/** The text with a row for each provider: a list scrolls, and a text that is too long is cut off.
+ *  In a row what stands at the right is cut off last: until when, or else how much is used. */
 function listOf(text: string) {
   const [, ...providers] = text.split("\n\n")
   const title = providers.pop() ?? text
   const options = providers.map((paragraph) => {
     const [value, ...more] = paragraph.split("\n").map((line) => line.trim())
+    const [, name = value, mark = ""] = /^(.*): (\S) /.exec(value) ?? []
     const facts = more.filter((line) => !line.startsWith("Models:"))
-    return { title: value, description: facts.reverse().join(", "), value }
+    const footer = facts.pop()?.replace("Cooldown until:", "until")
+    return { title: `${mark} ${name}`, description: facts.join(", "), footer, value }
   })
   return { title, options }
 }
