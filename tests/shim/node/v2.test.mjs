@@ -307,6 +307,17 @@ test("requests of one session that are under way together are reported apart", a
   assert.deepEqual(told.sort(), ["lease 1 ok", "lease 2 ok", "lease 3 ok", "lease 4 ok"])
 })
 
+test("requests of one session that begin at once leave no lease behind", async () => {
+  await begin()
+  await Promise.all([tell("http.request"), tell("http.request")])
+  for (let answers = 0; answers < 2; answers++)
+    await tell("http.response", { response: new Response("{}") })
+  await until(() => ended().length === 3)
+
+  const told = ended().map(({ outcome, lease }) => `${/lease \d/.test(lease)} ${outcome}`)
+  assert.deepEqual(told, ["true cancelled", "true ok", "false ok"])
+})
+
 test("a request that is made again on its old model is nobody's choice of a model", async () => {
   const next = [B, A]
   await begin({

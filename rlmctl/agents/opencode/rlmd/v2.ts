@@ -124,7 +124,14 @@ export async function setup(host: Host): Promise<() => Promise<void>> {
   /** Notes a request. The lease is one of our own where the daemon gave none: it counts once. */
   function begin(moment: Moment, place: Target, lease: string = crypto.randomUUID()): Attempt {
     const [session, begun] = [moment.sessionID, new Date().toISOString()]
+    giveUp(moment)
     return remember(attempts, keyOf(moment), { ...place, session, lease, begun, ended: false })
+  }
+
+  /** The request before this one got no answer; of one that did the end is read elsewhere. */
+  function giveUp(moment: Moment) {
+    const left = attempts.get(keyOf(moment))
+    if (left && !left.next) void report(left, "cancelled")
   }
 
   /** The request that this is about; one that was not seen to begin has its model. */
@@ -185,8 +192,7 @@ export async function setup(host: Host): Promise<() => Promise<void>> {
       const known = purpose === "step" ? sessionOf(moment) : undefined
       const place = placeOf(moment.model) ?? known?.now
       if (!place) return
-      const left = attempts.get(keyOf(moment))
-      if (left && !left.next) void report(left, "cancelled") // else its end is still read
+      giveUp(moment)
       const asked = { ...(known?.home ?? place), lease_for: place, session, agent, purpose }
       const answer = await daemon.ask("acquire", asked)
       const use = answer?.type === "use" ? answer : undefined
