@@ -131,6 +131,29 @@ def test_a_part_of_another_version(paths: Paths, environ: dict[str, str], home: 
     assert said(paths, project, environ) == [("shim", f"{entry} is of version 0.0.1", "rlmctl install opencode")]
 
 
+def test_a_shim_is_mended_where_it_lies(
+    paths: Paths, environ: dict[str, str], home: Path, project: Path, tmp_path: Path
+) -> None:
+    def mends(environ: dict[str, str], directory: Path) -> list[str]:
+        return [mend for name, meaning, mend in said(paths, directory, environ) if "0.0.1" in meaning]
+
+    def age(home: Path) -> None:
+        entry = home / "plugins" / "rlmd.ts"
+        entry.write_text(entry.read_text().replace(__version__, "0.0.1"))
+
+    opencode.install(paths, project=project, environ=environ)
+    age(project / ".opencode")
+    assert mends(environ, project) == ["rlmctl install opencode --project"]
+    assert mends(environ, project / "inner") == [f"cd {project} && rlmctl install opencode --project"]
+
+    opencode.uninstall(paths, project=project, environ=environ)
+    opencode.install(paths, environ=environ)
+    age(home)
+    assert mends(environ, project) == ["rlmctl install opencode"]
+    chosen = {**environ, "OPENCODE_CONFIG_DIR": str(tmp_path / "chosen")}
+    assert mends(chosen, project) == ["env -u OPENCODE_CONFIG_DIR rlmctl install opencode"]
+
+
 def test_a_dialog_that_nobody_loads(paths: Paths, environ: dict[str, str], home: Path, project: Path) -> None:
     opencode.install(paths, environ=environ)
     (home / "tui.jsonc").unlink()

@@ -46,7 +46,7 @@ def findings(paths: Paths, directory: Path, environ: Mapping[str, str] = os.envi
         yield Finding("OpenCode", "wrong", "has no shim, so it does not ask the daemon", INSTALL)
     yield from _version(environ)
     for shim in shims:
-        yield _shim(shim, paths, directory)
+        yield _shim(shim, paths, directory, environ)
     yield from _too_many(shims, directory, environ)
     for trace in predecessor.traces(directory, environ):
         meaning = f"{predecessor.NAME} is still there ({trace.path}): two that switch disturb each other"
@@ -94,9 +94,9 @@ def version(environ: Mapping[str, str]) -> tuple[int, ...] | None:
     return tuple(map(int, match.groups())) if match else None
 
 
-def _shim(shim: Found, paths: Paths, directory: Path) -> Finding:
+def _shim(shim: Found, paths: Paths, directory: Path, environ: Mapping[str, str]) -> Finding:
     home = shim.path.parents[1]
-    mend = f"{INSTALL}{_flag(home, directory)}"
+    mend = _command("install", home, directory, environ)
     if shim.state == "outdated":
         return Finding("shim", "wrong", f"{shim.path} is of version {shim.version}", mend)
     if shim.socket != str(paths.socket):
@@ -111,8 +111,16 @@ def _shim(shim: Found, paths: Paths, directory: Path) -> Finding:
     return Finding("shim", "ok", f"{shim.path} is up to date")
 
 
-def _flag(home: Path, directory: Path) -> str:
-    return " --project" if home == directory / ".opencode" else ""
+def _command(verb: Literal["install", "uninstall"], home: Path, directory: Path, environ: Mapping[str, str]) -> str:
+    """Return what does that in this very configuration directory of OpenCode."""
+    command = f"rlmctl {verb} opencode"
+    if home == places.home(None, environ):
+        return command
+    if home == directory / ".opencode":
+        return f"{command} --project"
+    if home.name == ".opencode":
+        return f"cd {shlex.quote(str(home.parent))} && {command} --project"
+    return f"env -u OPENCODE_CONFIG_DIR {command}"
 
 
 def _too_many(shims: list[Found], directory: Path, environ: Mapping[str, str]) -> Iterator[Finding]:
@@ -123,12 +131,5 @@ def _too_many(shims: list[Found], directory: Path, environ: Mapping[str, str]) -
         home = shim.path.parents[1]
         if shim is kept or kept is None:
             continue
-        if home == kept.path.parents[1]:
-            mend = f"{INSTALL}{_flag(home, directory)}"
-        elif home == directory / ".opencode":
-            mend = "rlmctl uninstall opencode --project"
-        elif home.name == ".opencode":
-            mend = f"cd {shlex.quote(str(home.parent))} && rlmctl uninstall opencode --project"
-        else:
-            mend = "env -u OPENCODE_CONFIG_DIR rlmctl uninstall opencode"
+        mend = _command("install" if home == kept.path.parents[1] else "uninstall", home, directory, environ)
         yield Finding("shim", "warning", f"{shim.path} is one too many: OpenCode loads {kept.path} as well", mend)
