@@ -142,6 +142,28 @@ def test_an_edited_one_is_told_from_a_current_one(paths: Paths, environ: dict[st
     assert opencode.inspect(environ=environ) == [found._replace(state="edited", changed=(entry,))]
 
 
+@pytest.mark.parametrize("file", ["rlmd.ts", "rlmd/v1.ts"])
+def test_one_whose_stamp_was_taken_off_is_an_edited_one(
+    paths: Paths, environ: dict[str, str], home: Path, entry: Path, file: str
+) -> None:
+    edited = entry.parent / file
+
+    def edit() -> None:
+        edited.write_text(edited.read_text().partition("\n")[2])
+
+    opencode.install(paths, environ=environ)
+    edit()
+    [found] = opencode.inspect(environ=environ)
+    assert (found.state, found.changed, found.socket) == ("edited", (edited,), str(paths.socket))
+
+    assert "was replaced" in opencode.install(paths, environ=environ)[0]
+    assert [found.state for found in opencode.inspect(environ=environ)] == ["current"]
+
+    edit()
+    opencode.uninstall(paths, environ=environ)
+    assert not home.exists()
+
+
 def test_a_part_that_is_gone_counts_as_edited(paths: Paths, environ: dict[str, str], entry: Path) -> None:
     opencode.install(paths, environ=environ)
     part = entry.parent / "rlmd" / "tui.ts"

@@ -79,10 +79,15 @@ def _render(file: Path, socket: str) -> str:
 
 
 def stamp(path: Path) -> tuple[str, str] | None:
-    """Return the version and the socket that a file of ours names; None for any other file, or none at all."""
-    match = STAMP.search(read(path) or "")
+    """Return the version and the socket that a file of ours names; None for any other file, or none at all.
+
+    An entry whose first line somebody took off is known by the parts that it loads, and has their stamp.
+    """
+    text = read(path) or ""
+    match = STAMP.search(text)
     if match is None:
-        return None
+        loaded = (path.parent / PARTS).glob("*.ts") if path.name == ENTRY and f'"./{PARTS}/v1.ts"' in text else ()
+        return next(filter(None, map(stamp, sorted(loaded))), None)
     try:
         socket = str(json.loads(match[2] or '""'))
     except ValueError:  # edited by hand
@@ -92,8 +97,11 @@ def stamp(path: Path) -> tuple[str, str] | None:
 
 def ours(folder: Path) -> Iterator[Path]:
     """Give the files of ours in a folder of plugins, the entry first."""
-    for path in (folder / ENTRY, *sorted((folder / PARTS).glob("*.ts"))):
-        if stamp(path) is not None:
+    has_entry = stamp(folder / ENTRY) is not None
+    if has_entry:
+        yield folder / ENTRY
+    for path in sorted((folder / PARTS).glob("*.ts")):
+        if stamp(path) is not None or (has_entry and (SOURCE.parent / PARTS / path.name).exists()):
             yield path
 
 
