@@ -91,6 +91,16 @@ def test_what_does_not_fit_the_screen_is_a_list_and_its_times_are_not_cut_off(
         screen.wait_without("Current Provider")
 
 
+def test_long_lines_count_as_what_they_take(bare_opencode: OpenCode, daemon_with: Callable[[str], Daemon]) -> None:
+    models = "".join(f'"a-model-whose-name-is-long-{number}" = "x{number}"\n' for number in range(12))
+    daemon = daemon_with(configuration("A", "B").replace('"the-model"', f'{models}"the-model"'))
+    bare_opencode.install_shim(daemon)
+    with Screen(bare_opencode, rows=30) as screen:
+        screen.type("/rate_limit_status", "All providers' limits")
+        screen.keys("Enter")
+        screen.wait_for("✓ A", "✓ B", "Current Provider: none")
+
+
 def test_a_daemon_that_goes_without_a_word(opencode: OpenCode, daemon: Daemon) -> None:
     daemon.kill()
     daemon.paths.socket.unlink()

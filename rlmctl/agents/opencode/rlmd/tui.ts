@@ -13,6 +13,7 @@ const SOCKET: string = process.env.RLMD_SOCKET || "@SOCKET@"
 const PATIENCE = 1000 // ms: a person has asked, and nothing else waits
 const BELOW = 3 / 4 // of the screen: a dialog begins after its first quarter
 const AROUND = 7 // lines of a dialog beside its text
+const WIDTH = 50 // of its text: a longer line takes several
 const ABSENT = "rlmd is not running. Start it with: rlmctl start"
 
 /** Whether this process has a screen, and that one knows of the dialog: a server's command of the
@@ -73,7 +74,10 @@ const tui: TuiPlugin = async (api) => {
   const run = async () => {
     const message = await status()
     await new Promise((resolve) => setTimeout(resolve, 50)) // or the key that called would confirm
-    const fits = message.split("\n").length + AROUND < api.renderer.height * BELOW
+    const width = Math.max(1, Math.min(WIDTH, api.renderer.width - 10))
+    const rows = message.split("\n").map((line) => Math.ceil(line.length / width) || 1)
+    const height = rows.reduce((sum, lines) => sum + lines, AROUND)
+    const fits = height < api.renderer.height * BELOW
     const { title, options } = listOf(message)
     api.ui.dialog.replace(() =>
       fits
