@@ -483,11 +483,28 @@ test("a notice is one line on stderr, and only of what concerns this process", a
   )
 })
 
+test("of what concerns two projects of a process one line is written", async (t) => {
+  await begin()
+  const write = t.mock.method(process.stderr, "write", () => true)
+  const other = hostOf(providers)
+  const leaveOther = await shim.setup(other.context)
+  await other.turn("s")
+  daemon.push(
+    reply("event", { event: "warning", session: undefined, to: undefined, message: "80 %" }),
+  )
+  await host.turn("s")
+  await other.turn("s") // their answers come after those notices
+  await leaveOther()
+
+  const told = write.mock.calls.map((call) => call.arguments[0])
+  assert.deepEqual(told, ["rlmd: 80 %\n"])
+})
+
 test("a fact that is new again is told again", async (t) => {
   await begin()
   await host.turn("s")
   const write = t.mock.method(process.stderr, "write", () => true)
-  const event = reply("event", { event: "switched", session: "s" })
+  const event = reply("event", { event: "switched", session: "s", model: "another" })
   const words = ["A rests; using B", "back on A", "A rests; using B", "back on A"]
   for (const message of words)
     for (let times = 0; times < 2; times++) daemon.push({ ...event, to: message.at(-1), message })

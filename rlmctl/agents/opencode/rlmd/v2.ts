@@ -59,6 +59,8 @@ const after = (ms: number) =>
 const shared = globalThis as { [key: symbol]: WeakMap<Moment, object> | undefined }
 const taken = (shared[Symbol.for("rlmd.opencode2")] ??= new WeakMap())
 
+const told = new Map<string, string>() // the last word on each fact, in whatever project of this process
+
 /** The error that comes in a stream, if one does; `begun` is called at its first event that is none. */
 async function errorWithin({ body }: Response, begun: () => void): Promise<string | undefined> {
   const read = reader()
@@ -78,7 +80,6 @@ export async function setup(host: Host): Promise<() => Promise<void>> {
   const daemon = daemonFor(process.cwd(), hear)
   const sessions = new Map<string, Session>()
   const attempts = new Map<string, Attempt>() // by session and purpose, the latest
-  const told = new Map<string, string>() // the last word on each fact
   const handles: any[] = []
   let open = true
 
