@@ -154,6 +154,21 @@ def test_a_shim_is_mended_where_it_lies(
     assert mends(chosen, project) == ["env -u OPENCODE_CONFIG_DIR rlmctl install opencode"]
 
 
+@pytest.mark.parametrize("form", ["file://{}", "{}", "../../elsewhere/plugins/rlmd.ts"])
+def test_a_shim_that_a_list_of_plugins_names(
+    paths: Paths, environ: dict[str, str], home: Path, project: Path, tmp_path: Path, form: str
+) -> None:
+    opencode.install(paths, environ={**environ, "OPENCODE_CONFIG_DIR": str(tmp_path / "elsewhere")})
+    name = form.format(tmp_path / "elsewhere" / "plugins" / "rlmd.ts")
+    place(home / "opencode.json", {"plugin": ["other", name, "./plugins/rlmd.ts"]})
+
+    [(_, meaning, mend)] = said(paths, project, environ)
+    assert f"{home / 'opencode.json'} names it" in meaning
+    assert mend == f'take "{name}" out of the list "plugin" there, then: rlmctl install opencode'
+    opencode.install(paths, environ=environ)
+    assert len(said(paths, project, environ)) == 1
+
+
 def test_a_dialog_that_nobody_loads(paths: Paths, environ: dict[str, str], home: Path, project: Path) -> None:
     opencode.install(paths, environ=environ)
     (home / "tui.jsonc").unlink()

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import tempfile
 from typing import TYPE_CHECKING, Literal, NamedTuple
+from urllib.parse import unquote
 
 from rlmctl.agents.opencode import dialog, places, predecessor
 from rlmctl.agents.opencode.install import Found, inspect
@@ -40,14 +41,16 @@ class Finding(NamedTuple):
 def findings(paths: Paths, directory: Path, environ: Mapping[str, str] = os.environ) -> Iterator[Finding]:
     """Say what a person who starts OpenCode in `directory` should know."""
     shims = inspect(project=directory, environ=environ)
+    named = list(_named(shims, directory, environ))
     if not opencode_is_here(environ):
         yield Finding("OpenCode", "warning", "is not here, so nobody asks the daemon", "npm install -g opencode-ai")
-    elif not shims:
+    elif not shims and not named:
         yield Finding("OpenCode", "wrong", "has no shim, so it does not ask the daemon", INSTALL)
     yield from _version(environ)
     for shim in shims:
         yield _shim(shim, paths, directory, environ)
     yield from _too_many(shims, directory, environ)
+    yield from named
     for trace in predecessor.traces(directory, environ):
         meaning = f"{predecessor.NAME} is still there ({trace.path}): two that switch disturb each other"
         yield Finding("old plugin", "warning", meaning, trace.mend)
@@ -133,3 +136,13 @@ def _too_many(shims: list[Found], directory: Path, environ: Mapping[str, str]) -
             continue
         mend = _command("install" if home == kept.path.parents[1] else "uninstall", home, directory, environ)
         yield Finding("shim", "warning", f"{shim.path} is one too many: OpenCode loads {kept.path} as well", mend)
+
+
+def _named(shims: list[Found], directory: Path, environ: Mapping[str, str]) -> Iterator[Finding]:
+    """Name the shims that a list of plugins has, which OpenCode loads from wherever they lie."""
+    known = {shim.path.resolve() for shim in shims}
+    for path, key, name in predecessor.listed(directory, places.homes(directory, environ), environ):
+        file = path.parent / unquote(name.removeprefix("file://"))
+        if places.stamp(file) and file.resolve() not in known:
+            meaning = f"{file} is loaded because {path} names it, and no `{INSTALL}` keeps it up to date"
+            yield Finding("shim", "warning", meaning, f'take "{name}" out of the list "{key}" there, then: {INSTALL}')

@@ -109,7 +109,7 @@ def read(path: Path) -> str | None:
     """Return what is in a file, as it stands; None where there is no file, none to be read, or it holds no text."""
     try:
         return path.read_bytes().decode()
-    except (OSError, UnicodeDecodeError):
+    except (OSError, ValueError):
         return None
 
 

@@ -63,15 +63,20 @@ def _files(homes: list[Path]) -> Iterator[Trace]:
 
 
 def _entries(directory: Path, homes: list[Path], environ: Mapping[str, str]) -> Iterator[Trace]:
-    """Find it in the lists of plugins: `plugin` for OpenCode 1.x, `plugins` for 2.x."""
+    for path, key, name in listed(directory, homes, environ):
+        if NAME in name:
+            yield Trace(path, f'take "{name}" out of the list "{key}" in {path}')
+
+
+def listed(directory: Path, homes: list[Path], environ: Mapping[str, str]) -> Iterator[tuple[Path, str, str]]:
+    """Give what is in the lists of plugins, `plugin` for OpenCode 1.x and `plugins` for 2.x: file, list, name."""
     files = [*configuration_files(directory, environ), *(home / name for home in homes for name in CONFIGURATIONS)]
     for path in dict.fromkeys(files):
         settings = _object(path)
         for key in ("plugin", "plugins"):
-            listed = settings.get(key)
-            for named in filter(None, map(_name, listed if isinstance(listed, list) else [])):
-                if NAME in named:
-                    yield Trace(path, f'take "{named}" out of the list "{key}" in {path}')
+            found = settings.get(key)
+            for name in filter(None, map(_name, found if isinstance(found, list) else [])):
+                yield path, key, name
 
 
 def _name(entry: object) -> str:
