@@ -9,10 +9,13 @@ from pathlib import Path
 
 
 def present(path: Path) -> str | None:
-    """Return the text of a file, or None where there is none."""
+    """Return the text of a file, or None where there is none.
+
+    One that cannot be read here is none: the service manager, which is the same person, cannot read it either.
+    """
     try:
         return path.read_text(encoding="utf-8", errors="replace")
-    except (FileNotFoundError, NotADirectoryError):
+    except OSError:
         return None
 
 

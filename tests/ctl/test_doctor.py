@@ -127,6 +127,14 @@ def test_places_that_are_something_else(place: Place) -> None:
     assert wrong(place)["socket"][0] == f"{place.paths.socket} is no socket"
 
 
+@pytest.mark.parametrize("command", ["doctor", "status"])
+def test_a_unit_that_cannot_be_read_is_none(place: Place, command: str) -> None:
+    for unit in ("rlmd.service", "rlmd.socket"):
+        (place.home / ".config" / "systemd" / "user" / unit).mkdir(parents=True)
+
+    assert "Traceback" not in place.ctl(command).stderr
+
+
 def test_a_socket_path_that_is_too_long(place: Place) -> None:
     assert "at most" in wrong(place, RLMD_SOCKET="/" + "x" * 150)["daemon"][0]
 
