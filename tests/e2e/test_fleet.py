@@ -94,6 +94,29 @@ def test_what_another_session_finds_out_is_used_for_the_next_step(
             assert_clean(server.messages(session))
 
 
+def test_a_session_goes_to_the_provider_that_another_one_has_left(
+    bare_opencode: OpenCode, daemon_with: Callable[[str], Daemon], providers: Providers
+) -> None:
+    daemon = daemon_with(configuration("A", "B", top=AT_ONCE))
+    bare_opencode.install_shim(daemon)
+    with bare_opencode.serve() as server, ThreadPoolExecutor() as pool:
+        left, other = server.session(), server.session()
+        providers.behave("A", ["500"])  # for this turn only
+        providers.behave("B", ["slow:6", "slow:3", "402"])
+        first = pool.submit(server.say, left, "hello")
+        until(lambda: asked(providers) == [("A", "500"), ("B", "slow:6")])
+        daemon.ask("cooldown", provider="A", for_ms=60_000)
+        second = pool.submit(server.say, other, "USE_TOOL please")
+        until(lambda: ("B", "slow:3") in asked(providers))
+        daemon.ask("reset", what="cooldowns")
+
+        assert second.result() == "Hello from A, model m1, after 1 results"
+        assert first.result().startswith("Hello from B")
+        assert by_session(providers, other) == ["B", "B", "A"]
+        for session in (left, other):
+            assert_clean(server.messages(session))
+
+
 def test_six_processes_stop_asking_at_once_and_a_later_one_never_begins(
     bare_opencode: OpenCode, daemon_with: Callable[[str], Daemon], providers: Providers
 ) -> None:

@@ -55,6 +55,7 @@ function hooksFor({ client, directory }: PluginInput) {
   const { settings, ask, close } = daemonFor(directory, hear)
   const sessions = new Map<string, Session>()
   const entries = new WeakMap<Model, Entry>() // by the objects handed out
+  const firsts = new Map<string, Model>() // by place: the catalogue lists the moved ones in theirs
   const told = new Map<string, string>() // the last word on each fact
   let follows = true // OpenCode follows a changed model
 
@@ -76,8 +77,9 @@ function hooksFor({ client, directory }: PluginInput) {
   }
 
   async function find({ provider, model }: Target): Promise<Model | undefined> {
-    const all = (await client.config.providers()).data?.providers
-    const found = all?.find(({ id }) => id === provider)?.models[model]
+    const all = async () => (await client.config.providers()).data?.providers
+    const named = (one: { id: string }) => one.id === provider
+    const found = firsts.get(provider + "/" + model) ?? (await all())?.find(named)?.models[model]
     if (!found) tell(provider + model, "", `OpenCode has no model ${provider}/${model}.`)
     return found
   }
@@ -86,7 +88,7 @@ function hooksFor({ client, directory }: PluginInput) {
   function entryOf(live: Model, models?: Record<string, Model>): Entry {
     const known = entries.get(live)
     if (known) return known
-    const first = structuredClone(live)
+    const first = remember(firsts, live.providerID + "/" + live.id, structuredClone(live))
     const entry = { first, now: first }
     const own = (copy: Model) => (entries.set(copy, entry), copy)
     const get = () => own(structuredClone(entry.now))
@@ -130,7 +132,7 @@ function hooksFor({ client, directory }: PluginInput) {
     /** Makes OpenCode's next try of this step go elsewhere, without what others have signed. */
     async function move(to: Target): Promise<boolean> {
       if (aux || !follows) return false
-      const model = same(to, home) ? entry.first : await find(to)
+      const model = await find(to)
       if (!model) return false
       become(live, entry, model)
       unsign(Object.assign(sessionOf(session), { to }).history, to)
@@ -289,9 +291,9 @@ function hooksFor({ client, directory }: PluginInput) {
       } else if (event.type === "message.part.updated") {
         const { part } = event.properties
         if (part.type !== "step-finish") return
-        const { cache, ...tokens } = part.tokens
-        const usage = { ...tokens, cache_read: cache.read, cache_write: cache.write }
-        await sessions.get(part.sessionID)?.attempt?.spent({ ...usage, cost: part.cost })
+        const { cache, ...usage } = part.tokens
+        Object.assign(usage, { cache_read: cache.read, cache_write: cache.write, cost: part.cost })
+        await sessions.get(part.sessionID)?.attempt?.spent(usage)
       } else if (event.type === "session.status") {
         const { sessionID: id, status: retry } = event.properties
         if (retry.type !== "retry") return
