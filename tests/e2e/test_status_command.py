@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,6 +19,28 @@ def test_it_prints_exactly_the_daemons_text(opencode: OpenCode, daemon: Daemon, 
     for run in (opencode.command("rate_limit_status"), opencode.run("/rate_limit_status")):
         assert (run.code, run.out, run.err) == (0, daemon.ask("status")["text"].strip(), "")
     assert providers.requests == []
+
+
+def test_options_before_the_word_run_change_nothing(opencode: OpenCode, daemon: Daemon, providers: Providers) -> None:
+    words = [opencode.program, "--log-level", "ERROR", "run"]
+
+    def run(*more: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*words, *more],
+            cwd=opencode.project,
+            env=opencode.environ,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=True,
+        )
+
+    assert run("--command", "rate_limit_status").stdout.strip() == daemon.ask("status")["text"].strip()
+    assert providers.requests == []
+
+    providers.behave("A", ["429:60"])
+    assert run("hello", "--title", "a test").stderr.count("rlmd: ") == 1
 
 
 def test_without_a_daemon_it_says_how_to_start_one(opencode: OpenCode, daemon: Daemon, providers: Providers) -> None:

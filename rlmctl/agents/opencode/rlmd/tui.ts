@@ -16,6 +16,9 @@ const AROUND = 7 // lines of a dialog beside its text
 const WIDTH = 50 // of its text: a longer line takes several
 const ABSENT = "rlmd is not running. Start it with: rlmctl start"
 
+/** Whether this process is an `opencode run`, whatever options come before that word. */
+export const HEADLESS = isMainThread && process.argv.slice(2).includes("run")
+
 /** Whether this process has a screen, and that one knows of the dialog: a server's command of the
  *  same name would stand beside it in the menu. With a screen, OpenCode's server is a worker. */
 export const isShown = () => !isMainThread && ["tui.jsonc", "tui.json"].some(namesThis)

@@ -6,13 +6,12 @@ import type { Hooks, Plugin, PluginInput } from "@opencode-ai/plugin"
 import type { AssistantMessage, Message, Model, Part } from "@opencode-ai/sdk"
 import { ABSENT, daemonFor, remember, type Reply, type Target } from "./daemon.ts"
 import { asError, causeOf, errorIn, errorOf, factsOf, reader } from "./response.ts"
-import { isShown } from "./tui.ts"
+import { HEADLESS, isShown } from "./tui.ts"
 
 const MARK = "x-rlmd-request" // leads a request from chat.headers to fetch, which takes it off
 const COMMAND = "rate_limit_status"
 const SPENT = ["cooldown", "limit", "disabled", "fallback_model"] // the one asked for cannot serve
 const FRESH = 20 // ms: after a longer time another session may have found a limit
-const HEADLESS = process.argv.slice(2).find((word) => !word.startsWith("-")) === "run"
 
 type Entry = { first: Model; now: Model } // of OpenCode's catalogue: as it was, as it is handed out
 type Session = {
