@@ -122,9 +122,9 @@ class Providers:
         """Decide how a provider treats its requests: a list is for the next ones, titles apart; one word for all.
 
         `ok` | `slow:SECONDS` before the end of the answer | `429`, `429:SECONDS` until a retry | any other name of
-        `REFUSALS` | `hang` | `refuse`: the connection is closed without a word | `first:NAME`: status 200, then this
-        refusal as an event | `mid:NAME`: some text, then this refusal as an event | `cut`: some text, then the
-        connection is closed. After the list it is `ok` again.
+        `REFUSALS` | `hang` | `refuse`: the connection is closed without a word | `mute`: status 200, then nothing |
+        `first:NAME`: status 200, then this refusal as an event | `mid:NAME`: some text, then this refusal as an event |
+        `cut`: some text, then the connection is closed. After the list it is `ok` again.
         """
         with self._lock:
             self._next[provider] = deque() if isinstance(how, str) else deque(how)
@@ -196,6 +196,9 @@ class _Handler(BaseHTTPRequestHandler):
         if name in {"hang", "refuse"}:
             self.server.providers.closing.wait(HANG if name == "hang" else 0)
             self.close_connection = True
+        elif name == "mute":
+            self._begin_events(wire)
+            self.server.providers.closing.wait(HANG)
         elif name in REFUSALS:
             self._send_json(REFUSALS[name].status, _error(wire, REFUSALS[name]), _limit_headers(wire, 0, wait))
         elif name == "first":
@@ -220,6 +223,16 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _send_events(self, wire: Wire, events: Iterable[Json], pause: float = 0, *, ends: bool = True) -> None:
         """Send a stream of events, with a pause before the last; one that never `ends` promises more than it sends."""
+        self._begin_events(wire, ends=ends)
+        *earlier, last = events
+        for event in earlier:
+            self._send_event(wire, event)
+        self.server.providers.closing.wait(pause)
+        self._send_event(wire, last)
+        if wire == "openai" and ends:
+            self.wfile.write(b"data: [DONE]\n\n")
+
+    def _begin_events(self, wire: Wire, *, ends: bool = True) -> None:
         self.close_connection = True
         self.send_response(200)
         for name, value in {"content-type": "text/event-stream", **_limit_headers(wire, 999, "60")}.items():
@@ -228,13 +241,6 @@ class _Handler(BaseHTTPRequestHandler):
         if not ends:
             self.send_header("content-length", "1000000")
         self.end_headers()
-        *earlier, last = events
-        for event in earlier:
-            self._send_event(wire, event)
-        self.server.providers.closing.wait(pause)
-        self._send_event(wire, last)
-        if wire == "openai" and ends:
-            self.wfile.write(b"data: [DONE]\n\n")
 
     def _send_event(self, wire: Wire, event: Json) -> None:
         head = f"event: {event['type']}\n" if wire == "anthropic" else ""

@@ -52,12 +52,13 @@ def test_sessions_interleave_on_two_providers_in_one_process(
     assert [provider for session, provider in by_session if session == moved] == ["A", "B", "B", "B"]
 
 
+@pytest.mark.parametrize("behaviour", ["hang", "mute"])
 def test_a_provider_that_stays_silent_is_left(
-    bare_opencode: OpenCode, daemon_with: Callable[[str], Daemon], providers: Providers
+    behaviour: str, bare_opencode: OpenCode, daemon_with: Callable[[str], Daemon], providers: Providers
 ) -> None:
-    daemon = daemon_with(configuration("A", "B", agent='first_byte = "500ms"'))
+    daemon = daemon_with(configuration("A", "B", agent='first_byte = "700ms"'))
     bare_opencode.install_shim(daemon)
-    providers.behave("A", ["hang"])
+    providers.behave("A", [behaviour])
 
     run = bare_opencode.run()
 

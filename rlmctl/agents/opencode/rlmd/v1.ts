@@ -211,10 +211,11 @@ function hooksFor({ client, directory }: PluginInput) {
           out.enqueue(chunk)
         },
       })
-      response.body?.pipeTo(writable).then(
-        () => report("ok"),
-        (error) => report(endOf(signal), { message: causeOf(error) }),
-      )
+      const broken = async (error: unknown) => {
+        const better = await report(endOf(signal), { message: causeOf(error) })
+        await writable.abort(better ? await asError(better) : error)
+      }
+      response.body?.pipeTo(writable, { preventAbort: true }).then(() => report("ok"), broken)
       return new Response(readable, response)
     }
 
