@@ -100,6 +100,18 @@ test("a limit in the middle of the turn: the step goes on with the next provider
   assert.deepEqual(failed.headers, { "content-type": "application/json", "retry-after": "60" })
 })
 
+test("a turn that has ended is not moved by what is said of it later", async () => {
+  const idle = { type: "session.idle", properties: { sessionID: "ses_1" } }
+  const stopped = () => void host.tell("event", { event: idle })
+  await begin({
+    report: ({ outcome }) => outcome === "error" && (stopped(), recorded(use(B))),
+  })
+  providers.queues.A = ["ok", "429"]
+  await host.turn()
+
+  assert.deepEqual(new Set(providers.asked()), new Set(["A"]))
+})
+
 test("what others find out while OpenCode makes a request is asked for before it is sent", async () => {
   let limited = false
   await begin({

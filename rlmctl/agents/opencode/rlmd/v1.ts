@@ -128,11 +128,11 @@ function hooksFor({ client, directory }: PluginInput) {
     let ended = false // its last report is made, or none is due
     let timer: ReturnType<typeof setTimeout> | undefined // of the first byte
 
-    /** Makes OpenCode's next try of this step go elsewhere, without what others have signed. */
+    /** Makes OpenCode's next try of this step, if any, go elsewhere, without what others signed. */
     async function move(to: Target): Promise<boolean> {
       if (aux || !follows) return false
       const model = await find(to)
-      if (!model) return false
+      if (!model || sessions.get(session)?.attempt?.send !== send) return false // or stopped by now
       become(live, entry, model)
       unsign(Object.assign(sessionOf(session), { to }).history, to)
       return true
