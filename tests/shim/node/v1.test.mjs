@@ -150,6 +150,37 @@ test("sessions of one process are on different providers", async () => {
   assert.equal(steps.filter(({ lease }) => lease === "b").length, 4)
 })
 
+test("sessions that began with one object of the catalogue do not take each other's moves for a copy", async () => {
+  await begin({
+    acquire: ({ session, lease_for }) =>
+      session === "moved" && use(B, { lease: lease_for.provider === "B" ? "b" : undefined }),
+  })
+  const live = { providerID: "A", id: "m1" }
+  const provider = { models: { m1: live } }
+  const announce = async (sessionID) => {
+    const headers = {}
+    await host.tell(
+      "chat.headers",
+      { sessionID, agent: "build", model: live, provider },
+      { headers },
+    )
+    return headers
+  }
+  const headers = await announce("moved")
+  await announce("other")
+  const { status } = await send(globalThis.fetch, providers.url("A"), headers)
+  assert.deepEqual([status, live.providerID], [429, "B"])
+  const idle = { type: "session.idle", properties: { sessionID: "other" } }
+  await host.tell("event", { event: idle })
+  assert.equal(live.providerID, "A")
+  await announce("moved")
+
+  assert.deepEqual(
+    host.toasts.filter((text) => /does not follow/.test(text)),
+    [],
+  )
+})
+
 test("all limited: OpenCode waits as long as the daemon says, or ends the turn with the times", async () => {
   const waiting = (ms) =>
     reply("wait", { retry_after_ms: ms, message: "until 17:30", brief: "A rests" })

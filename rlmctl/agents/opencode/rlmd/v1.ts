@@ -37,7 +37,7 @@ async function marked(input: RequestInfo | URL, init?: RequestInit): Promise<Res
 
 const placeOf = (model: Model): Target => ({ provider: model.providerID, model: model.id })
 const same = (a: Target, b: Target) => a.provider === b.provider && a.model === b.model
-const clear = (object: any) => Object.keys(object).forEach((key) => delete object[key])
+const clear = (object: any) => (Object.keys(object).forEach((key) => delete object[key]), object)
 
 /** In a provider's stead, on every wire. A 429 is made again after `ms`, a 400 ends the turn. */
 function inStead(status: 429 | 400, message: string, ms = 0): Response {
@@ -109,9 +109,9 @@ function hooksFor({ client, directory }: PluginInput) {
   }
 
   function become(live: Model, entry: Entry, model: Model) {
-    clear(live)
-    Object.assign(live, structuredClone(model))
-    entry.now = model
+    Object.assign(clear(live), structuredClone(model))
+    entry.now = model // and who began with the same object finds this in its place:
+    for (const one of sessions.values()) if (one.attempt?.live === live) one.to = undefined
   }
 
   /** One request. A title or summary (`aux`) cannot be moved: OpenCode starts none anew. */
@@ -222,7 +222,7 @@ function hooksFor({ client, directory }: PluginInput) {
     /** What it cost, after its end; what has passed fetch by ends only here. */
     const spent = (usage: object) =>
       ended ? ask("usage", { ...facts, usage }) : report("ok", { usage })
-    return { aux, place, send, report, spent, restore: () => become(live, entry, entry.first) }
+    return { aux, live, send, report, spent, restore: () => become(live, entry, entry.first) }
   }
 
   /** In the place of what was asked of OpenCode. */
@@ -265,7 +265,7 @@ function hooksFor({ client, directory }: PluginInput) {
       const attempt = attemptOf(session, agent, live, entryOf(live, (provider as any)?.models))
       if (!attempt.aux) {
         const known = sessionOf(session)
-        if (known.to && !same(known.to, attempt.place)) {
+        if (known.to && !same(known.to, placeOf(live))) {
           follows = false
           known.attempt?.restore()
           tell("follows", "", "This OpenCode does not follow a switch within a turn.")
