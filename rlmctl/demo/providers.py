@@ -124,7 +124,8 @@ class Providers:
         `ok` | `slow:SECONDS` before the end of the answer | `429`, `429:SECONDS` until a retry | any other name of
         `REFUSALS` | `hang` | `refuse`: the connection is closed without a word | `mute`: status 200, then nothing |
         `first:NAME`: status 200, then this refusal as an event | `mid:NAME`: some text, then this refusal as an event |
-        `cut`: some text, then the connection is closed. After the list it is `ok` again.
+        `late:NAME`: all but the end of the answer, then this refusal as an event | `cut`: some text, then the
+        connection is closed. After the list it is `ok` again.
         """
         with self._lock:
             self._next[provider] = deque() if isinstance(how, str) else deque(how)
@@ -203,6 +204,9 @@ class _Handler(BaseHTTPRequestHandler):
             self._send_json(REFUSALS[name].status, _error(wire, REFUSALS[name]), _limit_headers(wire, 0, wait))
         elif name == "first":
             self._send_events(wire, [_error(wire, REFUSALS[wait])])
+        elif name == "late":
+            *said, _, _ = _events(wire, model, answer)
+            self._send_events(wire, [*said, _error(wire, REFUSALS[wait])], pause=0.5)
         elif name in {"mid", "cut"}:
             text = answer._replace(text=answer.text or "Let me", tool=None)
             last = [_error(wire, REFUSALS[wait])] if name == "mid" else []

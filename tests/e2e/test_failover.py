@@ -115,3 +115,25 @@ def test_a_provider_at_its_hourly_limit_is_left_before_it_objects(
     assert (run.code, run.out.splitlines()[-1]) == (0, "Hello from B, model m2, after 2 results")
     assert [request.provider for request in providers.requests].count("A") == 3
     assert daemon.counted() == {"A": (3, 0), "B": (1, 0)}
+
+
+@pytest.mark.parametrize(("first", "second"), [("A", "B"), ("B", "A")])
+def test_a_tool_that_ran_before_the_answer_broke_off_does_not_run_again(
+    first: str,
+    second: str,
+    bare_opencode: OpenCode,
+    daemon_with: Callable[[str], Daemon],
+    providers: Providers,
+) -> None:
+    bare_opencode.install_shim(daemon_with(configuration(first, second, top='patience = "0s"')))
+    bare_opencode.configure(providers, default=first)
+    providers.behave(first, ["late:429"])
+    with bare_opencode.serve() as server:
+        session = server.session()
+
+        assert server.say(session, "USE_TOOL please").endswith("after 1 results")
+        assert asked(providers) == [(first, "late:429"), (second, "ok")]
+        assert (bare_opencode.project / "steps.txt").read_text() == "step1\n"
+        assert providers.requests[-1].results == ["step1\n"]
+        tools = [part for message in server.messages(session) for part in message["parts"] if part["type"] == "tool"]
+        assert [tool["state"]["status"] for tool in tools] == ["completed"]

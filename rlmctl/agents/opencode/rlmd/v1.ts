@@ -11,7 +11,6 @@ import { HEADLESS, isShown } from "./tui.ts"
 const MARK = "x-rlmd-request" // leads a request from chat.headers to fetch, which takes it off
 const COMMAND = "rate_limit_status"
 const SPENT = ["cooldown", "limit", "disabled", "fallback_model"] // the one asked for cannot serve
-const FRESH = 20 // ms: after a longer time another session may have found a limit
 
 type Entry = { first: Model; now: Model } // of OpenCode's catalogue: as it was, as it is handed out
 type Session = {
@@ -96,8 +95,7 @@ function hooksFor({ client, directory }: PluginInput) {
     return entry
   }
 
-  /** Takes off what another than the one who gets it has signed, or may have: who began an answer
-   *  that broke off is stored nowhere, only who ended it. */
+  /** Takes off what others have signed; who began an answer that broke off is stored nowhere. */
   function unsign(history: Session["history"], to?: Target) {
     for (const { info, parts } of history) {
       if (info.role !== "assistant") continue
@@ -127,6 +125,7 @@ function hooksFor({ client, directory }: PluginInput) {
     let asked: ReturnType<typeof acquire> | undefined = acquire() // while OpenCode goes on
     let ended = false // its last report is made, or none is due
     let timer: ReturnType<typeof setTimeout> | undefined // of the first byte
+    let acts = false // a tool that it called runs: it must not be asked for again
 
     /** Makes OpenCode's next try of this step, if any, go elsewhere, without what others signed. */
     async function move(to: Target): Promise<boolean> {
@@ -159,8 +158,8 @@ function hooksFor({ client, directory }: PluginInput) {
       return instead((await ask("report", { ...facts, outcome, ...more }))?.next)
     }
 
-    /** The daemon's word as of now: one that a busy OpenCode has let wait is asked for again. */
-    async function latest(fresh = FRESH): Promise<Reply | undefined> {
+    /** The daemon's word as of now: one that a busy OpenCode let wait (ms) is asked for again. */
+    async function latest(fresh = 20): Promise<Reply | undefined> {
       const answer = await (asked ?? acquire())
       asked = undefined
       if (!answer?.lease || Date.now() - at <= fresh) return answer
@@ -207,12 +206,14 @@ function hooksFor({ client, directory }: PluginInput) {
           begun ||= errors.length > 0
           const body = errors.find(Boolean)
           const better = body && (await report("error", { ...seen, body }))
+          if (better && acts) return out.terminate()
           if (better) throw await asError(better)
           out.enqueue(chunk)
         },
       })
       const broken = async (error: unknown) => {
         const better = await report(endOf(signal), { message: causeOf(error) })
+        if (better && acts) return writable.close()
         await writable.abort(better ? await asError(better) : error)
       }
       response.body?.pipeTo(writable, { preventAbort: true }).then(() => report("ok"), broken)
@@ -222,7 +223,8 @@ function hooksFor({ client, directory }: PluginInput) {
     /** What it cost, after its end; what has passed fetch by ends only here. */
     const spent = (usage: object) =>
       ended ? ask("usage", { ...facts, usage }) : report("ok", { usage })
-    return { aux, live, send, report, spent, restore: () => become(live, entry, entry.first) }
+    const [acted, restore] = [() => (acts = true), () => become(live, entry, entry.first)]
+    return { aux, live, send, report, spent, acted, restore }
   }
 
   /** In the place of what was asked of OpenCode. */
@@ -290,6 +292,7 @@ function hooksFor({ client, directory }: PluginInput) {
           sessionOf(info.sessionID).draft = info.time.completed ? undefined : info
       } else if (event.type === "message.part.updated") {
         const { part } = event.properties
+        if (part.type === "tool") sessions.get(part.sessionID)?.attempt?.acted()
         if (part.type !== "step-finish") return
         const { cache, ...usage } = part.tokens
         Object.assign(usage, { cache_read: cache.read, cache_write: cache.write, cost: part.cost })
@@ -318,13 +321,9 @@ function hooksFor({ client, directory }: PluginInput) {
 }
 
 /** Thrown, it stops a command. OpenCode's server takes it for an empty response: no error. */
-const ANSWERED = Object.assign(new Error("rlmd has answered"), {
-  "~effect/http/HttpServerResponse": "~effect/http/HttpServerResponse",
-  status: 204,
-  headers: {},
-  cookies: { cookies: {} },
-  body: { _tag: "Empty" },
-})
+const KIND = "~effect/http/HttpServerResponse"
+const EMPTY = { status: 204, headers: {}, cookies: { cookies: {} }, body: { _tag: "Empty" } }
+const ANSWERED = Object.assign(new Error("rlmd has answered"), { [KIND]: KIND, ...EMPTY })
 
 // The newest instance serves its directory, in whatever other place this file may lie too.
 const shared = globalThis as { [key: symbol]: Map<string, object> | undefined }
@@ -334,13 +333,13 @@ export const server: Plugin = async (input) => {
   const { hooks, close } = hooksFor(input)
   serving.set(input.directory, hooks)
   if (!beneath) globalThis.fetch = Object.assign(marked, (beneath = globalThis.fetch))
-  const guarded = Object.entries(hooks).map(([name, act]) => [
-    name,
+  const guard =
+    (act: Function) =>
     async (...args: unknown[]) => {
       if (serving.get(input.directory) !== hooks) return
       await act(...args).catch((error: unknown) => error === ANSWERED && Promise.reject(error))
-    },
-  ])
+    }
+  const guarded = Object.entries(hooks).map(([name, act]) => [name, guard(act)])
   const dispose = async () => {
     close()
     if (serving.get(input.directory) === hooks) serving.delete(input.directory)
