@@ -115,10 +115,9 @@ function hooksFor({ client, directory }: PluginInput) {
   /** One request. A title or summary (`aux`) cannot be moved: OpenCode starts none anew. */
   function attemptOf(session: string, agent: string, live: Model, entry: Entry) {
     const place = placeOf(live)
-    const home = placeOf(entry.first)
-    const aux = agent === "title" || agent === "summary"
-    const facts = { ...place, session, lease: "" } // the daemon's, or one of its own: it counts once
-    const question = { ...home, lease_for: place, session, agent, purpose: aux ? "aux" : "step" }
+    const purpose = /^(title|summary)$/.test(agent) ? "aux" : "step"
+    const facts = { ...place, session, lease: "" } // the daemon's or its own: it counts once
+    const question = { ...placeOf(entry.first), lease_for: place, session, agent, purpose }
     const keep = (answer?: Reply) => ((facts.lease = answer?.lease ?? crypto.randomUUID()), answer)
     const acquire = () => ((at = Date.now()), ask("acquire", question).then(keep))
     let at = 0 // when it was asked for
@@ -129,7 +128,7 @@ function hooksFor({ client, directory }: PluginInput) {
 
     /** Makes OpenCode's next try of this step, if any, go elsewhere, without what others signed. */
     async function move(to: Target): Promise<boolean> {
-      if (aux || !follows) return false
+      if (purpose === "aux" || !follows) return false
       const model = await find(to)
       if (!model || sessions.get(session)?.attempt?.send !== send) return false // or stopped by now
       become(live, entry, model)
@@ -141,7 +140,7 @@ function hooksFor({ client, directory }: PluginInput) {
     async function instead(answer?: Reply): Promise<Response | undefined> {
       if (answer?.type === "use" && !same(answer, place)) {
         if (await move(answer).catch(() => false)) return inStead(429, answer.message)
-        if (aux && SPENT.includes(answer.reason)) return inStead(400, answer.message)
+        if (purpose === "aux" && SPENT.includes(answer.reason)) return inStead(400, answer.message)
       } else if (answer?.type === "wait") {
         const { retry_after_ms: ms, message, brief } = answer
         if (ms === null || ms > settings.wait_ms) return inStead(400, brief)
@@ -223,8 +222,9 @@ function hooksFor({ client, directory }: PluginInput) {
     /** What it cost, after its end; what has passed fetch by ends only here. */
     const spent = (usage: object) =>
       ended ? ask("usage", { ...facts, usage }) : report("ok", { usage })
-    const [acted, restore] = [() => (acts = true), () => become(live, entry, entry.first)]
-    return { aux, live, send, report, spent, acted, restore }
+    const acted = (state: string) => (acts ||= state !== "pending")
+    const restore = () => become(live, entry, entry.first)
+    return { purpose, live, send, report, spent, acted, restore }
   }
 
   /** In the place of what was asked of OpenCode. */
@@ -265,7 +265,7 @@ function hooksFor({ client, directory }: PluginInput) {
     // A request is being made: mark it, so that fetch knows whose it is.
     "chat.headers": async ({ sessionID: session, agent, model: live, provider }, { headers }) => {
       const attempt = attemptOf(session, agent, live, entryOf(live, (provider as any)?.models))
-      if (!attempt.aux) {
+      if (attempt.purpose === "step") {
         const known = sessionOf(session)
         if (known.to && !same(known.to, placeOf(live))) {
           follows = false
@@ -275,7 +275,7 @@ function hooksFor({ client, directory }: PluginInput) {
         Object.assign(known.draft ?? {}, { providerID: live.providerID, modelID: live.id })
         Object.assign(known, { attempt, to: undefined })
       }
-      remember(sends, (headers[MARK] = `${session} ${attempt.aux}`), attempt.send)
+      remember(sends, (headers[MARK] = `${session} ${attempt.purpose}`), attempt.send)
     },
 
     "experimental.chat.messages.transform": async (_, { messages }) => {
@@ -292,7 +292,7 @@ function hooksFor({ client, directory }: PluginInput) {
           sessionOf(info.sessionID).draft = info.time.completed ? undefined : info
       } else if (event.type === "message.part.updated") {
         const { part } = event.properties
-        if (part.type === "tool") sessions.get(part.sessionID)?.attempt?.acted()
+        if (part.type === "tool") sessions.get(part.sessionID)?.attempt?.acted(part.state.status)
         if (part.type !== "step-finish") return
         const { cache, ...usage } = part.tokens
         Object.assign(usage, { cache_read: cache.read, cache_write: cache.write, cost: part.cost })
