@@ -198,6 +198,21 @@ test("all limited: OpenCode waits as long as the daemon says, or ends the turn w
   assert.match(error, /A rests/)
 })
 
+test("a request past fetch that fails before the daemon has answered is reported under its lease", async () => {
+  await begin()
+  daemon.delay = 20
+  const model = { providerID: "A", id: "m1" }
+  const provider = { models: { m1: model } }
+  const about = { sessionID: "ses_1", agent: "build", model, provider }
+  await host.tell("chat.headers", about, { headers: {} })
+  const error = { name: "APIError", data: { message: "Too low", statusCode: 402 } }
+  const failed = { type: "session.error", properties: { sessionID: "ses_1", error } }
+  await host.tell("event", { event: failed })
+
+  const told = daemon.said("report").map(({ lease, status }) => [lease, status])
+  assert.deepEqual(told, [["lease 1", 402]])
+})
+
 test("without a daemon nothing waits and nothing is lost", async () => {
   await host.begin()
   for (const { text } of await host.turn()) assert.match(text, served)

@@ -20,7 +20,6 @@ type Session = {
   history: { info: Message; parts: Part[] }[] // what it sends
 }
 type Fetch = (signal?: AbortSignal) => Promise<Response>
-
 const sends = new Map<string, (fetch: Fetch, stop?: AbortSignal) => Promise<Response>>() // by mark
 let beneath: typeof fetch | undefined // the fetch that ours lies on
 
@@ -58,7 +57,6 @@ function hooksFor({ client, directory }: PluginInput) {
   let follows = true // OpenCode follows a changed model
 
   const sessionOf = (id: string) => sessions.get(id) ?? remember(sessions, id, { history: [] })
-
   const toast = (message: string, variant: "info" | "warning", duration: number) =>
     client.tui.showToast({ body: { title: "rlmd", message, variant, duration } }).catch(() => {})
 
@@ -154,6 +152,7 @@ function hooksFor({ client, directory }: PluginInput) {
       if (ended || at >= again) return // the failure was that of the try before this one
       clearTimeout(timer)
       ended = outcome !== "accepted"
+      await asked // past fetch it may end before its lease is known
       return instead((await ask("report", { ...facts, outcome, ...more }))?.next)
     }
 
@@ -183,7 +182,7 @@ function hooksFor({ client, directory }: PluginInput) {
         const response = await fetch(signal)
         const body = await errorOf(response)
         if (body !== undefined) return (await report("error", factsOf(response, body))) ?? response
-        if (answer) return follow(response, signal)
+        if (answer && response.body) return follow(response, signal)
         setImmediate(() => report("ok", factsOf(response))) // nobody would act on more, or waits
         return response
       } catch (error) {
@@ -215,7 +214,8 @@ function hooksFor({ client, directory }: PluginInput) {
         if (better && acts) return writable.close()
         await writable.abort(better ? await asError(better) : error)
       }
-      response.body?.pipeTo(writable, { preventAbort: true }).then(() => report("ok"), broken)
+      const pipe = () => response.body!.pipeTo(writable, { preventAbort: true })
+      setImmediate(() => pipe().then(() => report("ok"), broken)) // OpenCode has its response first
       return new Response(readable, response)
     }
 
