@@ -53,11 +53,11 @@ def test_four_sessions_in_one_process_two_of_them_moved(
     with bare_opencode.serve() as server, ThreadPoolExecutor() as pool:
         moved = [server.session() for _ in range(2)]
         fresh = [server.session() for _ in range(2)]
-        providers.behave("A", ["429:2", "429:2"])
+        providers.behave("A", ["429:60", "429:60"])
         providers.behave("B", ["slow:2", "slow:2"])
         first = [pool.submit(server.say, session, "USE_TOOL2 please") for session in moved]
         until(lambda: [name for name, _ in asked(providers)].count("B") == 2)
-        until(lambda: bool(daemon.provider("A")["available"]))
+        daemon.ask("reset", provider="A")  # else one of the others would be its probe, alone
         # From here on all four take their steps at the same time, two on each provider.
         second = [pool.submit(server.say, session, "USE_TOOL2 please") for session in fresh]
 

@@ -42,6 +42,10 @@ async function begin(answer) {
   await until(host.hasStatus)
 }
 
+/** What a daemon says that sends a request to B: a lease there, unless it was to be for elsewhere. */
+const useB = ({ lease_for }) =>
+  use(B, { lease: (lease_for ?? B).provider === "B" ? "b" : undefined })
+
 const hasty = { hello: () => patient(150) }
 /** The start of a turn, which asks the daemon where there is one. */
 const prompt = () => {
@@ -82,10 +86,7 @@ test("a limit in the middle of the turn: the step goes on with the next provider
   const moved = () => daemon.said("report").some(({ outcome }) => outcome === "error")
   await begin({
     report: ({ outcome }) => outcome === "error" && recorded(use(B)),
-    acquire: ({ purpose, lease_for }) =>
-      purpose === "step" &&
-      moved() &&
-      use(B, { lease: lease_for.provider === "B" ? "b" : undefined }),
+    acquire: (asked) => asked.purpose === "step" && moved() && useB(asked),
   })
   providers.queues.A = ["ok", "429"]
   const answers = await host.turn()
@@ -98,6 +99,31 @@ test("a limit in the middle of the turn: the step goes on with the next provider
   assert.equal(failed.body.length, 4096)
   assert.equal(failed.status, 429)
   assert.deepEqual(failed.headers, { "content-type": "application/json", "retry-after": "60" })
+})
+
+test("a step is asked for while OpenCode makes it ready; the lease of one that is not made is given back", async () => {
+  await begin()
+  const info = { role: "user", sessionID: "s", agent: "build" }
+  const model = { providerID: "A", modelID: "m1" }
+  const messages = [{ info: { ...info, model }, parts: [] }]
+  const answered = () => daemon.said("acquire").length === 1
+  await host.tell("experimental.chat.messages.transform", {}, { messages })
+  await until(answered)
+  const live = { providerID: "A", id: "m1" }
+  const about = { sessionID: "s", agent: "build", model: live, provider: { models: { m1: live } } }
+  const headers = {}
+  await host.tell("chat.headers", about, { headers })
+  await (await send(globalThis.fetch, providers.url("A"), headers)).text()
+  await until(() => ended().length === 1)
+  assert.equal(ended()[0].lease, "lease 1")
+  assert.ok(answered())
+
+  await host.tell("experimental.chat.messages.transform", {}, { messages })
+  const idle = { type: "session.idle", properties: { sessionID: "s" } }
+  await host.tell("event", { event: idle })
+  await until(() => ended().length === 2)
+  const { outcome, provider, lease } = ended()[1]
+  assert.deepEqual([outcome, provider, lease], ["unsent", "A", "lease 2"])
 })
 
 test("a turn that has ended is not moved by what is said of it later", async () => {
@@ -115,13 +141,10 @@ test("a turn that has ended is not moved by what is said of it later", async () 
 test("what others find out while OpenCode makes a request is asked for before it is sent", async () => {
   let limited = false
   await begin({
-    acquire: ({ purpose, lease_for }) =>
-      purpose === "step" &&
-      limited &&
-      use(B, { lease: lease_for.provider === "B" ? "b" : undefined }),
+    acquire: (asked) => asked.purpose === "step" && limited && useB(asked),
     report: ({ lease }) => lease === "lease 3" && (limited = true) && recorded(),
   })
-  host.busy = 21
+  host.busy = 41
   for (const { text } of await host.turn()) assert.match(text, served)
 
   assert.deepEqual(providers.asked(), ["A", "B", "B"]) // the title first
@@ -135,10 +158,7 @@ test("what others find out while OpenCode makes a request is asked for before it
 test("sessions of one process are on different providers", async () => {
   const onB = new Set(["ses_2", "ses_4"])
   await begin({
-    acquire: ({ session, purpose, lease_for }) =>
-      onB.has(session) &&
-      purpose !== "aux" &&
-      use(B, { lease: lease_for?.provider === "B" ? "b" : undefined }),
+    acquire: (asked) => onB.has(asked.session) && asked.purpose === "step" && useB(asked),
   })
   await Promise.all(["ses_1", "ses_2", "ses_3", "ses_4"].map((session) => host.turn(session)))
 
@@ -152,8 +172,7 @@ test("sessions of one process are on different providers", async () => {
 
 test("sessions that began with one object of the catalogue do not take each other's moves for a copy", async () => {
   await begin({
-    acquire: ({ session, lease_for }) =>
-      session === "moved" && use(B, { lease: lease_for.provider === "B" ? "b" : undefined }),
+    acquire: (asked) => asked.session === "moved" && useB(asked),
   })
   const live = { providerID: "A", id: "m1" }
   const provider = { models: { m1: live } }

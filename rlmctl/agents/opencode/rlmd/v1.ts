@@ -3,7 +3,7 @@
 // provider, key and format of that model again. Nothing here may throw into OpenCode.
 
 import type { Hooks, Plugin, PluginInput } from "@opencode-ai/plugin"
-import type { AssistantMessage, Message, Model, Part } from "@opencode-ai/sdk"
+import type { AssistantMessage, Message, Model, Part, UserMessage } from "@opencode-ai/sdk"
 import { ABSENT, daemonFor, remember, type Reply, type Target } from "./daemon.ts"
 import { asError, causeOf, errorIn, errorOf, factsOf, reader } from "./response.ts"
 import { HEADLESS, isShown } from "./tui.ts"
@@ -13,12 +13,15 @@ const COMMAND = "rate_limit_status"
 const SPENT = ["cooldown", "limit", "disabled", "fallback_model"] // the one asked for cannot serve
 
 type Entry = { first: Model; now: Model } // of OpenCode's catalogue: as it was, as it is handed out
+type Asked = { at: number; answer: Promise<Reply | undefined> }
 type Session = {
   attempt?: ReturnType<ReturnType<typeof hooksFor>["attemptOf"]> // the latest, titles apart
+  ahead?: Asked // for the one that is near
   to?: Target // where its next one is to be
   draft?: AssistantMessage // what OpenCode is writing, and would store under its first provider
   history: { info: Message; parts: Part[] }[] // what it sends
 }
+type Told = { sessionID: string; info?: Message; part?: Part; status?: any; error?: any }
 type Fetch = (signal?: AbortSignal) => Promise<Response>
 const sends = new Map<string, (fetch: Fetch, stop?: AbortSignal) => Promise<Response>>() // by mark
 let beneath: typeof fetch | undefined // the fetch that ours lies on
@@ -55,7 +58,6 @@ function hooksFor({ client, directory }: PluginInput) {
   const firsts = new Map<string, Model>() // by place: the catalogue lists the moved ones in theirs
   const told = new Map<string, string>() // the last word on each fact
   let follows = true // OpenCode follows a changed model
-
   const sessionOf = (id: string) => sessions.get(id) ?? remember(sessions, id, { history: [] })
   const toast = (message: string, variant: "info" | "warning", duration: number) =>
     client.tui.showToast({ body: { title: "rlmd", message, variant, duration } }).catch(() => {})
@@ -110,16 +112,19 @@ function hooksFor({ client, directory }: PluginInput) {
     for (const one of sessions.values()) if (one.attempt?.live === live) one.to = undefined
   }
 
+  const acquire = (question: object) => ({ at: Date.now(), answer: ask("acquire", question) })
+  const giveBack = (reply?: Reply) =>
+    reply?.lease && void ask("report", { ...reply, outcome: "unsent", retry: false })
+
   /** One request. A title or summary (`aux`) cannot be moved: OpenCode starts none anew. */
   function attemptOf(session: string, agent: string, live: Model, entry: Entry) {
     const place = placeOf(live)
     const purpose = /^(title|summary)$/.test(agent) ? "aux" : "step"
     const facts = { ...place, session, lease: "" } // the daemon's or its own: it counts once
     const question = { ...placeOf(entry.first), lease_for: place, session, agent, purpose }
-    const keep = (answer?: Reply) => ((facts.lease = answer?.lease ?? crypto.randomUUID()), answer)
-    const acquire = () => ((at = Date.now()), ask("acquire", question).then(keep))
-    let at = 0 // when it was asked for
-    let asked: ReturnType<typeof acquire> | undefined = acquire() // while OpenCode goes on
+    const ahead = purpose === "step" ? sessionOf(session).ahead : undefined
+    const since = Date.now()
+    let asked: Asked | undefined = ahead ?? acquire(question) // OpenCode goes on meanwhile
     let ended = false // its last report is made, or none is due
     let timer: ReturnType<typeof setTimeout> | undefined // of the first byte
     let acts = false // a tool that it called runs: it must not be asked for again
@@ -149,19 +154,21 @@ function hooksFor({ client, directory }: PluginInput) {
 
     /** Tells the daemon how it went, once at its end. `again`: when what failed was to be retried. */
     async function report(outcome: string, more?: object, again = Infinity) {
-      if (ended || at >= again) return // the failure was that of the try before this one
+      if (ended || since >= again) return // the failure was that of the try before this one
       clearTimeout(timer)
       ended = outcome !== "accepted"
-      await asked // past fetch it may end before its lease is known
+      if (asked) await latest(Infinity) // past fetch: nobody has waited for its lease
       return instead((await ask("report", { ...facts, outcome, ...more }))?.next)
     }
 
-    /** The daemon's word as of now: one that a busy OpenCode let wait (ms) is asked for again. */
-    async function latest(fresh = 20): Promise<Reply | undefined> {
-      const answer = await (asked ?? acquire())
+    /** The daemon's word on this place, as of now: one that was let wait (ms) is asked for again. */
+    async function latest(fresh = 40): Promise<Reply | undefined> {
+      const { at, answer } = asked ?? acquire(question)
       asked = undefined
-      if (!answer?.lease || Date.now() - at <= fresh) return answer
-      void ask("report", { ...facts, outcome: "unsent", retry: false })
+      const reply = await answer
+      facts.lease = reply?.lease ?? crypto.randomUUID()
+      if (!reply?.lease || (same(reply, place) && Date.now() - at <= fresh)) return reply
+      giveBack(reply)
       return latest(fresh * 1.5) // a machine may be too busy for less
     }
 
@@ -248,7 +255,6 @@ function hooksFor({ client, directory }: PluginInput) {
       const command = { template: "Say: rlmd is not active.", description: "All providers' limits" }
       if (!isShown()) (config.command ??= {})[COMMAND] ??= command
     },
-
     // A person's turn starts: on whom?
     "chat.message": async ({ sessionID: session, agent }, { message, parts }) => {
       if (parts.every((part) => part.type === "text" && part.ignored)) return // no model gets this
@@ -261,7 +267,6 @@ function hooksFor({ client, directory }: PluginInput) {
       const model = { providerID: answer.provider, modelID: answer.model }
       message.model = { ...message.model, ...model } // the old one may be an agent's for good
     },
-
     // A request is being made: mark it, so that fetch knows whose it is.
     "chat.headers": async ({ sessionID: session, agent, model: live, provider }, { headers }) => {
       const attempt = attemptOf(session, agent, live, entryOf(live, (provider as any)?.models))
@@ -273,46 +278,43 @@ function hooksFor({ client, directory }: PluginInput) {
           tell("follows", "", "This OpenCode does not follow a switch within a turn.")
         }
         Object.assign(known.draft ?? {}, { providerID: live.providerID, modelID: live.id })
-        Object.assign(known, { attempt, to: undefined })
+        Object.assign(known, { attempt, to: undefined, ahead: undefined })
       }
       remember(sends, (headers[MARK] = `${session} ${attempt.purpose}`), attempt.send)
     },
-
+    // A step is near: the daemon answers while OpenCode makes it ready.
     "experimental.chat.messages.transform": async (_, { messages }) => {
-      const session = messages.at(-1)?.info.sessionID
-      if (session) sessionOf(session).history = messages
       unsign(messages)
+      const user = messages.findLast(({ info }) => info.role === "user")!.info as UserMessage
+      const { sessionID: session, agent } = user
+      const { providerID: provider, modelID: model } = user.model
+      const ahead = acquire({ provider, model, session, agent, purpose: "step" })
+      Object.assign(sessionOf(session), { history: messages, ahead })
     },
-
     // Failures are news only where a request has passed fetch by.
-    event: async ({ event }) => {
-      if (event.type === "message.updated") {
-        const { info } = event.properties
-        if (info.role === "assistant")
-          sessionOf(info.sessionID).draft = info.time.completed ? undefined : info
-      } else if (event.type === "message.part.updated") {
-        const { part } = event.properties
-        if (part.type === "tool") sessions.get(part.sessionID)?.attempt?.acted(part.state.status)
-        if (part.type !== "step-finish") return
+    event: async ({ event: { type, properties } }) => {
+      const { info, part, status, error, sessionID = part?.sessionID ?? "" } = properties as Told
+      const { attempt, ahead } = sessions.get(sessionID) ?? {}
+      if (type === "message.updated" && info?.role === "assistant") {
+        sessionOf(info.sessionID).draft = info.time.completed ? undefined : info
+      } else if (type === "message.part.updated" && part?.type === "tool") {
+        attempt?.acted(part.state.status)
+      } else if (type === "message.part.updated" && part?.type === "step-finish") {
         const { cache, ...usage } = part.tokens
         Object.assign(usage, { cache_read: cache.read, cache_write: cache.write, cost: part.cost })
-        await sessions.get(part.sessionID)?.attempt?.spent(usage)
-      } else if (event.type === "session.status") {
-        const { sessionID: id, status: retry } = event.properties
-        if (retry.type !== "retry") return
-        await sessions.get(id)?.attempt?.report("error", { message: retry.message }, retry.next)
-      } else if (event.type === "session.error") {
-        const { sessionID = "", error } = event.properties
-        if (error?.name !== "APIError") return
+        await attempt?.spent(usage)
+      } else if (type === "session.status" && status.type === "retry") {
+        await attempt?.report("error", { message: status.message }, status.next)
+      } else if (type === "session.error" && error?.name === "APIError") {
         const { message, statusCode: status, responseHeaders: headers, responseBody } = error.data
         const facts = factsOf(new Response(null, { status, headers }), responseBody)
-        await sessions.get(sessionID)?.attempt?.report("error", { ...facts, message })
-      } else if (event.type === "session.idle") {
-        sessions.get(event.properties.sessionID)?.attempt?.restore()
-        sessions.delete(event.properties.sessionID)
+        await attempt?.report("error", { ...facts, message })
+      } else if (type === "session.idle") {
+        ahead?.answer.then(giveBack)
+        attempt?.restore()
+        sessions.delete(sessionID)
       }
     },
-
     "command.execute.before": async ({ command, sessionID }) => {
       if (command === COMMAND) await showStatus(sessionID)
     },
@@ -326,25 +328,23 @@ const EMPTY = { status: 204, headers: {}, cookies: { cookies: {} }, body: { _tag
 const ANSWERED = Object.assign(new Error("rlmd has answered"), { [KIND]: KIND, ...EMPTY })
 
 // The newest instance serves its directory, in whatever other place this file may lie too.
-const shared = globalThis as { [key: symbol]: Map<string, object> | undefined }
-const serving = (shared[Symbol.for("rlmd.opencode")] ??= new Map())
+const serving = ((globalThis as any)[Symbol.for("rlmd.opencode")] ??= new Map<string, object>())
 
 export const server: Plugin = async (input) => {
   const { hooks, close } = hooksFor(input)
   serving.set(input.directory, hooks)
   if (!beneath) globalThis.fetch = Object.assign(marked, (beneath = globalThis.fetch))
-  const guard =
-    (act: Function) =>
-    async (...args: unknown[]) => {
+  const guarded: Record<string, Function> = {}
+  for (const [name, act] of Object.entries<Function>(hooks as {}))
+    guarded[name] = async (...args: unknown[]) => {
       if (serving.get(input.directory) !== hooks) return
       await act(...args).catch((error: unknown) => error === ANSWERED && Promise.reject(error))
     }
-  const guarded = Object.entries(hooks).map(([name, act]) => [name, guard(act)])
   const dispose = async () => {
     close()
     if (serving.get(input.directory) === hooks) serving.delete(input.directory)
     const last = !serving.size && globalThis.fetch === marked // else another wrapper lies on ours
     if (last) [globalThis.fetch, beneath] = [beneath!, undefined]
   }
-  return { ...Object.fromEntries(guarded), dispose }
+  return { ...guarded, dispose }
 }
