@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import gc
 import logging
+import math
 import os
 import signal
 import sqlite3
@@ -45,8 +46,8 @@ LARGE = 128 * 1024
 """Bytes of a buffer that is given back: more than a chunk that is read at once, which would cost time."""
 _MMAP_THRESHOLD = -3
 """Its number in malloc.h."""
-ROOM_AGAIN = 0.1
-"""Seconds until somebody is let in again whom the system had no room for."""
+ROOM_AGAIN, ROOM_TOLD_AGAIN = 0.1, 60.0
+"""Seconds until somebody is let in again whom the system had no room for, and until that may be logged again."""
 _NO_ROOM = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 COLLECT = (20_000, 20, 100)
 """Objects that the garbage collector lets come before it looks at them. Leases live for long and hold no cycles: by
@@ -191,19 +192,18 @@ class Daemon:
 
         `serve_listeners` would do the same with a traceback ten times a second.
         """
-        told = False
+        told = -math.inf
         while True:
             try:
                 stream = await listening.accept()
             except OSError as error:
                 if error.errno not in _NO_ROOM:
                     raise
-                if not told:
+                if trio.current_time() - told > ROOM_TOLD_AGAIN:
+                    told = trio.current_time()
                     log.warning("nobody else can connect now (%s): raise the limit of open files (ulimit -n)", error)
-                told = True
                 await trio.sleep(ROOM_AGAIN)
             else:
-                told = False
                 conversations.start_soon(self.server.serve, stream)
 
     async def _heed_signals(self) -> None:

@@ -211,6 +211,10 @@ def test_a_daemon_that_may_open_no_more_files_at_all_waits_for_one(daemon: Proce
         for peer in peers + more[:-1]:
             peer.close()
         assert hears(more[-1])["type"] == "pong"
+        crowd.peers(40)
+        time.sleep(1)
+        assert in_use(daemon)[0] == open_now, "all that it may"
+        assert daemon.log.read_text().count("nobody else can connect now") == 1, "not each time anew"
         resource.prlimit(pid, resource.RLIMIT_NOFILE, (open_now + 100, open_now + 100))
     assert counted(daemon) == 1
 
