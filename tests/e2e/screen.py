@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from opencode_home import until
+from opencode_home import PATIENCE, until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -59,15 +60,23 @@ class Screen:
             return self.text
         raise AssertionError(f"{words!r} cannot be typed:\n{self.text}")
 
+    def enter(self, *shown: str) -> str:
+        """Press Enter until all that it brings stands there: a busy screen may lose a key."""
+        for _ in range(3):
+            self.keys("Enter")
+            with suppress(AssertionError):
+                return self.wait_for(*shown, patience=20)
+        return self.wait_for(*shown)
+
     @property
     def text(self) -> str:
         """What stands on it now."""
         return self._tmux("capture-pane", "-p")
 
-    def wait_for(self, *words: str) -> str:
+    def wait_for(self, *words: str, patience: float = PATIENCE) -> str:
         """Wait until all these words stand on it."""
         try:
-            until(lambda: all(word in self.text for word in words))
+            until(lambda: all(word in self.text for word in words), patience)
         except AssertionError:
             raise AssertionError(f"{words} did not come to stand on the screen:\n{self.text}") from None
         return self.text

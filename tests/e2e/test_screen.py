@@ -43,8 +43,7 @@ def test_the_dialog_shows_the_daemons_text_and_asks_no_model(
     with Screen(opencode) as screen:
         menu = screen.type("/rate_limit_status", "All providers' limits")
         assert menu.count("/rate_limit_status  ") == 1
-        screen.keys("Enter")
-        shown = lines(screen.wait_for("Current Provider"))
+        shown = lines(screen.enter("Current Provider"))
 
         wanted = [line.strip() for line in daemon.ask("status")["text"].splitlines() if line.strip()]
         assert [word for word in wanted if not any(line.startswith(word) for line in shown)] == []
@@ -52,8 +51,7 @@ def test_the_dialog_shows_the_daemons_text_and_asks_no_model(
         screen.wait_without("Current Provider")
         daemon.kill()
         screen.type("/rate_limit_status", "All providers' limits")
-        screen.keys("Enter")
-        screen.wait_for("rlmd is not running. Start it with: rlmctl start")
+        screen.enter("rlmd is not running. Start it with: rlmctl start")
     assert providers.requests == []
     assert sessions(opencode) == ""
 
@@ -63,11 +61,9 @@ def test_a_blank_behind_the_command_makes_it_no_prompt(opencode: OpenCode, provi
         screen.type("/rate_limit_status", "All providers' limits")
         screen.keys("Space")
         screen.wait_without("All providers' limits")
-        screen.keys("Enter")
-        screen.wait_for("Current Provider: none")
+        screen.enter("Current Provider: none")
         screen.type("hello")
-        screen.keys("Enter")
-        screen.wait_for("Hello from A")
+        screen.enter("Hello from A")
     assert [request.roles for request in providers.requests if not request.title] == [("user",)]
 
 
@@ -81,8 +77,7 @@ def test_what_does_not_fit_the_screen_is_a_list_and_its_times_are_not_cut_off(
     until = next(line for line in daemon.ask("status")["text"].splitlines() if "Cooldown until" in line)
     with Screen(bare_opencode, rows=24) as screen:
         screen.type("/rate_limit_status", "All providers' limits")
-        screen.keys("Enter")
-        shown = lines(screen.wait_for("Current Provider: none"))
+        shown = lines(screen.enter("Current Provider: none"))
 
         row = next(line for line in shown if "✗ a-provider-" in line)
         assert until.replace("Cooldown until:", "until").strip() in row
@@ -97,8 +92,7 @@ def test_long_lines_count_as_what_they_take(bare_opencode: OpenCode, daemon_with
     bare_opencode.install_shim(daemon)
     with Screen(bare_opencode, rows=30) as screen:
         screen.type("/rate_limit_status", "All providers' limits")
-        screen.keys("Enter")
-        screen.wait_for("✓ A", "✓ B", "Current Provider: none")
+        screen.enter("✓ A", "✓ B", "Current Provider: none")
 
 
 def test_a_daemon_that_goes_without_a_word(opencode: OpenCode, daemon: Daemon) -> None:
@@ -109,8 +103,7 @@ def test_a_daemon_that_goes_without_a_word(opencode: OpenCode, daemon: Daemon) -
         listener.listen()
         threading.Thread(target=_let_go, args=(listener,), daemon=True).start()
         screen.type("/rate_limit_status", "All providers' limits")
-        screen.keys("Enter")
-        screen.wait_for("rlmd is not running. Start it with: rlmctl start")
+        screen.enter("rlmd is not running. Start it with: rlmctl start")
 
 
 def _let_go(listener: socket.socket) -> None:
@@ -125,8 +118,7 @@ def test_a_switch_is_told_on_the_screen_and_the_turn_goes_on(opencode: OpenCode,
     providers.behave("A", ["429:60"])
     with Screen(opencode) as screen:
         screen.type("hello")
-        screen.keys("Enter")
-        screen.wait_for("using B", "Hello from B")
+        screen.enter("using B", "Hello from B")
 
 
 def test_uninstalled_the_screen_knows_of_neither(opencode: OpenCode, daemon: Daemon) -> None:
