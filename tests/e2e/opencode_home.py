@@ -253,9 +253,9 @@ class Server:
         """What it wrote so far."""
         return self._path.read_text()
 
-    def session(self) -> str:
-        """Open a session and return its id."""
-        return str(self._post("/session", {"title": "a test"})["id"])
+    def session(self, title: str = "a test") -> str:
+        """Open a session and return its id. One without a title asks a model for one."""
+        return str(self._post("/session", {"title": title} if title else {})["id"])
 
     def say(self, session: str, prompt: str) -> str:
         """Have a prompt answered. Returns the text."""

@@ -79,6 +79,20 @@ def test_a_persons_stop_is_no_failure_of_the_provider(opencode: OpenCode, daemon
         assert server.say(session, "again").startswith("Hello from A")
 
 
+def test_every_request_ends_for_the_daemon_too_titles_included(
+    opencode: OpenCode, daemon: Daemon, providers: Providers
+) -> None:
+    def begin(_: int) -> None:
+        server.say(server.session(""), "hello")
+
+    with opencode.serve() as server, ThreadPoolExecutor(3) as pool:
+        list(pool.map(begin, range(24)))
+
+        until(lambda: daemon.counted()["A"] == (48, 0))
+        until(lambda: daemon.provider("A")["in_flight"] == 0, patience=10)
+    assert len(providers.requests) == 48
+
+
 def test_tokens_and_cost_of_an_answer_reach_the_daemon(
     bare_opencode: OpenCode, daemon_with: Callable[[str], Daemon], providers: Providers
 ) -> None:

@@ -198,7 +198,7 @@ function hooksFor({ client, directory }: PluginInput) {
       }
     }
 
-    /** The answer as it comes, at once: the first chunk too is looked at on its way. */
+    /** The answer as it comes, read once OpenCode has it: the first chunk too is seen on its way. */
     function follow(response: Response, signal: AbortSignal): Response {
       const seen = factsOf(response)
       const read = reader()
@@ -215,14 +215,14 @@ function hooksFor({ client, directory }: PluginInput) {
           if (better) throw await asError(better)
           out.enqueue(chunk)
         },
+        flush: () => void report("ok"), // the pipe of a short answer may never settle in Bun
       })
       const broken = async (error: unknown) => {
         const better = await report(endOf(signal), { message: causeOf(error) })
         if (better && acts) return writable.close()
         await writable.abort(better ? await asError(better) : error)
       }
-      const pipe = () => response.body!.pipeTo(writable, { preventAbort: true })
-      setImmediate(() => pipe().then(() => report("ok"), broken)) // OpenCode has its response first
+      setImmediate(() => response.body!.pipeTo(writable, { preventAbort: true }).catch(broken))
       return new Response(readable, response)
     }
 
