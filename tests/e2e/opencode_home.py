@@ -59,17 +59,17 @@ def until(question: Callable[[], bool], patience: float = PATIENCE) -> None:
         time.sleep(0.02)
 
 
-def configuration(*providers: str, top: str = "", agent: str = 'daemon_timeout = "5s"', **limits: int) -> str:
+def configuration(*providers: str, top: str = "", agent: str = "", **limits: int) -> str:
     """Return a configuration with these providers, best first; a limit is hourly, of requests.
 
-    Unless a test says otherwise the shim waits for the daemon even where the machine is too busy for both.
+    The shim waits for the daemon even where the machine is too busy for both.
     """
     text = top + "\n"
     for priority, name in enumerate(providers, 1):
         text += f'[[provider]]\nid = "{name}"\npriority = {priority}\n'
         text += f"hourly_limit = {limits.get(name, 100)}\n"
         text += f'[provider.models]\n"the-model" = "{MODELS[name]}"\n'
-    return text + f"[agent]\n{agent}\n"
+    return text + f'[agent]\ndaemon_timeout = "5s"\n{agent}\n'
 
 
 class Daemon:
