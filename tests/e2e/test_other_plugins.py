@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
@@ -140,3 +141,19 @@ def test_requests_past_fetch_are_counted_and_their_limits_move_the_turn(
         assert asked(providers) == [("A", "402")], "OpenCode does not make it again"
         until(lambda: not daemon.provider("A")["available"])
         assert server.say(server.session(), "hello").startswith("Hello from B")
+
+
+def test_a_request_past_fetch_that_a_person_stops_is_under_way_no_more(
+    opencode: OpenCode, daemon: Daemon, providers: Providers
+) -> None:
+    log_in(opencode)
+    add_plugin(opencode, providers, "first", PAST_FETCH)
+    providers.behave("A", ["slow:20"])
+    with opencode.serve() as server, ThreadPoolExecutor() as pool:
+        session = server.session()
+        turn = pool.submit(server.say, session, "hello")
+        until(lambda: len(providers.requests) == 1)
+        server.abort(session)
+        turn.result()
+        until(lambda: daemon.provider("A")["in_flight"] == 0, patience=10)
+        assert daemon.counted()["A"] == (1, 0)

@@ -232,6 +232,19 @@ test("a request past fetch that fails before the daemon has answered is reported
   assert.deepEqual(told, [["lease 1", 402]])
 })
 
+test("a request past fetch that a person stops ends with the turn", async () => {
+  await begin()
+  const model = { providerID: "A", id: "m1" }
+  const about = { sessionID: "ses_1", agent: "build", model, provider: { models: { m1: model } } }
+  await host.tell("chat.headers", about, { headers: {} })
+  const idle = { type: "session.idle", properties: { sessionID: "ses_1" } }
+  await host.tell("event", { event: idle })
+  await until(() => ended().length === 1)
+
+  const told = ended().map(({ lease, outcome }) => [lease, outcome])
+  assert.deepEqual(told, [["lease 1", "cancelled"]])
+})
+
 test("without a daemon nothing waits and nothing is lost", async () => {
   await host.begin()
   for (const { text } of await host.turn()) assert.match(text, served)

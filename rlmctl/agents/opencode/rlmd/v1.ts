@@ -176,8 +176,7 @@ function hooksFor({ client, directory }: PluginInput) {
       ended = true
       const answer = await latest()
       const early = await instead(answer)
-      if (early) return early
-      if (answer?.type === "pass") return fetch(stop)
+      if (early || answer?.type === "pass") return early ?? fetch(stop)
       Object.assign(facts, { started_at: new Date().toISOString() })
       ended = false
       const cut = new AbortController()
@@ -231,7 +230,8 @@ function hooksFor({ client, directory }: PluginInput) {
       ended ? ask("usage", { ...facts, usage }) : report("ok", { usage })
     const acted = (state: string) => (acts ||= state !== "pending")
     const restore = () => become(live, entry, entry.first)
-    return { purpose, live, send, report, spent, acted, restore }
+    const leave = () => (restore(), asked && report("cancelled")) // on its way to fetch, or past it
+    return { purpose, live, send, report, spent, acted, restore, leave }
   }
 
   /** In the place of what was asked of OpenCode. */
@@ -311,7 +311,7 @@ function hooksFor({ client, directory }: PluginInput) {
         await attempt?.report("error", { ...facts, message })
       } else if (type === "session.idle") {
         ahead?.answer.then(giveBack)
-        attempt?.restore()
+        void attempt?.leave()
         sessions.delete(sessionID)
       }
     },
