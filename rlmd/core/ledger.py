@@ -360,6 +360,8 @@ class Ledger:
             return
         before = session.provider or asked.provider.id
         session.provider = use.provider
+        if use.provider != before and all(t.provider.id != before for t in self.book.chains[asked.model].targets):
+            before = asked.provider.id  # the person has chosen another model, which the former provider does not have
         if use.provider != before:
             step.usage.append((before, asked.model, "switches", 1))
             notice = Notice(

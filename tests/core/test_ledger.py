@@ -60,6 +60,16 @@ def test_a_switch_away_from_who_rests_says_until_when_and_another_one_does_not()
     assert [(notice.provider, notice.until) for notice in switches] == [("a", NOON + 60), ("b", None)]
 
 
+def test_another_model_that_its_provider_does_not_have_is_no_switch() -> None:
+    story = Story(*TWO, provider("c", 3, models=("other",)))
+    story.report(story.use("a"))
+    chosen = story.use("c", purpose="turn", model="other")
+    assert (chosen.provider, chosen.reason, story.told("switched")) == ("c", "preferred", [])
+    story.refuse("a", after=60)
+    assert story.use("a", purpose="turn").provider == "b"
+    assert [(notice.provider, notice.to) for notice in story.notices if notice.event == "switched"] == [("a", "b")]
+
+
 def test_within_a_turn_a_session_stays_where_it_is() -> None:
     story = Story(*TWO)
     story.refuse(story.use(), after=60)
