@@ -143,7 +143,7 @@ def test_requests_past_fetch_are_counted_and_their_limits_move_the_turn(
         assert server.say(server.session(), "hello").startswith("Hello from B")
 
 
-def test_a_request_past_fetch_that_a_person_stops_is_under_way_no_more(
+def test_a_request_past_fetch_that_nothing_is_told_of_ends_with_the_turn(
     opencode: OpenCode, daemon: Daemon, providers: Providers
 ) -> None:
     log_in(opencode)
@@ -157,3 +157,7 @@ def test_a_request_past_fetch_that_a_person_stops_is_under_way_no_more(
         turn.result()
         until(lambda: daemon.provider("A")["in_flight"] == 0, patience=10)
         assert daemon.counted()["A"] == (1, 0)
+
+        server.say(server.session(""), "hello")  # which has a title made, too
+        until(lambda: daemon.provider("A")["in_flight"] == 0, patience=10)
+        assert daemon.counted()["A"] == (3, 0)

@@ -232,17 +232,21 @@ test("a request past fetch that fails before the daemon has answered is reported
   assert.deepEqual(told, [["lease 1", 402]])
 })
 
-test("a request past fetch that a person stops ends with the turn", async () => {
+test("requests past fetch that nothing is told of end with the turn: a title, a step that a person stops", async () => {
   await begin()
   const model = { providerID: "A", id: "m1" }
   const about = { sessionID: "ses_1", agent: "build", model, provider: { models: { m1: model } } }
+  await host.tell("chat.headers", { ...about, agent: "title" }, { headers: {} })
   await host.tell("chat.headers", about, { headers: {} })
   const idle = { type: "session.idle", properties: { sessionID: "ses_1" } }
   await host.tell("event", { event: idle })
-  await until(() => ended().length === 1)
+  await until(() => ended().length === 2)
 
   const told = ended().map(({ lease, outcome }) => [lease, outcome])
-  assert.deepEqual(told, [["lease 1", "cancelled"]])
+  assert.deepEqual(told.sort(), [
+    ["lease 1", "cancelled"],
+    ["lease 2", "cancelled"],
+  ])
 })
 
 test("without a daemon nothing waits and nothing is lost", async () => {

@@ -16,6 +16,7 @@ type Entry = { first: Model; now: Model } // of OpenCode's catalogue: as it was,
 type Asked = { at: number; answer: Promise<Reply | undefined> }
 type Session = {
   attempt?: ReturnType<ReturnType<typeof hooksFor>["attemptOf"]> // the latest, titles apart
+  title?: Session["attempt"]
   ahead?: Asked // for the one that is near
   to?: Target // where its next one is to be
   draft?: AssistantMessage // what OpenCode is writing, and would store under its first provider
@@ -192,8 +193,7 @@ function hooksFor({ client, directory }: PluginInput) {
         setImmediate(() => report("ok", factsOf(response))) // nobody would act on more, or waits
         return response
       } catch (error) {
-        const better = await report(endOf(signal), { message: causeOf(error) })
-        return better ?? Promise.reject(error)
+        return (await report(endOf(signal), { message: causeOf(error) })) ?? Promise.reject(error)
       }
     }
 
@@ -279,7 +279,7 @@ function hooksFor({ client, directory }: PluginInput) {
         }
         Object.assign(known.draft ?? {}, { providerID: live.providerID, modelID: live.id })
         Object.assign(known, { attempt, to: undefined, ahead: undefined })
-      }
+      } else sessionOf(session).title = attempt
       remember(sends, (headers[MARK] = `${session} ${attempt.purpose}`), attempt.send)
     },
     // A step is near: the daemon answers while OpenCode makes it ready.
@@ -294,7 +294,7 @@ function hooksFor({ client, directory }: PluginInput) {
     // Failures are news only where a request has passed fetch by.
     event: async ({ event: { type, properties } }) => {
       const { info, part, status, error, sessionID = part?.sessionID ?? "" } = properties as Told
-      const { attempt, ahead } = sessions.get(sessionID) ?? {}
+      const { attempt, title, ahead } = sessions.get(sessionID) ?? {}
       if (type === "message.updated" && info?.role === "assistant") {
         sessionOf(info.sessionID).draft = info.time.completed ? undefined : info
       } else if (type === "message.part.updated" && part?.type === "tool") {
@@ -311,7 +311,7 @@ function hooksFor({ client, directory }: PluginInput) {
         await attempt?.report("error", { ...facts, message })
       } else if (type === "session.idle") {
         ahead?.answer.then(giveBack)
-        void attempt?.leave()
+        for (const one of [attempt, title]) void one?.leave()
         sessions.delete(sessionID)
       }
     },
