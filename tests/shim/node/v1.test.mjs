@@ -217,6 +217,14 @@ test("all limited: OpenCode waits as long as the daemon says, or ends the turn w
   assert.match(error, /A rests/)
 })
 
+test("a word that nobody is left, which OpenCode let wait, is asked for again", async () => {
+  const nobody = reply("wait", { retry_after_ms: null, brief: "A rests" })
+  await begin({ acquire: ({ purpose, lease_for }) => purpose === "step" && !lease_for && nobody })
+  assert.equal((await host.turn()).at(-1).status, 400)
+  host.busy = 41
+  for (const { text } of await host.turn()) assert.match(text, served)
+})
+
 test("a request past fetch that fails before the daemon has answered is reported under its lease", async () => {
   await begin()
   daemon.delay = 20

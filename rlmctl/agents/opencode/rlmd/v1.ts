@@ -168,7 +168,7 @@ function hooksFor({ client, directory }: PluginInput) {
       asked = undefined
       const reply = await answer
       facts.lease = reply?.lease ?? crypto.randomUUID()
-      if (!reply?.lease || (same(reply, place) && Date.now() - at <= fresh)) return reply
+      if (!reply || (Date.now() - at <= fresh && (!reply.lease || same(reply, place)))) return reply
       giveBack(reply)
       return latest(fresh * 1.5) // a machine may be too busy for less
     }
