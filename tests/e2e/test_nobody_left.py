@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
-from opencode_home import assert_clean, configuration, until
+from opencode_home import answered_by, assert_clean, configuration, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -81,6 +81,26 @@ def test_a_near_end_is_shown_and_waited_for(
     assert abs(shown[0]["next"] / 1000 - back) < 2
     toasts = [event["properties"]["message"] for event in events if event["type"] == "tui.toast.show"]
     assert sum("no provider of the-model until" in text for text in toasts) == 1
+
+
+def test_who_is_back_first_is_asked_without_a_try_for_the_way_there(
+    bare_opencode: OpenCode, daemon_with: Callable[[str], Daemon], providers: Providers
+) -> None:
+    daemon = daemon_with(configuration("A", "B", top=AT_ONCE))
+    bare_opencode.install_shim(daemon)
+    with bare_opencode.serve() as server, server.events() as events:
+        session = server.session()
+        for provider, ms in {"A": 600_000, "B": 6_000}.items():
+            daemon.ask("cooldown", provider=provider, for_ms=ms)
+
+        assert server.say(session, "hello") == "Hello from B, model m2, after 0 results"
+        assert_clean(server.messages(session))
+        assert answered_by(server.messages(session)) == ["B"]
+
+    assert asked(providers) == [("B", "ok")]
+    statuses = [event["properties"]["status"] for event in events if event["type"] == "session.status"]
+    tries = [status["message"].split(" until ")[0] for status in statuses if status["type"] == "retry"]
+    assert tries == ["no provider of the-model"], "OpenCode has five, and then ends the turn"
 
 
 def test_without_a_screen_the_wait_is_told_on_one_line(

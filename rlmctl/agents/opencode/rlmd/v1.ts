@@ -146,9 +146,10 @@ function hooksFor({ client, directory }: PluginInput) {
         if (await move(answer).catch(() => false)) return inStead(429, answer.message)
         if (purpose === "aux" && SPENT.includes(answer.reason)) return inStead(400, answer.message)
       } else if (answer?.type === "wait") {
-        const { retry_after_ms: ms, message, brief } = answer
+        const { retry_after_ms: ms, retry_at: at, message, brief, candidates: all } = answer
         if (ms === null || ms > settings.wait_ms) return inStead(400, brief)
         if (ms > 3000) tell("wait", brief, message)
+        await move(all?.find((one: any) => one.until === at)).catch(() => {}) // who is back first
         return inStead(429, message, ms)
       }
     }
@@ -199,17 +200,16 @@ function hooksFor({ client, directory }: PluginInput) {
 
     /** The answer as it comes, read once OpenCode has it: the first chunk too is seen on its way. */
     function follow(response: Response, signal: AbortSignal): Response {
-      const seen = factsOf(response)
       const read = reader()
       let begun = false
       const { readable, writable } = new TransformStream<Uint8Array, Uint8Array>({
         async transform(chunk, out) {
           clearTimeout(timer)
           const errors = read(chunk).map(errorIn)
-          if (!begun && errors.length && !errors[0]) void report("accepted", seen)
+          if (!begun && errors.length && !errors[0]) void report("accepted", factsOf(response))
           begun ||= errors.length > 0
           const body = errors.find(Boolean)
-          const better = body && (await report("error", { ...seen, body }))
+          const better = body && (await report("error", factsOf(response, body)))
           if (better && acts) return out.terminate()
           if (better) throw await asError(better)
           out.enqueue(chunk)
