@@ -93,6 +93,14 @@ def test_every_request_ends_for_the_daemon_too_titles_included(
     assert len(providers.requests) == 48
 
 
+def test_opencode_has_nothing_to_complain_of(opencode: OpenCode) -> None:
+    with opencode.serve() as server:
+        session, before = server.session(), server.log
+        for _ in range(20):
+            server.say(session, "hello")
+        assert server.log == before
+
+
 def test_tokens_and_cost_of_an_answer_reach_the_daemon(
     bare_opencode: OpenCode, daemon_with: Callable[[str], Daemon], providers: Providers
 ) -> None:

@@ -202,26 +202,26 @@ function hooksFor({ client, directory }: PluginInput) {
     function follow(response: Response, signal: AbortSignal): Response {
       const read = reader()
       let begun = false
-      const { readable, writable } = new TransformStream<Uint8Array, Uint8Array>({
-        async transform(chunk, out) {
+      const { readable, writable } = new TransformStream<Uint8Array>()
+      const out = writable.getWriter()
+      async function pump() {
+        for await (const chunk of response.body!) {
           clearTimeout(timer)
           const errors = read(chunk).map(errorIn)
           if (!begun && errors.length && !errors[0]) void report("accepted", factsOf(response))
           begun ||= errors.length > 0
           const body = errors.find(Boolean)
           const better = body && (await report("error", factsOf(response, body)))
-          if (better && acts) return out.terminate()
-          if (better) throw await asError(better)
-          out.enqueue(chunk)
-        },
-        flush: () => void report("ok"), // the pipe of a short answer may never settle in Bun
-      })
+          if (better) return acts ? out.close() : out.abort(await asError(better))
+          await out.write(chunk)
+        }
+        await Promise.all([report("ok"), out.close()])
+      }
       const broken = async (error: unknown) => {
         const better = await report(endOf(signal), { message: causeOf(error) })
-        if (better && acts) return writable.close()
-        await writable.abort(better ? await asError(better) : error)
+        await (better && acts ? out.close() : out.abort(better ? await asError(better) : error))
       }
-      setImmediate(() => response.body!.pipeTo(writable, { preventAbort: true }).catch(broken))
+      setImmediate(() => pump().catch(broken)) // a pipeTo that begins so late fails in Bun
       return new Response(readable, response)
     }
 
