@@ -200,28 +200,28 @@ function hooksFor({ client, directory }: PluginInput) {
 
     /** The answer as it comes, read once OpenCode has it: the first chunk too is seen on its way. */
     function follow(response: Response, signal: AbortSignal): Response {
-      const read = reader()
       let begun = false
       const { readable, writable } = new TransformStream<Uint8Array>()
-      const out = writable.getWriter()
+      const [read, chunks, out] = [reader(), response.body!.getReader(), writable.getWriter()]
       async function pump() {
-        for await (const chunk of response.body!) {
+        for (let next = await chunks.read(); !next.done; next = await chunks.read()) {
           clearTimeout(timer)
-          const errors = read(chunk).map(errorIn)
+          const errors = read(next.value).map(errorIn)
           if (!begun && errors.length && !errors[0]) void report("accepted", factsOf(response))
           begun ||= errors.length > 0
           const body = errors.find(Boolean)
           const better = body && (await report("error", factsOf(response, body)))
           if (better) return acts ? out.close() : out.abort(await asError(better))
-          await out.write(chunk)
+          await out.write(next.value)
         }
         await Promise.all([report("ok"), out.close()])
       }
       const broken = async (error: unknown) => {
+        void chunks.cancel().catch(() => {})
         const better = await report(endOf(signal), { message: causeOf(error) })
         await (better && acts ? out.close() : out.abort(better ? await asError(better) : error))
       }
-      setImmediate(() => pump().catch(broken)) // a pipeTo that begins so late fails in Bun
+      setImmediate(() => pump().catch(broken)) // too late for a reader in Bun
       return new Response(readable, response)
     }
 
