@@ -8,13 +8,14 @@ import { readFileSync } from "node:fs"
 import net from "node:net"
 import { isMainThread } from "node:worker_threads"
 import type { TuiPlugin } from "@opencode-ai/plugin/tui"
+import { ABSENT } from "./status.ts"
 
 const SOCKET: string = process.env.RLMD_SOCKET || "@SOCKET@"
 const PATIENCE = 1000 // ms: a person has asked, and nothing else waits
 const BELOW = 3 / 4 // of the screen: a dialog begins after its first quarter
 const AROUND = 7 // lines of a dialog beside its text
 const WIDTH = 50 // of its text: a longer line takes several
-const ABSENT = "rlmd is not running. Start it with: rlmctl start"
+
 
 /** Whether this process is an `opencode run`, whatever options come before that word. */
 export const HEADLESS = isMainThread && process.argv.slice(2).includes("run")

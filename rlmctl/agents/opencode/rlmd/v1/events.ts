@@ -1,0 +1,62 @@
+// What OpenCode tells of its sessions. A failure is news only where a request has passed fetch by, or where
+// only OpenCode sees an error in the answer.
+
+import type { Event } from "@opencode-ai/sdk"
+import { factsOf, wordsOf } from "../answers/errors.ts"
+import { Redaction } from "../answers/redaction.ts"
+import type { Session, Sessions } from "./session.ts"
+import { forget } from "./tagged-fetch.ts"
+
+export async function onEvent(sessions: Sessions, event: Event): Promise<void> {
+  switch (event.type) {
+    case "message.updated": {
+      const { info } = event.properties
+      if (info.role !== "assistant") return
+      const session = sessions.find(info.sessionID)
+      if (session) session.draft = info.time.completed ? undefined : info
+      return
+    }
+    case "message.part.updated": {
+      const { part } = event.properties
+      const attempt = sessions.find(part.sessionID)?.attempt
+      if (part.type === "tool") attempt?.onTool(part.state.status)
+      if (part.type !== "step-finish") return
+      const { cache, ...tokens } = part.tokens
+      const usage = { ...tokens, cache_read: cache.read, cache_write: cache.write, cost: part.cost }
+      return attempt?.onUsage(usage)
+    }
+    case "session.status": {
+      const { sessionID, status } = event.properties
+      const session = sessions.find(sessionID)
+      if (status.type !== "retry" || !session?.attempt) return
+      return session.attempt.onRetry(wordsOf(status.message, sentBy(session)), status.next)
+    }
+    case "session.error": {
+      const { sessionID = "", error } = event.properties
+      const session = sessions.find(sessionID)
+      if (error?.name !== "APIError" || !session?.attempt) return
+      const { message, statusCode: status, responseHeaders, responseBody } = error.data
+      const redaction = sentBy(session)
+      const answer = { status, headers: new Headers(responseHeaders) }
+      const facts = factsOf(answer, redaction, responseBody)
+      return session.attempt.onError({ ...facts, message: wordsOf(message, redaction) })
+    }
+    case "session.idle":
+      return onIdle(sessions, event.properties.sessionID)
+  }
+}
+
+/** Of a request that has passed fetch by only the messages are known. */
+const sentBy = ({ history }: Session) => new Redaction({ body: JSON.stringify(history) })
+
+async function onIdle(sessions: Sessions, id: string): Promise<void> {
+  const session = sessions.find(id)
+  if (!session) return
+  sessions.forget(id)
+  void session.ahead?.drop()
+  const attempts = session.attempt ? [session.attempt, ...session.aside] : [...session.aside]
+  for (const attempt of attempts) {
+    forget(attempt)
+    void attempt.onIdle()
+  }
+}

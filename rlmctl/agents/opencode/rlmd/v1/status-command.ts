@@ -1,0 +1,33 @@
+// `/rate_limit_status`: every provider's limits, in the place of what a model would have said.
+
+import type { PluginInput } from "@opencode-ai/plugin"
+import type { Connection } from "../daemon/connection.ts"
+import { ABSENT } from "../status.ts"
+import { HEADLESS } from "../tui.ts"
+import { ANSWERED, isBusy } from "./internals.ts"
+
+export const COMMAND = "rate_limit_status"
+const SHOWN = 15_000 // ms on the screen
+const PRINTED = 100 // ms until a headless run is stopped
+
+/** Shows the status and stops the command, by a throw that OpenCode takes for an answer. */
+export async function showStatus(
+  client: PluginInput["client"],
+  daemon: Connection,
+  session: string,
+): Promise<never> {
+  const status = await daemon.ask("status")
+  const text = status?.type === "status" ? status.text : ABSENT
+  if (HEADLESS) {
+    process.stdout.write(text.trimEnd() + "\n")
+    const stop = () => void client.session.abort({ path: { id: session } }).catch(() => {})
+    setTimeout(stop, PRINTED)
+  } else {
+    const body = { title: "rlmd", message: text, variant: "info" as const, duration: SHOWN }
+    void client.tui.showToast({ body }).catch(() => {})
+    const parts = [{ type: "text" as const, text, ignored: true }]
+    const isFree = !(await isBusy(client, session)) // else the text would join the turn
+    if (isFree) await client.session.prompt({ path: { id: session }, body: { noReply: true, parts } })
+  }
+  throw ANSWERED
+}
