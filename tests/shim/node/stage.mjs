@@ -170,10 +170,11 @@ export async function providersOf(queues = {}) {
 }
 
 /** OpenCode's request to a provider, with all that must stay in the process. */
-export const send = (fetch, url, headers = {}, signal) =>
-  fetch(url, {
-    method: "POST",
-    signal,
-    headers: { "content-type": "application/json", authorization: `Bearer ${KEY}`, ...headers },
-    body: JSON.stringify({ messages: [{ role: "user", content: PROMPT }] }),
-  })
+const about = (headers, signal) => ({
+  method: "POST",
+  signal,
+  headers: { "content-type": "application/json", authorization: `Bearer ${KEY}`, ...headers },
+  body: JSON.stringify({ messages: [{ role: "user", content: PROMPT }] }),
+})
+export const send = (fetch, url, headers = {}, signal) => fetch(url, about(headers, signal))
+export const requestTo = (url, signal) => new Request(url, about({}, signal))

@@ -21,6 +21,10 @@ export function remember<K, V>(map: Map<K, V>, key: K, value: V): V {
   return value
 }
 
+/** Half a character, where something was cut, would make the whole line unreadable. */
+const wellFormed = (_: string, value: unknown) =>
+  typeof value === "string" ? value.toWellFormed() : value
+
 /** A connection that heals by itself. `hear` gets the events that the daemon pushes. */
 export function daemonFor(directory: string, hear: (event: Reply) => void) {
   const settings = { daemon_timeout_ms: 150, first_byte_ms: 0, wait_ms: 120_000, stderr: true }
@@ -31,7 +35,7 @@ export function daemonFor(directory: string, hear: (event: Reply) => void) {
   let closed = false
 
   const lineOf = (op: string, id: number, fields: object) =>
-    JSON.stringify({ ...fields, op, id }) + "\n"
+    JSON.stringify({ ...fields, op, id }, wellFormed) + "\n"
 
   /** The reply, or undefined where there is none in time. What has a lease counts once however
    *  often it arrives, so it is sent until it is answered, to the next daemon if need be. */
@@ -75,8 +79,11 @@ export function daemonFor(directory: string, hear: (event: Reply) => void) {
     if (reply.type === "event") return hear(reply)
     if (reply.type === "welcome") Object.assign(settings, reply.settings)
     trusted = true
-    const call = calls.get(reply.id)
-    calls.delete(reply.id)
+    // Replies come in order. A line that could not be read has none by its id, and is not sent again.
+    const unread = reply.type === "error" && typeof reply.id !== "number"
+    const id = unread ? calls.keys().next().value : reply.id
+    const call = calls.get(id)
+    calls.delete(id)
     call?.answer(reply)
     if (!call && reply.lease) void ask("report", { ...reply, outcome: "unsent", retry: false })
   }

@@ -5,7 +5,11 @@
 import type { Hooks, Plugin, PluginInput } from "@opencode-ai/plugin"
 import type { AssistantMessage, Message, Model, Part, UserMessage } from "@opencode-ai/sdk"
 import { ABSENT, daemonFor, remember, type Reply, type Target } from "./daemon.ts"
-import { asError, causeOf, errorIn, errorOf, factsOf, reader } from "./response.ts"
+import { peek } from "./answers/body.ts"
+import { asError, causeOf } from "./answers/causes.ts"
+import { factsOf, wordsOf } from "./answers/errors.ts"
+import { follow, isFollowed } from "./answers/follow.ts"
+import { Redaction } from "./answers/redaction.ts"
 import { HEADLESS, isShown } from "./tui.ts"
 
 const MARK = "x-rlmd-request" // leads a request from chat.headers to fetch, which takes it off
@@ -24,7 +28,8 @@ type Session = {
 }
 type Told = { sessionID: string; info?: Message; part?: Part; status?: any; error?: any }
 type Fetch = (signal?: AbortSignal) => Promise<Response>
-const sends = new Map<string, (fetch: Fetch, stop?: AbortSignal) => Promise<Response>>() // by mark
+type Send = (fetch: Fetch, redaction: Redaction, stop?: AbortSignal) => Promise<Response>
+const sends = new Map<string, Send>() // by mark
 let beneath: typeof fetch | undefined // the fetch that ours lies on
 
 async function marked(input: RequestInfo | URL, init?: RequestInit): Promise<Response> {
@@ -34,7 +39,8 @@ async function marked(input: RequestInfo | URL, init?: RequestInit): Promise<Res
   if (!send) return beneath!(input, init)
   headers.delete(MARK)
   const stop = init?.signal ?? request.signal
-  return send((signal) => beneath!(input, { ...init, headers, signal }), stop)
+  const redaction = Redaction.of(input, { ...init, headers })
+  return send((signal) => beneath!(input, { ...init, headers, signal }), redaction, stop)
 }
 
 const placeOf = (model: Model): Target => ({ provider: model.providerID, model: model.id })
@@ -60,6 +66,9 @@ function hooksFor({ client, directory }: PluginInput) {
   const told = new Map<string, string>() // the last word on each fact
   let follows = true // OpenCode follows a changed model
   const sessionOf = (id: string) => sessions.get(id) ?? remember(sessions, id, { history: [] })
+  /** Of a request that has passed fetch by only the messages are known. */
+  const sentBy = (session: string) =>
+    new Redaction({ body: JSON.stringify(sessions.get(session)?.history ?? []) })
   const toast = (message: string, variant: "info" | "warning", duration: number) =>
     client.tui.showToast({ body: { title: "rlmd", message, variant, duration } }).catch(() => {})
 
@@ -174,7 +183,7 @@ function hooksFor({ client, directory }: PluginInput) {
       return latest(fresh * 1.5) // a machine may be too busy for less
     }
 
-    async function send(fetch: Fetch, stop?: AbortSignal): Promise<Response> {
+    async function send(fetch: Fetch, redaction: Redaction, stop?: AbortSignal) {
       ended = true
       const answer = await latest()
       const early = await instead(answer)
@@ -188,41 +197,36 @@ function hooksFor({ client, directory }: PluginInput) {
       timer = patience ? setTimeout(() => cut.abort(late()), patience) : undefined
       try {
         const response = await fetch(signal)
-        const body = await errorOf(response)
-        if (body !== undefined) return (await report("error", factsOf(response, body))) ?? response
-        if (answer && response.body) return follow(response, signal)
-        setImmediate(() => report("ok", factsOf(response))) // nobody would act on more, or waits
+        if (!response.ok) return await refused(response, redaction)
+        if (answer && isFollowed(response)) return followed(response, redaction, signal)
+        setImmediate(() => report("ok", factsOf(response, redaction))) // nobody would act on more
         return response
       } catch (error) {
-        return (await report(endOf(signal), { message: causeOf(error) })) ?? Promise.reject(error)
+        const message = causeOf(error, redaction)
+        return (await report(endOf(signal), { message })) ?? Promise.reject(error)
       }
     }
 
-    /** The answer as it comes, read once OpenCode has it: the first chunk too is seen on its way. */
-    function follow(response: Response, signal: AbortSignal): Response {
-      let begun = false
-      const { readable, writable } = new TransformStream<Uint8Array>()
-      const [read, chunks, out] = [reader(), response.body!.getReader(), writable.getWriter()]
-      async function pump() {
-        for (let next = await chunks.read(); !next.done; next = await chunks.read()) {
-          clearTimeout(timer)
-          const errors = read(next.value).map(errorIn)
-          if (!begun && errors.length && !errors[0]) void report("accepted", factsOf(response))
-          begun ||= errors.length > 0
-          const body = errors.find(Boolean)
-          const better = body && (await report("error", factsOf(response, body)))
-          if (better) return acts ? out.close() : out.abort(await asError(better))
-          await out.write(next.value)
-        }
-        await Promise.all([report("ok"), out.close()])
-      }
-      const broken = async (error: unknown) => {
-        void chunks.cancel().catch(() => {})
-        const better = await report(endOf(signal), { message: causeOf(error) })
-        await (better && acts ? out.close() : out.abort(better ? await asError(better) : error))
-      }
-      setImmediate(() => pump().catch(broken)) // too late for a reader in Bun
-      return new Response(readable, response)
+    async function refused(refusal: Response, redaction: Redaction): Promise<Response> {
+      const { text, response } = await peek(refusal)
+      const better = await report("error", factsOf(response, redaction, text))
+      if (better) void response.body?.cancel().catch(() => {}) // nobody reads it
+      return better ?? response
+    }
+
+    /** The answer as it comes. Where it fails and the daemon knows better, OpenCode tries again. */
+    function followed(response: Response, redaction: Redaction, signal: AbortSignal): Response {
+      const facts = factsOf(response, redaction)
+      const rest = async (better?: Response) => better && (acts ? "end" : await asError(better))
+      return follow(response, redaction, {
+        byte: () => clearTimeout(timer),
+        begun: () => void report("accepted", facts),
+        failed: async (body) => rest(await report("error", { ...facts, body })),
+        broke: async (error) =>
+          rest(await report(endOf(signal), { message: causeOf(error, redaction) })),
+        ended: () => report("ok"),
+        left: () => report("cancelled"),
+      })
     }
 
     /** What it cost, after its end; what has passed fetch by ends only here. */
@@ -304,11 +308,13 @@ function hooksFor({ client, directory }: PluginInput) {
         Object.assign(usage, { cache_read: cache.read, cache_write: cache.write, cost: part.cost })
         await attempt?.spent(usage)
       } else if (type === "session.status" && status.type === "retry") {
-        await attempt?.report("error", { message: status.message }, status.next)
+        const message = wordsOf(status.message, sentBy(sessionID))
+        await attempt?.report("error", { message }, status.next)
       } else if (type === "session.error" && error?.name === "APIError") {
-        const { message, statusCode: status, responseHeaders: headers, responseBody } = error.data
-        const facts = factsOf(new Response(null, { status, headers }), responseBody)
-        await attempt?.report("error", { ...facts, message })
+        const { message, statusCode: status, responseHeaders, responseBody } = error.data
+        const [headers, redaction] = [new Headers(responseHeaders), sentBy(sessionID)]
+        const facts = factsOf({ status, headers }, redaction, responseBody)
+        await attempt?.report("error", { ...facts, message: wordsOf(message, redaction) })
       } else if (type === "session.idle") {
         ahead?.answer.then(giveBack)
         for (const one of [attempt, title]) void one?.leave()
