@@ -112,7 +112,8 @@ export async function daemonOf(answer = {}) {
           daemon.late--
         }
         const said = answer[asked.op]?.(asked) || plain[asked.op](asked)
-        const words = JSON.stringify({ ...said, id: asked.id })
+        const id = said.id === null ? null : asked.id // null: the line could not be read
+        const words = JSON.stringify({ ...said, id })
         if (!daemon.garbage) everyReply.push(words)
         if (!socket.destroyed) socket.write((daemon.garbage ?? words) + "\n")
       }

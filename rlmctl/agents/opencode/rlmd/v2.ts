@@ -163,8 +163,8 @@ export async function setup(host: Host): Promise<() => Promise<void>> {
       attempt.next = report(attempt, "ok", facts)
       return answer
     }
-    const { promise, resolve: end } = Promise.withResolvers<Reply | undefined>()
-    attempt.next = promise
+    let end: (reply: Promise<Reply | undefined>) => void = () => {}
+    attempt.next = new Promise((resolve) => (end = resolve))
     return follow(answer, redaction, {
       begun: () => accepted(attempt, facts),
       failed: async (body) => {

@@ -100,7 +100,8 @@ class Following implements UnderlyingDefaultSource<Uint8Array> {
     this.#hasByte ||= value !== undefined
     const events = value ? this.#reader.read(value) : this.#reader.end()
     const errors = events.map((event) => errorIn(event, this.#redaction))
-    if (!this.#hasBegun && events.length && errors[0] === undefined) this.#listener.begun?.()
+    const begins = value && !this.#hasBegun && events.length > 0 && errors[0] === undefined
+    if (begins) this.#listener.begun?.() // of one that has ended more is told
     this.#hasBegun ||= events.length > 0
     const error = errors.find((body) => body !== undefined)
     this.#isOver = error !== undefined
