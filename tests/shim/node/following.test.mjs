@@ -111,8 +111,9 @@ test("an answer keeps its address and its kind", async () => {
     out.end(`data: {"x":1}\n\n`)
   })
   assert.match(response.url, /127\.0\.0\.1/)
-  assert.deepEqual([response.type, response.redirected], ["basic", false])
-  await response.text()
+  const bare = await fetch(response.url)
+  assert.deepEqual([response.type, response.redirected], [bare.type, bare.redirected])
+  await Promise.all([bare.text(), response.text()])
 })
 
 test("a report that the daemon could not read is not made again", async () => {

@@ -164,8 +164,9 @@ test("sessions of one process are on different providers", async () => {
   })
   await Promise.all(["ses_1", "ses_2", "ses_3", "ses_4"].map((session) => host.turn(session)))
 
-  await until(() => ended().length >= 4 * STEPS)
-  const steps = daemon.said("report").filter(({ outcome }) => outcome === "accepted")
+  const accepted = () => daemon.said("report").filter(({ outcome }) => outcome === "accepted")
+  await until(() => accepted().length === 4 * STEPS)
+  const steps = accepted()
   const wrong = steps.filter(
     ({ session, provider, lease }) => lease === "b" && !(onB.has(session) && provider === "B"),
   )

@@ -197,8 +197,8 @@ function hooksFor({ client, directory }: PluginInput) {
       timer = patience ? setTimeout(() => cut.abort(late()), patience) : undefined
       try {
         const response = await fetch(signal)
-        if (!response.ok) return await refused(response, redaction)
-        if (answer && isFollowed(response)) return followed(response, redaction, signal)
+        if (!response.ok) return await refused(response, redaction, cut)
+        if (answer && isFollowed(response)) return followed(response, redaction, signal, cut)
         setImmediate(() => report("ok", factsOf(response, redaction))) // nobody would act on more
         return response
       } catch (error) {
@@ -207,15 +207,20 @@ function hooksFor({ client, directory }: PluginInput) {
       }
     }
 
-    async function refused(refusal: Response, redaction: Redaction): Promise<Response> {
+    async function refused(refusal: Response, redaction: Redaction, cut: AbortController) {
       const { text, response } = await peek(refusal)
       const better = await report("error", factsOf(response, redaction, text))
-      if (better) void response.body?.cancel().catch(() => {}) // nobody reads it
+      if (better) cut.abort() // nobody reads the rest
       return better ?? response
     }
 
     /** The answer as it comes. Where it fails and the daemon knows better, OpenCode tries again. */
-    function followed(response: Response, redaction: Redaction, signal: AbortSignal): Response {
+    function followed(
+      response: Response,
+      redaction: Redaction,
+      signal: AbortSignal,
+      cut: AbortController,
+    ) {
       const facts = factsOf(response, redaction)
       const rest = async (better?: Response) => better && (acts ? "end" : await asError(better))
       return follow(response, redaction, {
@@ -226,6 +231,7 @@ function hooksFor({ client, directory }: PluginInput) {
           rest(await report(endOf(signal), { message: causeOf(error, redaction) })),
         ended: () => report("ok"),
         left: () => report("cancelled"),
+        close: () => cut.abort(),
       })
     }
 

@@ -10,7 +10,7 @@ import { lines, sse, unread, whole, type Reader } from "./sse.ts"
 /** What the reader gets instead of the rest: an early end, or an error. */
 export type Instead = "end" | Error | undefined
 
-/** Hears how an answer goes; of the last four one is called, once. */
+/** Hears how an answer goes; of `failed` to `left` one is called, once. */
 export interface Listener {
   /** The first byte has come. */
   byte?(): void
@@ -20,6 +20,8 @@ export interface Listener {
   broke(error: unknown): Promise<Instead>
   ended(): unknown
   left(): unknown
+  /** Ends the request: OpenCode's runtime leaves it open where its answer alone is given up. */
+  close?(): void
 }
 
 const SHORT = 64 * 1024 // bytes of JSON that are read
@@ -92,7 +94,7 @@ class Following implements UnderlyingDefaultSource<Uint8Array> {
   cancel(reason: unknown) {
     if (!this.#isOver) this.#listener.left()
     this.#isOver = true
-    return this.#chunks.cancel(reason)
+    this.#close(reason)
   }
 
   #errorOf({ value }: ReadableStreamReadResult<Uint8Array>): string | undefined {
@@ -109,8 +111,13 @@ class Following implements UnderlyingDefaultSource<Uint8Array> {
   }
 
   #finish(out: ReadableStreamDefaultController<Uint8Array>, instead: unknown) {
-    void this.#chunks.cancel().catch(() => {})
+    this.#close()
     if (instead === "end") out.close()
     else out.error(instead)
+  }
+
+  #close(reason?: unknown) {
+    void this.#chunks.cancel(reason).catch(() => {})
+    this.#listener.close?.()
   }
 }
