@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
+from rlmd.core.telling import is_read
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
@@ -47,8 +49,12 @@ _LIMIT_KEYS = ("quotaid", "quota_limit", "quotametric", "limitname")
 """Names of limits, which are told like a sentence: `GenerateRequestsPerDayPerProjectPerModel-FreeTier`."""
 _TEXT_KEYS = frozenset((*_SENTENCE_KEYS, *_LIMIT_KEYS))
 _STATUS_KEYS = ("status_code", "statuscode", "status", "code")
+CODES = (*sorted(_CODE_KEYS), *_STATUS_KEYS[:2], "object", "success")
+"""Members that say what an error is. A client passes on these, `SENTENCES` and `hints.RESETS`, and no others."""
+SENTENCES = (*_SENTENCE_KEYS, *_LIMIT_KEYS)
+"""Members whose text says it to a person. `classify` looks for a model in them and in `model`."""
 _EVENT_KEYS = ("type", "object", "code", "message", "msg", "status", "status_code", "headers", "metadata")
-_NOT_SAID = ("input", "prompt", "messages", "instructions", "output", "choices")
+NOT_SAID = ("input", "prompt", "messages", "instructions", "output", "choices")
 """Members that quote the request or the answer inside an error."""
 
 _TELLING = re.compile(
@@ -91,7 +97,8 @@ class Fault(Struct, frozen=True):
 
 def read(status: int | None, headers: Mapping[str, str], body: str, message: str) -> Fault | None:
     """Find the error, or None where no error speaks."""
-    sent = {str(name).lower(): str(value).strip() for name, value in headers.items()}
+    named = ((str(name).lower(), value) for name, value in headers.items())
+    sent = {name: str(value).strip() for name, value in named if is_read(name)}
     if status is not None and 200 <= status < 300:  # noqa: PLR2004  (success, by RFC 9110)
         part = next(filter(None, map(_error_part, _documents(body[:_ANSWER].strip()))), None)
         return None if part is None else _fault(0, sent, [part], "", _written(part))
@@ -150,7 +157,7 @@ def _walk(value: object, key: str, depth: int) -> Iterator[Fact]:
     if isinstance(value, dict):
         prefix = "header " if key == "headers" else ""
         for name, inner in value.items():
-            if name in _NOT_SAID:
+            if name in NOT_SAID:
                 continue
             if name.endswith("Exception"):
                 # Bedrock names the exception in a stream by the key of its member.

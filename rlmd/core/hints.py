@@ -15,6 +15,7 @@ from msgspec import Struct
 
 from rlmd.core.model import DAY, HOUR, Quantity
 from rlmd.core.spans import DATE, SPAN, ahead, number
+from rlmd.core.telling import is_read
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -37,6 +38,9 @@ _BODY_KEYS = (
 )
 """Members of an error that hold its reset, the surest first."""
 _LATER_BODY_KEYS = ("retry_after", "retryafter", "retry_after_seconds", "retrydelay")
+
+RESETS = (*(key for key in _BODY_KEYS if " " not in key), *_LATER_BODY_KEYS)
+"""Members of an error that hold a time or a wait."""
 
 _VERB = (
     r"\b(?:try again|retry|retrying|resets?|wait|refresh(?:ed|es)?|replenished|renews?"
@@ -158,7 +162,8 @@ def _of_text(fault: Fault, now: float) -> Iterator[float]:
 
 def observe(headers: Mapping[str, str], now: float) -> tuple[Reported, ...]:
     """The windows that an answer's headers tell of; `now` is when it came, in epoch seconds. Success tells them too."""
-    sent = {str(name).lower(): str(value).strip() for name, value in headers.items()}
+    named = ((str(name).lower(), value) for name, value in headers.items())
+    sent = {name: str(value).strip() for name, value in named if is_read(name)}
     return tuple(
         Reported(
             name=bucket.name,

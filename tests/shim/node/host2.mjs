@@ -1,7 +1,7 @@
 // A stand-in for OpenCode 2.x. It holds what is published of its hooks, and nothing else: prompt,
 // model.request, http.request, http.response, retry; switchModel, which lasts; synthetic; commands.
 
-import { send } from "./stage.mjs"
+import { requestTo } from "./stage.mjs"
 
 /** An OpenCode 2.x whose sessions start on this model. */
 export function hostOf(providers, first = { providerID: "A", id: "m1" }) {
@@ -50,14 +50,15 @@ export function hostOf(providers, first = { providerID: "A", id: "m1" }) {
   /** One request: the bytes of its answer, or the failure that OpenCode makes of it. */
   async function ask(sessionID, model, kind, signal) {
     const about = { sessionID, agent: kind === "title" ? "title" : "build", kind, model }
-    await tell("http.request", { ...about })
+    const request = requestTo(providers.url(model.providerID), signal)
+    await tell("http.request", { ...about, request })
     let response
     try {
-      response = await send(fetch, providers.url(model.providerID), {}, signal)
+      response = await fetch(request)
     } catch (error) {
       return { error: { type: "network", message: `${error.cause?.code ?? error.message}` } }
     }
-    await tell("http.response", { ...about, response })
+    response = (await tell("http.response", { ...about, request, response })).response
     let text
     try {
       text = await response.text()

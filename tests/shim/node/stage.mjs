@@ -112,7 +112,8 @@ export async function daemonOf(answer = {}) {
           daemon.late--
         }
         const said = answer[asked.op]?.(asked) || plain[asked.op](asked)
-        const words = JSON.stringify({ ...said, id: asked.id })
+        const id = said.id === null ? null : asked.id // null: the line could not be read
+        const words = JSON.stringify({ ...said, id })
         if (!daemon.garbage) everyReply.push(words)
         if (!socket.destroyed) socket.write((daemon.garbage ?? words) + "\n")
       }
@@ -170,10 +171,11 @@ export async function providersOf(queues = {}) {
 }
 
 /** OpenCode's request to a provider, with all that must stay in the process. */
-export const send = (fetch, url, headers = {}, signal) =>
-  fetch(url, {
-    method: "POST",
-    signal,
-    headers: { "content-type": "application/json", authorization: `Bearer ${KEY}`, ...headers },
-    body: JSON.stringify({ messages: [{ role: "user", content: PROMPT }] }),
-  })
+const about = (headers, signal) => ({
+  method: "POST",
+  signal,
+  headers: { "content-type": "application/json", authorization: `Bearer ${KEY}`, ...headers },
+  body: JSON.stringify({ messages: [{ role: "user", content: PROMPT }] }),
+})
+export const send = (fetch, url, headers = {}, signal) => fetch(url, about(headers, signal))
+export const requestTo = (url, signal) => new Request(url, about({}, signal))

@@ -96,9 +96,11 @@ test("a limit in the middle of the turn: the step goes on with the next provider
   assert.deepEqual(host.waits, [0])
   const [failed, ...more] = ended().filter(({ outcome }) => outcome === "error")
   assert.deepEqual(more, [])
-  assert.equal(failed.body.length, 4096)
+  assert.equal(JSON.parse(failed.body).error.message.length, 500)
   assert.equal(failed.status, 429)
-  assert.deepEqual(failed.headers, { "content-type": "application/json", "retry-after": "60" })
+  const { date, ...headers } = failed.headers
+  assert.ok(date)
+  assert.deepEqual(headers, { "content-type": "application/json", "retry-after": "60" })
 })
 
 test("a step is asked for while OpenCode makes it ready; the lease of one that is not made is given back", async () => {
@@ -162,7 +164,9 @@ test("sessions of one process are on different providers", async () => {
   })
   await Promise.all(["ses_1", "ses_2", "ses_3", "ses_4"].map((session) => host.turn(session)))
 
-  const steps = daemon.said("report").filter(({ outcome }) => outcome === "accepted")
+  const accepted = () => daemon.said("report").filter(({ outcome }) => outcome === "accepted")
+  await until(() => accepted().length === 4 * STEPS)
+  const steps = accepted()
   const wrong = steps.filter(
     ({ session, provider, lease }) => lease === "b" && !(onB.has(session) && provider === "B"),
   )

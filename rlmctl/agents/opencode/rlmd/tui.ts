@@ -16,7 +16,6 @@ const BELOW = 3 / 4 // of the screen: a dialog begins after its first quarter
 const AROUND = 7 // lines of a dialog beside its text
 const WIDTH = 50 // of its text: a longer line takes several
 
-
 /** Whether this process is an `opencode run`, whatever options come before that word. */
 export const HEADLESS = isMainThread && process.argv.slice(2).includes("run")
 

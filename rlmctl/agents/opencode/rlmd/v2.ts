@@ -2,8 +2,15 @@
 // by itself, for good: what was asked for is remembered, and switched back to when it is free again.
 // Its host is not published; `Host` is what this relies on. Nothing here may throw into OpenCode.
 
-import { ABSENT, daemonFor, remember, type Reply, type Target } from "./daemon.ts"
-import { causeOf, errorIn, errorOf, factsOf, reader } from "./response.ts"
+import { Connection } from "./daemon/connection.ts"
+import { isSame as same, type Notice, type Target, type Use, type Wait } from "./daemon/messages.ts"
+import { remember } from "./remember.ts"
+import { ABSENT } from "./status.ts"
+import { peek } from "./answers/body.ts"
+import { causeOf } from "./answers/causes.ts"
+import { factsOf } from "./answers/errors.ts"
+import { follow, isFollowed } from "./answers/follow.ts"
+import { Redaction, UNSEEN } from "./answers/redaction.ts"
 
 type Model = { providerID: string; id: string }
 type Failure = { type?: string; message?: string; status?: number; response?: { headers?: any } }
@@ -13,6 +20,7 @@ type Moment = {
   agent?: string
   kind?: string // of a request: primary, compaction, title, generate
   model?: Model
+  request?: Request
   response?: Response
   error?: Failure
   decision?: Decision
@@ -43,13 +51,20 @@ type Attempt = Target & {
   session: string
   lease: string
   begun: string
+  redaction?: Promise<Redaction> // what its error repeats of it is not told
   ended: boolean // its last report is made, or none is due
-  next?: Promise<Reply | undefined> // what the daemon said to its failure
+  next?: Promise<Use | Wait | undefined> // what the daemon said to its failure
 }
 
-const same = (a: Target, b: Target) => a.provider === b.provider && a.model === b.model
 const placeOf = (model?: Model): Target | undefined =>
   model?.providerID && model.id ? { provider: model.providerID, model: model.id } : undefined
+
+const nameOf = (error: unknown) => (error instanceof Error ? error.name : undefined)
+/** Of a copy of the request; of one that was not seen no sentence of an error is told. */
+async function redactionOf(copy?: Request): Promise<Redaction> {
+  const body = await copy?.text().catch(() => UNSEEN)
+  return new Redaction({ headers: copy?.headers, url: copy?.url, body: copy ? body : UNSEEN })
+}
 
 const whatOf = ({ kind, agent }: Moment) => kind ?? agent ?? ""
 const after = (ms: number) =>
@@ -61,29 +76,14 @@ const taken = (shared[Symbol.for("rlmd.opencode2")] ??= new WeakMap())
 
 const told = new Map<string, string>() // the last word on each fact, in whatever project of this process
 
-/** The error that comes in a stream, if one does; `begun` is called at its first event that is none. */
-async function errorWithin({ body }: Response, begun: () => void): Promise<string | undefined> {
-  const read = reader()
-  const chunks = body?.getReader()
-  let first = true
-  for (let next = await chunks?.read(); next && !next.done; next = await chunks?.read()) {
-    const events = read(next.value)
-    const error = events.map(errorIn).find(Boolean)
-    if (error) void chunks?.cancel().catch(() => {}) // not awaited: it ends with OpenCode's own copy
-    if (error) return error
-    if (first && events.length) begun()
-    first &&= !events.length
-  }
-}
-
 export async function setup(host: Host): Promise<() => Promise<void>> {
-  const daemon = daemonFor(process.cwd(), hear)
+  const daemon = new Connection(process.cwd(), hear)
   const sessions = new Map<string, Session>()
   const attempts = new Map<string, Attempt>() // by session and purpose, the latest
   const handles: any[] = []
   let open = true
 
-  function hear({ event, model, session, to, message }: Reply) {
+  function hear({ event, model, session, to, message }: Notice) {
     const [fact, word] = [`${event} ${model}`, to ?? message]
     if ((session && !sessions.has(session)) || told.get(fact) === word) return
     remember(told, fact, word)
@@ -153,19 +153,34 @@ export async function setup(host: Host): Promise<() => Promise<void>> {
   }
 
   /** Reads along until the end, of which OpenCode tells nothing else. Only errors are looked at. */
-  async function follow(attempt: Attempt, copy: Response) {
-    const facts = factsOf(copy)
-    const isStream = copy.ok && /event-stream/.test(copy.headers.get("content-type") ?? "")
-    try {
-      const body = isStream
-        ? await errorWithin(copy, () => accepted(attempt, facts))
-        : await errorOf(copy)
-      if (body !== undefined) return await report(attempt, "error", factsOf(copy, body))
-      return await report(attempt, "ok", facts)
-    } catch (error: any) {
-      const outcome = error?.name === "AbortError" ? "cancelled" : "error"
-      return await report(attempt, outcome, { message: causeOf(error) })
+  async function read(attempt: Attempt, answer: Response): Promise<Response> {
+    const redaction = await (attempt.redaction ?? redactionOf())
+    const facts = factsOf(answer, redaction)
+    if (!answer.ok) {
+      const { text, response } = await peek(answer)
+      attempt.next = report(attempt, "error", factsOf(answer, redaction, text))
+      return response
     }
+    if (!isFollowed(answer)) {
+      attempt.next = report(attempt, "ok", facts)
+      return answer
+    }
+    let end: (reply: Promise<Use | Wait | undefined>) => void = () => {}
+    attempt.next = new Promise((resolve) => (end = resolve))
+    return follow(answer, redaction, {
+      begun: () => accepted(attempt, facts),
+      failed: async (body) => {
+        end(report(attempt, "error", { ...facts, body }))
+        return undefined // what OpenCode gets is the provider's own
+      },
+      broke: async (error) => {
+        const outcome = nameOf(error) === "AbortError" ? "cancelled" : "error"
+        end(report(attempt, outcome, { message: causeOf(error, redaction) }))
+        return undefined
+      },
+      ended: () => end(report(attempt, "ok", facts)),
+      left: () => end(report(attempt, "cancelled")),
+    })
   }
 
   function accepted(attempt: Attempt, facts: object) {
@@ -197,14 +212,15 @@ export async function setup(host: Host): Promise<() => Promise<void>> {
       const asked = { ...(known?.home ?? place), lease_for: place, session, agent, purpose }
       const answer = await daemon.ask("acquire", asked)
       const use = answer?.type === "use" ? answer : undefined
-      begin(moment, place, use?.lease).ended = answer?.type === "pass"
+      const attempt = begin(moment, place, use?.lease)
+      attempt.ended = answer?.type === "pass"
+      attempt.redaction = redactionOf(moment.request?.clone())
       if (known && use) await moveTo(session, known, use)
     },
 
     "http.response": async (moment) => {
       const attempt = attemptOf(moment, true)
-      if (attempt && moment.response)
-        attempt.next = follow(attempt, moment.response.clone()).catch(() => undefined)
+      if (attempt && moment.response) moment.response = await read(attempt, moment.response)
     },
 
     retry: async (moment) => {
@@ -212,7 +228,7 @@ export async function setup(host: Host): Promise<() => Promise<void>> {
       attempts.delete(keyOf(moment)) // the next one is another, seen to begin or not
       if (!attempt) return
       const heard = await Promise.race([attempt.next, after(daemon.settings.daemon_timeout_ms)])
-      const next = heard ?? (await report(attempt, "error", failureOf(moment.error ?? {})))
+      const next = heard ?? (await report(attempt, "error", await failureOf(attempt, moment.error)))
       if (!next || (next.type === "use" && same(next, attempt))) return
       if (ASIDE.test(whatOf(moment))) moment.decision = { retry: false }
       if (isAside(moment)) return
@@ -223,19 +239,21 @@ export async function setup(host: Host): Promise<() => Promise<void>> {
     },
   }
 
-  function failureOf({ type: name, message, status, response }: Failure) {
-    const { headers } = factsOf({ headers: new Headers(response?.headers) } as Response)
-    return { status, headers, message: causeOf({ name, message }) }
+  async function failureOf(attempt: Attempt, failure: Failure = {}) {
+    const { type: name, message, status, response } = failure
+    const redaction = await (attempt.redaction ?? redactionOf())
+    const facts = factsOf({ status, headers: new Headers(response?.headers) }, redaction)
+    return { ...facts, message: causeOf({ name, message }, redaction) }
   }
 
-  async function hop(moment: Moment, known: Session, to: Reply) {
+  async function hop(moment: Moment, known: Session, to: Use) {
     if ((known.hops += 1) > HOPS) return
     await moveTo(moment.sessionID, known, to)
     moment.decision = { retry: true, delay: 0 }
   }
 
   /** All are limited: OpenCode waits if that is not long, and says in the session until when. */
-  async function wait(moment: Moment, known: Session, answer: Reply) {
+  async function wait(moment: Moment, known: Session, answer: Wait) {
     const { retry_at, retry_after_ms: ms, message, candidates } = answer
     const near = ms !== null && ms <= daemon.settings.wait_ms
     moment.decision = near ? { retry: true, delay: ms } : { retry: false }
@@ -243,7 +261,7 @@ export async function setup(host: Host): Promise<() => Promise<void>> {
       known.told = message
       void quietly(() => say(moment.sessionID, message)) // the turn waits for no message
     }
-    const first = candidates.find(({ until }: any) => until === retry_at)
+    const first = candidates.find(({ until }) => until === retry_at)
     if (near && first) await moveTo(moment.sessionID, known, first)
   }
 

@@ -107,22 +107,13 @@ export class Connection {
     if (message.type === "welcome") Object.assign(this.settings, message.settings)
     this.#isTrusted = true
     this.#pause = PAUSE
-    const call = id === undefined ? undefined : this.#calls.get(id)
-    if (id !== undefined) this.#calls.delete(id)
-    // A line that the daemon refuses is not sent again: it would be refused for ever.
+    // Answers come in order. The refusal of a line that could not be read names no question.
+    const isUnread = message.type === "error" && id === undefined
+    const asked = isUnread ? this.#calls.keys().next().value : id
+    const call = asked === undefined ? undefined : this.#calls.get(asked)
+    if (asked !== undefined) this.#calls.delete(asked) // refused or not, it is not sent again
     call?.answer(message.type === "error" ? undefined : message)
-    const isLate = !call && message.type === "use" && message.lease
-    if (isLate) this.giveBack(message.lease!, message)
-    if (message.type === "error" && id === undefined) this.#dropUnreadable()
-  }
-
-  /** A refusal without a number is of a line that could not be read: the daemon answers in order. */
-  #dropUnreadable(): void {
-    const first = this.#calls.keys().next()
-    if (!first.done) {
-      this.#calls.get(first.value)?.answer()
-      this.#calls.delete(first.value)
-    }
+    if (!call && message.type === "use" && message.lease) this.giveBack(message.lease, message)
   }
 
   #doWithout(id: number): void {
@@ -144,4 +135,8 @@ export class Connection {
 }
 
 const lineOf = (op: string, id: number, fields: object) =>
-  JSON.stringify({ ...fields, op, id }) + "\n"
+  JSON.stringify({ ...fields, op, id }, wellFormed) + "\n"
+
+/** Half a character, where something was cut, would make the whole line unreadable. */
+const wellFormed = (_: string, value: unknown) =>
+  typeof value === "string" ? value.toWellFormed() : value

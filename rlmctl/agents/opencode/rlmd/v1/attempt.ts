@@ -96,14 +96,19 @@ export class Attempt {
     return this.#exchange(fetch, redaction, stop, word !== undefined)
   }
 
-  async #exchange(fetch: Fetch, redaction: Redaction, stop: AbortSignal | undefined, isHeard: boolean) {
-    const cut = new AbortController()
+  async #exchange(
+    fetch: Fetch,
+    redaction: Redaction,
+    stop: AbortSignal | undefined,
+    isHeard: boolean,
+  ) {
+    const cut = new AbortController() // OpenCode's runtime closes a connection only where its request is aborted
     const signal = stop ? AbortSignal.any([stop, cut.signal]) : cut.signal
     if (isHeard) this.#expectFirstByte(cut)
     try {
       const response = await fetch(signal)
-      if (!response.ok) return await this.#refused(response, redaction)
-      if (isHeard && isFollowed(response)) return this.#followed(response, redaction, signal)
+      if (!response.ok) return await this.#refused(response, redaction, cut)
+      if (isHeard && isFollowed(response)) return this.#followed(response, redaction, signal, cut)
       // Nobody would act on more, or waits for it.
       setImmediate(() => void this.#on("answered", factsOf(response, redaction)))
       return response
@@ -122,15 +127,20 @@ export class Attempt {
     this.#timer = setTimeout(onLate, patience)
   }
 
-  async #refused(refusal: Response, redaction: Redaction): Promise<Response> {
+  async #refused(refusal: Response, redaction: Redaction, cut: AbortController) {
     const { text, response } = await peek(refusal)
     const better = await this.#on("refused", factsOf(response, redaction, text))
-    if (better) void response.body?.cancel().catch(() => {}) // nobody reads it
+    if (better) cut.abort() // nobody reads the rest
     return better ?? response
   }
 
   /** The answer as it comes. Where it fails and the daemon knows better, OpenCode tries again. */
-  #followed(response: Response, redaction: Redaction, signal: AbortSignal): Response {
+  #followed(
+    response: Response,
+    redaction: Redaction,
+    signal: AbortSignal,
+    cut: AbortController,
+  ): Response {
     const facts = factsOf(response, redaction)
     return follow(response, redaction, {
       byte: () => clearTimeout(this.#timer),
@@ -142,6 +152,7 @@ export class Attempt {
       },
       ended: () => void this.#on("finished"),
       left: () => void this.#on("left"),
+      close: () => cut.abort(),
     })
   }
 
@@ -252,7 +263,8 @@ export class Attempt {
   /** OpenCode waits, or the turn ends and names the times. */
   async #later(word: Wait): Promise<Response> {
     const { retry_after_ms: ms, retry_at: at } = word
-    if (ms === null || ms > this.#around.daemon.settings.wait_ms) return standIn(TURN_ENDS, word.brief)
+    if (ms === null || ms > this.#around.daemon.settings.wait_ms)
+      return standIn(TURN_ENDS, word.brief)
     if (ms > WORTH_A_WORD) this.#around.tell("wait", word.brief, word.message)
     const firstBack = word.candidates.find(({ until }) => until === at)
     if (firstBack && !isSame(firstBack, this.#place)) await this.#move(firstBack)

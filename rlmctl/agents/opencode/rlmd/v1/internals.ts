@@ -36,7 +36,8 @@ export function replaceInCatalogue(
   live: Model,
   access: { get: () => Model; set: (model: Model) => void },
 ): void {
-  if (models?.[live.id] !== live) return lost("chat.headers is given a copy of the catalogue's model")
+  if (models?.[live.id] !== live)
+    return lost("chat.headers is given a copy of the catalogue's model")
   Object.defineProperty(models, live.id, { ...access, configurable: true, enumerable: true })
 }
 

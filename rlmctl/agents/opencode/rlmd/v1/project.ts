@@ -48,11 +48,19 @@ export class Project {
     void this.#daemon.ask("ping") // so that the first request finds the connection made
     if (isShown()) return
     config.command ??= {}
-    config.command[COMMAND] ??= { template: "Say: rlmd is not active.", description: "All providers' limits" }
+    config.command[COMMAND] ??= {
+      template: "Say: rlmd is not active.",
+      description: "All providers' limits",
+    }
   }
 
   /** A person's turn starts: on whom? */
-  async onTurn(session: string, agent: unknown, message: UserMessage, parts: Part[]): Promise<void> {
+  async onTurn(
+    session: string,
+    agent: unknown,
+    message: UserMessage,
+    parts: Part[],
+  ): Promise<void> {
     if (parts.every((part) => part.type === "text" && part.ignored)) return // no model gets this
     const words = parts.map((part) => (part.type === "text" ? part.text : "")).join("")
     if (words.trim() === `/${COMMAND}`) await this.onCommand(COMMAND, session) // typed with a blank behind it
@@ -69,7 +77,8 @@ export class Project {
   /** A step is near: the daemon answers while OpenCode makes it ready. */
   onStep(history: History): void {
     dropForeignSignatures(history)
-    const user = history.findLast(({ info }) => info.role === "user")?.info as UserMessage | undefined
+    const user = history.findLast(({ info }) => info.role === "user")?.info as
+      UserMessage | undefined
     if (!user) return
     const session = this.#sessions.use(user.sessionID)
     const { providerID: provider, modelID: model } = user.model

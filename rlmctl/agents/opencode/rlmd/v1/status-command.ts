@@ -27,7 +27,8 @@ export async function showStatus(
     void client.tui.showToast({ body }).catch(() => {})
     const parts = [{ type: "text" as const, text, ignored: true }]
     const isFree = !(await isBusy(client, session)) // else the text would join the turn
-    if (isFree) await client.session.prompt({ path: { id: session }, body: { noReply: true, parts } })
+    if (isFree)
+      await client.session.prompt({ path: { id: session }, body: { noReply: true, parts } })
   }
   throw ANSWERED
 }

@@ -75,7 +75,8 @@ export class Switching {
     if (known) return known
     const { data } = await this.#client.config.providers()
     const found = data?.providers.find(({ id }) => id === provider)?.models[model]
-    if (!found) this.#tell(`model ${provider}/${model}`, "", `OpenCode has no model ${provider}/${model}.`)
+    if (!found)
+      this.#tell(`model ${provider}/${model}`, "", `OpenCode has no model ${provider}/${model}.`)
     return found
   }
 

@@ -44,7 +44,9 @@ export function tag(attempt: Attempt, headers: Record<string, string>): void {
 export function mayBeTagged(model: Model, provider: unknown, headers: HeadersInit): boolean {
   const { options } = (provider ?? {}) as { options?: { headers?: HeadersInit } }
   const set = [headers, model.headers, model.options?.headers, options?.headers]
-  const isTaken = set.some((some) => some && entriesOf(some as HeadersInit).some(([name]) => isTag(name)))
+  const isTaken = set.some(
+    (some) => some && entriesOf(some as HeadersInit).some(([name]) => isTag(name)),
+  )
   return !isTaken && !bypassed.has(model.providerID)
 }
 

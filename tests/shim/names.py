@@ -1,0 +1,41 @@
+"""Writes the shim's lists of names from what the classifier reads: `python tests/shim/names.py`.
+
+The shim passes on these headers of an answer and these members of an error, and no others.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rlmd.core import fault, hints, telling
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+ANSWERS = Path(__file__).parents[2] / "rlmctl/agents/opencode/rlmd/answers"
+WIDTH = 100
+HEAD = "// Generated from what rlmd/core reads, by tests/shim/names.py: an edit is lost.\n"
+
+
+def _list(name: str, values: Iterable[str]) -> str:
+    """Write a list as the formatter would."""
+    items = [json.dumps(value) for value in values]
+    line = f"export const {name} = [{', '.join(items)}]\n"
+    return line if len(line) <= WIDTH else f"export const {name} = [\n" + "".join(f"  {item},\n" for item in items) + "]\n"
+
+
+def texts() -> dict[Path, str]:
+    """Return what is to be in each generated file."""
+    headers = _list("HEADERS", telling.HEADERS) + _list("PATTERNS", telling.PATTERNS)
+    codes = dict.fromkeys([*fault.CODES, *hints.RESETS, "model"])
+    fields = (
+        _list("CODES", codes) + _list("SENTENCES", dict.fromkeys(fault.SENTENCES)) + _list("NOT_SAID", fault.NOT_SAID)
+    )
+    return {ANSWERS / "headers.ts": HEAD + headers, ANSWERS / "fields.ts": HEAD + fields}
+
+
+if __name__ == "__main__":
+    for path, text in texts().items():
+        path.write_text(text, encoding="utf-8")
