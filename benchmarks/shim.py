@@ -52,7 +52,7 @@ export const Below = async () => {
   const beneath = globalThis.fetch
   globalThis.fetch = Object.assign(async (input, init) => {
     if (!String(input).includes("/messages")) return beneath(input, init)
-    seen.marked = new Headers(init.headers).has("x-rlmd-request")
+    seen.marked = new Headers(init.headers).has("x-amzn-trace-id")
     seen.sent = performance.now()
     const response = await beneath(input, init)
     const whole = await response.arrayBuffer()
@@ -70,7 +70,7 @@ export const Above = async ({ directory }) => {
   const beneath = globalThis.fetch
   globalThis.fetch = Object.assign(async (input, init) => {
     if (!String(input).includes("/messages")) return beneath(input, init)
-    const marked = new Headers(init.headers).has("x-rlmd-request")
+    const marked = new Headers(init.headers).has("x-amzn-trace-id")
     const begun = performance.now()
     const response = await beneath(input, init)
     const ms = seen.hooks + (seen.sent - begun) + (performance.now() - seen.back)

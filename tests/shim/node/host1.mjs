@@ -10,7 +10,7 @@ const RETRIES = 5
 
 /** An OpenCode 1.x with two providers, in a project of its own. */
 export function hostOf(providers, directory = "/home/me/project") {
-  const host = { toasts: [], waits: [], busy: 0 }
+  const host = { toasts: [], waits: [], busy: 0, answered: async () => {} }
   const { model, provider } = RECORD.find(({ hook }) => hook === "chat.headers").input
   const offer = (id, name) => ({
     ...structuredClone(provider),
@@ -27,8 +27,15 @@ export function hostOf(providers, directory = "/home/me/project") {
     session: { status: async () => ({ data: {} }), prompt: async () => {}, abort: async () => {} },
   }
   let hooks
-  host.begin = async () => (hooks = await shim.server({ client, directory }))
-  host.end = () => hooks?.dispose?.()
+  const begun = []
+  host.begin = async () => {
+    hooks = await shim.server({ client, directory })
+    begun.push(hooks)
+    return hooks
+  }
+  host.end = async () => {
+    for (const instance of begun.splice(0)) await instance.dispose()
+  }
   /** Whether the shim has the daemon's ear by now. */
   host.hasStatus = async () => {
     const about = { command: "rate_limit_status", sessionID: "none" }
@@ -52,7 +59,10 @@ export function hostOf(providers, directory = "/home/me/project") {
           { headers },
         )
       }
-      clock.ms += host.busy // it makes the request that it has announced
+      if (host.busy) {
+        await host.answered() // the daemon's word is there,
+        clock.ms += host.busy // and OpenCode is still making the request that it has announced
+      }
       const response = await send(globalThis.fetch, providers.url(live.providerID), headers, signal)
       const text = await response.text()
       if (response.ok) return { text }

@@ -77,6 +77,7 @@ export async function daemonOf(answer = {}) {
   const daemon = {
     lines: [],
     connections: new Set(),
+    replies: 0,
     delay: 0,
     late: 0,
     silent: false,
@@ -116,12 +117,18 @@ export async function daemonOf(answer = {}) {
         const words = JSON.stringify({ ...said, id })
         if (!daemon.garbage) everyReply.push(words)
         if (!socket.destroyed) socket.write((daemon.garbage ?? words) + "\n")
+        daemon.replies++
       }
     })
   })
   await new Promise((listening) => server.listen(process.env.RLMD_SOCKET, listening))
   daemon.push = (event) => {
     for (const socket of daemon.connections) socket.write(JSON.stringify(event) + "\n")
+  }
+  /** Waits until every question has its answer, and the shim has read it. */
+  daemon.hasAnswered = async () => {
+    await until(() => daemon.replies === daemon.lines.length)
+    await pause(10)
   }
   daemon.said = (op) => daemon.lines.filter((line) => line.op === op)
   daemon.end = async () => {

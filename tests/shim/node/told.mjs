@@ -7,12 +7,24 @@ const [{ factsOf, wordsOf }, { follow, isFollowed }, { peek }, { Redaction }] = 
   ["errors", "follow", "body", "redaction"].map(at),
 )
 
-const BODY = JSON.stringify({ model: "m", messages: [{ role: "user", content: "Tidy up, please." }] })
+const BODY = JSON.stringify({
+  model: "m",
+  messages: [{ role: "user", content: "Tidy up, please." }],
+})
 
 async function told({ status, headers, body, message = "" }) {
-  const redaction = new Redaction({ headers: new Headers({ authorization: "Bearer 0123456789" }), body: BODY })
+  const redaction = new Redaction({
+    headers: new Headers({ authorization: "Bearer 0123456789" }),
+    body: BODY,
+  })
   const said = message && wordsOf(message, redaction)
-  if (!status) return { status, headers: factsOf({ headers: new Headers(headers) }, redaction, body).headers, body: factsOf({ headers: new Headers() }, redaction, body).body, message: said }
+  if (!status)
+    return {
+      status,
+      headers: factsOf({ headers: new Headers(headers) }, redaction, body).headers,
+      body: factsOf({ headers: new Headers() }, redaction, body).body,
+      message: said,
+    }
   const response = new Response([204, 304].includes(status) ? null : body, { status, headers })
   if (!response.ok) {
     const { text } = await peek(response)
@@ -20,7 +32,12 @@ async function told({ status, headers, body, message = "" }) {
   }
   let found
   if (isFollowed(response)) {
-    const copy = follow(response, redaction, { failed: async (error) => void (found ??= error), broke: async () => {}, ended() {}, left() {} })
+    const copy = follow(response, redaction, {
+      failed: async (error) => void (found ??= error),
+      broke: async () => {},
+      ended() {},
+      left() {},
+    })
     await copy.text()
   }
   return { ...factsOf(response, redaction), body: found ?? "", message: said }

@@ -46,7 +46,7 @@ export class Attempt {
 
   readonly #around: Surroundings
   readonly #session: Session
-  readonly #place: Target
+  readonly place: Target
   readonly #about: About
   readonly #began = Date.now()
   #ahead: Question | undefined
@@ -60,8 +60,8 @@ export class Attempt {
     this.live = live
     this.entry = entry
     this.purpose = /^(title|summary)$/.test(agent) ? "aux" : "step"
-    this.#place = placeOf(live)
-    const asked = { ...placeOf(entry.first), lease_for: this.#place }
+    this.place = placeOf(live)
+    const asked = { ...placeOf(entry.first), lease_for: this.place }
     this.#about = { ...asked, session: session.id, agent, purpose: this.purpose }
     if (this.purpose === "step") {
       this.#ahead = session.ahead
@@ -197,8 +197,8 @@ export class Attempt {
     const cell = TABLE[this.state][happening]
     if (!cell) return undefined
     const [next, action] = cell
-    const hasPassedBy = this.state === "announced" && next === "ended" && happening !== "idle"
-    if (hasPassedBy && this.isTagged) onPassedBy(this.#place.provider)
+    const hasPassedBy = this.state === "announced" && happening === "metered"
+    if (hasPassedBy && this.isTagged) onPassedBy(this.place.provider)
     this.state = next
     if (next === "ended") clearTimeout(this.#timer)
     if (this.#ahead && next === "ended") await this.#takeAhead() // it has passed fetch by
@@ -208,7 +208,7 @@ export class Attempt {
   readonly #do: Record<Action, (told: Told) => Promise<Response | undefined>> = {
     nothing: async () => undefined,
     giveBack: async () => {
-      if (this.#lease) this.#around.daemon.giveBack(this.#lease, this.#place)
+      if (this.#lease) this.#around.daemon.giveBack(this.#lease, this.place)
       this.#lease = undefined
       return undefined
     },
@@ -229,7 +229,7 @@ export class Attempt {
   }
 
   #facts() {
-    return { ...this.#place, session: this.#session.id, lease: this.#lease ?? "" }
+    return { ...this.place, session: this.#session.id, lease: this.#lease ?? "" }
   }
 
   async #takeAhead(): Promise<void> {
@@ -243,13 +243,13 @@ export class Attempt {
   #take(word: Decision | undefined): void {
     this.#lease = undefined
     if (word?.type !== "use" || !word.lease) return
-    if (isSame(word, this.#place)) this.#lease = word.lease
+    if (isSame(word, this.place)) this.#lease = word.lease
     else this.#around.daemon.giveBack(word.lease, word)
   }
 
   /** What OpenCode gets instead of the request or of its failure; undefined where that is as good as any. */
   async #insteadOf(word: Decision | undefined): Promise<Response | undefined> {
-    if (word?.type === "use" && !isSame(word, this.#place)) return this.#elsewhere(word)
+    if (word?.type === "use" && !isSame(word, this.place)) return this.#elsewhere(word)
     if (word?.type === "wait") return this.#later(word)
     return undefined
   }
@@ -267,7 +267,7 @@ export class Attempt {
       return standIn(TURN_ENDS, word.brief)
     if (ms > WORTH_A_WORD) this.#around.tell("wait", word.brief, word.message)
     const firstBack = word.candidates.find(({ until }) => until === at)
-    if (firstBack && !isSame(firstBack, this.#place)) await this.#move(firstBack)
+    if (firstBack && !isSame(firstBack, this.place)) await this.#move(firstBack)
     return standIn(429, word.message, ms)
   }
 

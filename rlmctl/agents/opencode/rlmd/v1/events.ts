@@ -55,6 +55,7 @@ async function onIdle(sessions: Sessions, id: string): Promise<void> {
   sessions.forget(id)
   void session.ahead?.drop()
   const attempts = session.attempt ? [session.attempt, ...session.aside] : [...session.aside]
+  session.attempt = undefined // so nothing of the turn is moved any more
   for (const attempt of attempts) {
     forget(attempt)
     void attempt.onIdle()

@@ -45,7 +45,7 @@ function hooksOf(project: Project): Hooks {
       if (take(output)) project.onRequest(sessionID, agent, model, provider, output.headers)
     }),
     "command.execute.before": guarded("command.execute.before", async (input, output) => {
-      if (take(output)) await project.onCommand(input.command, input.sessionID)
+      if (take(output ?? input)) await project.onCommand(input.command, input.sessionID)
     }),
     event: guarded("event", ({ event }) => project.onEvent(event)),
   }

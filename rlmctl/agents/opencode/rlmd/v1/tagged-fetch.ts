@@ -12,7 +12,8 @@ const TAG = "x-amzn-trace-id"
 const OURS = "rlmd-" // a tag begins so
 
 const inFlight = new Map<string, Attempt>() // by tag
-const bypassed = new Set<string>() // providers whose requests do not pass fetch
+const bypassed = new Map<string, number>() // by provider: answers in a row whose requests did not pass here
+const BYPASSED = 3 // from then on a provider has a transport of its own
 let wrapper: typeof fetch | undefined
 let beneath: typeof fetch | undefined // what the wrapper lies on
 
@@ -47,15 +48,15 @@ export function mayBeTagged(model: Model, provider: unknown, headers: HeadersIni
   const isTaken = set.some(
     (some) => some && entriesOf(some as HeadersInit).some(([name]) => isTag(name)),
   )
-  return !isTaken && !bypassed.has(model.providerID)
+  return !isTaken && (bypassed.get(model.providerID) ?? 0) < BYPASSED
 }
 
-/** A request has ended without having passed here: another plugin has put an older fetch back, or the
- *  provider has a transport of its own. */
+/** A request has its answer and has not passed here: another plugin has put an older fetch back, or the
+ *  provider has a transport of its own, which would send the tag along. */
 export function onPassedBy(provider: string): void {
   if (globalThis.fetch === wrapper) {
-    bypassed.add(provider)
-    return note("requests of a provider pass fetch by: they are counted from OpenCode's events")
+    bypassed.set(provider, (bypassed.get(provider) ?? 0) + 1)
+    return note("a request passed fetch by: it is counted from OpenCode's events")
   }
   wrapper = undefined
   wrapFetch()
@@ -78,6 +79,7 @@ async function pass(
   const headers = withoutTag(init?.headers ?? request?.headers)
   const attempt = inFlight.get(value)
   if (!attempt) return send(input, { ...init, headers })
+  bypassed.delete(attempt.place.provider)
   const redaction = Redaction.of(input, { ...init, headers: new Headers(headers) })
   const stop = init?.signal ?? request?.signal
   return attempt.send((signal) => send(input, { ...init, headers, signal }), redaction, stop)
