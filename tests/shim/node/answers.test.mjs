@@ -156,7 +156,9 @@ test("a long frame is passed over, and the next one is read", () => {
 
 test("of a JSON error only the fields are told that tell of limits", () => {
   const error = {
-    detail: [{ type: "missing", loc: ["body"], msg: "Field required", input: SAID, ctx: { error: SAID } }],
+    detail: [
+      { type: "missing", loc: ["body"], msg: "Field required", input: SAID, ctx: { error: SAID } },
+    ],
     error: { code: 403, message: "moderation", metadata: { reasons: [SAID], flagged_input: SAID } },
     request: { messages: [{ content: SAID }], title: SAID },
     user_id: "user_1",
@@ -187,7 +189,10 @@ test("a text is cut to its beginning and its end, in whole characters", () => {
 test("keys of the request are told in none of their forms", () => {
   const forms = [SECRET, btoa(SECRET).replace(/=+$/, ""), "query-key-0123", "passw0rd-of-mine"]
   for (const form of forms)
-    for (const text of [`key ${form} is wrong`, JSON.stringify({ error: { message: form, code: form } })])
+    for (const text of [
+      `key ${form} is wrong`,
+      JSON.stringify({ error: { message: form, code: form } }),
+    ])
       assert.ok(!wordsOf(text, sent()).includes(form), form)
   assert.ok(!wordsOf("Received API Key = sk-proj-abcdefghijklmnopqrst", none).includes("abcdefgh"))
 })
@@ -196,7 +201,12 @@ test("what an error repeats of the request's body is not told, however it is esc
   const lines = 'the "first" line\nand the second one\twith C:\\temp\\name in it'
   const body = JSON.stringify({ messages: [{ content: lines }] })
   for (const told of [lines, JSON.stringify(lines), JSON.stringify(JSON.stringify(lines))])
-    assert.equal(sent(body).clean([`filtered: ${told} !`])[0].match(/first|second|temp/), null)
+    assert.equal(
+      sent(body)
+        .clean([`filtered: ${told} !`])[0]
+        .match(/first|second|temp/),
+      null,
+    )
   assert.equal(sent().clean([`The prompt was filtered: ${SAID}.`])[0], "The prompt was filtered….")
 })
 
@@ -219,7 +229,11 @@ test("bodies of every kind are compared, as far as they can be had without being
   const form = new FormData()
   form.set("prompt", SAID)
   for (const body of [SAID, bytes(SAID), bytes(SAID).buffer, new URLSearchParams({ SAID }), form])
-    assert.ok(!sent(body).clean([`no: ${SAID}`])[0].includes("merger"))
+    assert.ok(
+      !sent(body)
+        .clean([`no: ${SAID}`])[0]
+        .includes("merger"),
+    )
   const stream = new Blob([SAID]).stream()
   assert.equal(sent(stream).knowsBody, false)
   assert.equal(await new Response(stream).text(), SAID)
@@ -295,5 +309,8 @@ test("a reader that leaves is no error of the source, which is closed", async ()
 test("a long JSON document is not read along", () => {
   const headers = { "content-type": "application/json; charset=utf-8", "content-length": "70000" }
   assert.equal(isFollowed(new Response("{}", { headers })), false)
-  assert.equal(isFollowed(new Response("{}", { headers: { ...headers, "content-length": "2" } })), true)
+  assert.equal(
+    isFollowed(new Response("{}", { headers: { ...headers, "content-length": "2" } })),
+    true,
+  )
 })
