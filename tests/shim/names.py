@@ -23,7 +23,9 @@ def _list(name: str, values: Iterable[str]) -> str:
     """Write a list as the formatter would."""
     items = [json.dumps(value) for value in values]
     line = f"export const {name} = [{', '.join(items)}]\n"
-    return line if len(line) <= WIDTH else f"export const {name} = [\n" + "".join(f"  {item},\n" for item in items) + "]\n"
+    return (
+        line if len(line) <= WIDTH else f"export const {name} = [\n" + "".join(f"  {item},\n" for item in items) + "]\n"
+    )
 
 
 def texts() -> dict[Path, str]:

@@ -418,7 +418,7 @@ def test_of_an_installation_that_broke_off_nothing_is_left(
     monkeypatch.setattr("pathlib.Path.replace", fail)
     if killed:
         monkeypatch.setattr("pathlib.Path.unlink", lambda _: None)
-    with pytest.raises(OSError, match=r"daemon\.ts"):
+    with pytest.raises(OSError, match=r"body\.ts"):
         opencode.install(paths, environ=environ)
     monkeypatch.undo()
     assert files(home) if killed else not files(home)

@@ -64,7 +64,7 @@ def _distinct(paths: list[Path]) -> list[Path]:
 
 def texts(socket: str) -> dict[str, str]:
     """Return what is to be in each file, by its path from the folder `plugins`; the entry comes last."""
-    files = [*sorted(SOURCE.parent.glob(f"{PARTS}/*.ts")), SOURCE]
+    files = [*sorted(SOURCE.parent.glob(f"{PARTS}/**/*.ts")), SOURCE]
     return {str(file.relative_to(SOURCE.parent)): _render(file, socket) for file in files}
 
 
@@ -86,7 +86,7 @@ def stamp(path: Path) -> tuple[str, str] | None:
     text = read(path) or ""
     match = STAMP.search(text)
     if match is None:
-        loaded = (path.parent / PARTS).glob("*.ts") if path.name == ENTRY and f'"./{PARTS}/v1.ts"' in text else ()
+        loaded = (path.parent / PARTS).glob("**/*.ts") if path.name == ENTRY and f'"./{PARTS}/v1.ts"' in text else ()
         return next(filter(None, map(stamp, sorted(loaded))), None)
     try:
         socket = str(json.loads(match[2] or '""'))
@@ -100,8 +100,8 @@ def ours(folder: Path) -> Iterator[Path]:
     has_entry = stamp(folder / ENTRY) is not None
     if has_entry:
         yield folder / ENTRY
-    for path in sorted((folder / PARTS).glob("*.ts")):
-        if stamp(path) is not None or (has_entry and (SOURCE.parent / PARTS / path.name).exists()):
+    for path in sorted((folder / PARTS).glob("**/*.ts")):
+        if stamp(path) is not None or (has_entry and (SOURCE.parent / path.relative_to(folder)).exists()):
             yield path
 
 
@@ -135,7 +135,7 @@ def is_private(path: Path) -> bool:
 
 def remains(folder: Path) -> list[Path]:
     """Return what a write into a folder of plugins has left there that was killed on its way."""
-    return [*folder.glob(f".{ENTRY}.*"), *(folder / PARTS).glob(".*.ts.*"), *folder.parent.glob(".tui.json*.*")]
+    return [*folder.glob(f".{ENTRY}.*"), *(folder / PARTS).glob("**/.*.ts.*"), *folder.parent.glob(".tui.json*.*")]
 
 
 def remove(path: Path, home: Path) -> None:

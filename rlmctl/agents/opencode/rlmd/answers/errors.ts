@@ -26,7 +26,7 @@ type Answer = { status?: number; headers: Headers }
 
 /** What a report says of a response, and of the text of its error. */
 export function factsOf({ status, headers }: Answer, redaction: Redaction, text?: string): Facts {
-  const told = [...headers].filter(([name]) => TOLD.test(name))
+  const told = [...headers].filter(([name]) => TOLD.test(name)).slice(0, VALUES)
   const values = redaction.clean(told.map(([, value]) => value.slice(0, HEADER)))
   const named = Object.fromEntries(told.map(([name], at) => [name, values[at] ?? ""]))
   return { status, headers: named, body: text === undefined ? text : wordsOf(text, redaction) }

@@ -64,7 +64,7 @@ export class Redaction {
       const plain = text.slice(0, EXAMINED).replaceAll("\0", "").replace(ADDRESS, GAP)
       return secrets.reduce((left, secret) => left.replaceAll(secret, GAP), plain)
     })
-    const told = withoutEchoes(bare, body)
+    const told = withoutEchoes(bare, [body, ...secrets].join("\0")) // of a key, a part, too
     return told.map((text) => cut(text.replace(KEY, GAP)).toWellFormed())
   }
 }
