@@ -128,7 +128,7 @@ export async function daemonOf(answer = {}) {
   /** Waits until every question has its answer, and the shim has read it. */
   daemon.hasAnswered = async () => {
     await until(() => daemon.replies === daemon.lines.length)
-    await pause(10)
+    for (let turn = 0; turn < 5; turn++) await new Promise(setImmediate) // of the event loop
   }
   daemon.said = (op) => daemon.lines.filter((line) => line.op === op)
   daemon.end = async () => {

@@ -23,7 +23,8 @@ export async function onEvent(sessions: Sessions, event: Event): Promise<void> {
       if (part.type !== "step-finish") return
       const { cache, ...tokens } = part.tokens
       const usage = { ...tokens, cache_read: cache.read, cache_write: cache.write, cost: part.cost }
-      return attempt?.onUsage(usage)
+      await attempt?.on("metered", { usage })
+      return
     }
     case "session.status": {
       const { sessionID, status } = event.properties
@@ -39,7 +40,8 @@ export async function onEvent(sessions: Sessions, event: Event): Promise<void> {
       const redaction = sentBy(session)
       const answer = { status, headers: new Headers(responseHeaders) }
       const facts = factsOf(answer, redaction, responseBody)
-      return session.attempt.onError({ ...facts, message: wordsOf(message, redaction) })
+      await session.attempt.on("reported", { ...facts, message: wordsOf(message, redaction) })
+      return
     }
     case "session.idle":
       return onIdle(sessions, event.properties.sessionID)

@@ -23,6 +23,7 @@ export type Happening =
 
 export type Action =
   | "nothing"
+  | "begin" // it has a lease and a time from now on
   | "giveBack"
   | "reportAccepted"
   | "reportOk"
@@ -44,7 +45,7 @@ export const TABLE: Record<State, Row> = {
     idle: ["ended", "reportCancelled"],
   },
   deciding: {
-    goes: ["sent", "nothing"],
+    goes: ["sent", "begin"],
     unmanaged: ["ended", "nothing"],
     diverted: ["ended", "giveBack"],
     stopped: ["ended", "giveBack"],

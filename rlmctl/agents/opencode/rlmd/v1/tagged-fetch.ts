@@ -6,6 +6,7 @@ import { Redaction } from "../answers/redaction.ts"
 import { note } from "../debug.ts"
 import { remember } from "../remember.ts"
 import type { Attempt } from "./attempt.ts"
+import { send as exchange } from "./exchange.ts"
 
 /** AWS's own trace header: no signature covers it, so a request that is signed with the tag is right without. */
 const TAG = "x-amzn-trace-id"
@@ -82,7 +83,8 @@ async function pass(
   bypassed.delete(attempt.place.provider)
   const redaction = Redaction.of(input, { ...init, headers: new Headers(headers) })
   const stop = init?.signal ?? request?.signal
-  return attempt.send((signal) => send(input, { ...init, headers, signal }), redaction, stop)
+  const fetch = (signal?: AbortSignal) => send(input, { ...init, headers, signal })
+  return exchange(attempt, fetch, redaction, stop)
 }
 
 function tagIn(headers: HeadersInit | undefined): string | undefined {
