@@ -142,7 +142,7 @@ def test_an_edited_one_is_told_from_a_current_one(paths: Paths, environ: dict[st
     assert opencode.inspect(environ=environ) == [found._replace(state="edited", changed=(entry,))]
 
 
-@pytest.mark.parametrize("file", ["rlmd.ts", "rlmd/v1.ts"])
+@pytest.mark.parametrize("file", ["rlmd.ts", "rlmd/v1/attempt.ts"])
 def test_one_whose_stamp_was_taken_off_is_an_edited_one(
     paths: Paths, environ: dict[str, str], home: Path, entry: Path, file: str
 ) -> None:

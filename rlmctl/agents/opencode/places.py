@@ -86,7 +86,7 @@ def stamp(path: Path) -> tuple[str, str] | None:
     text = read(path) or ""
     match = STAMP.search(text)
     if match is None:
-        loaded = (path.parent / PARTS).glob("**/*.ts") if path.name == ENTRY and f'"./{PARTS}/v1.ts"' in text else ()
+        loaded = (path.parent / PARTS).glob("**/*.ts") if path.name == ENTRY and f'"./{PARTS}/v1/plugin.ts"' in text else ()
         return next(filter(None, map(stamp, sorted(loaded))), None)
     try:
         socket = str(json.loads(match[2] or '""'))
