@@ -9,7 +9,7 @@ import { peek } from "./answers/body.ts"
 import { asError, causeOf } from "./answers/causes.ts"
 import { factsOf, wordsOf } from "./answers/errors.ts"
 import { follow, isFollowed } from "./answers/follow.ts"
-import { Redaction } from "./answers/redaction.ts"
+import { Redaction, UNSEEN } from "./answers/redaction.ts"
 import { HEADLESS, isShown } from "./tui.ts"
 
 const MARK = "x-rlmd-request" // leads a request from chat.headers to fetch, which takes it off
@@ -66,9 +66,11 @@ function hooksFor({ client, directory }: PluginInput) {
   const told = new Map<string, string>() // the last word on each fact
   let follows = true // OpenCode follows a changed model
   const sessionOf = (id: string) => sessions.get(id) ?? remember(sessions, id, { history: [] })
-  /** Of a request that has passed fetch by only the messages are known. */
-  const sentBy = (session: string) =>
-    new Redaction({ body: JSON.stringify(sessions.get(session)?.history ?? []) })
+  /** Of a request that has passed fetch by only the messages are known, if they are. */
+  function sentBy(session: string): Redaction {
+    const { history = [] } = sessions.get(session) ?? {}
+    return new Redaction({ body: history.length > 0 ? JSON.stringify(history) : UNSEEN })
+  }
   const toast = (message: string, variant: "info" | "warning", duration: number) =>
     client.tui.showToast({ body: { title: "rlmd", message, variant, duration } }).catch(() => {})
 
