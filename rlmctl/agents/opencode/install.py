@@ -103,8 +103,8 @@ def uninstall(
         for path in [*files, *(path for folder in folders for path in places.remains(folder))]:
             places.remove(path, home)
         for folder in folders:
-            for part in sorted((folder / places.PARTS).glob("**/"), reverse=True):  # the inner ones first
-                places.prune(part, home)
+            for within in sorted((folder / places.PARTS).glob("**/"), reverse=True):  # the inner ones first
+                places.prune(within, home)
     exclude = exclusions.find(project)
     if exclude and exclusions.drop(exclude, dry_run=dry_run):
         done.append(f"Its lines in {exclude.file} {'would be' if dry_run else 'were'} removed.")

@@ -241,12 +241,11 @@ test("bodies of every kind are compared, as far as they can be had without being
 
 test("a request of megabytes and a hostile error take linear time", () => {
   const body = "a".repeat(4_000_000) + "-".repeat(4_000_000) + SAID
-  const begun = performance.now()
   sent(body).clean(["a".repeat(64 * 1024), "-".repeat(64 * 1024), SAID])
   wordsOf("[".repeat(60_000), none)
   wordsOf('{"a":'.repeat(12_000), none)
   wordsOf('{"error":"' + "\\".repeat(60_000), none)
-  assert.ok(performance.now() - begun < 5_000) // the square of any of these would be minutes
+  // The square of any of these takes longer than this file is given.
 })
 
 test("headers are told by their names, and without keys", () => {

@@ -42,12 +42,12 @@ const moving = { report: ({ outcome }) => outcome === "error" && recorded(use(B)
 
 test("lines of JSON are handed on as they come, and no time-out of the first byte cuts them", async () => {
   const welcome = patient(5_000)
-  const settings = { ...welcome.settings, first_byte_ms: 200 }
+  const settings = { ...welcome.settings, first_byte_ms: 1000 }
   const response = await asked(
     async (out) => {
       out.writeHead(200, { "content-type": "application/x-ndjson" })
       out.write('{"x":1}\n')
-      await pause(400)
+      await pause(1500)
       out.end('{"x":2}\n')
     },
     { hello: () => ({ ...welcome, settings }) },
@@ -127,4 +127,29 @@ test("a report that the daemon could not read is not made again", async () => {
   for (const socket of daemon.connections) socket.destroy()
   await until(host.hasStatus)
   assert.equal(unread, 1)
+})
+
+test("of an error that has passed fetch by the messages that were sent are not told", async () => {
+  const said = "our merger with ACME is planned for the ninth of May"
+  const response = await asked((out) => out.end("{}"))
+  await response.text()
+  const model = { providerID: "A", modelID: "m1" }
+  const info = { role: "user", sessionID: "t", agent: "build", model }
+  const messages = [{ info, parts: [{ type: "text", text: said }] }]
+  const error = { name: "APIError", data: { message: `Refused: ${said}`, statusCode: 402 } }
+  const live = { providerID: "A", id: "m1" }
+  const about = { sessionID: "t", agent: "build", model: live, provider: { models: { m1: live } } }
+  const reports = () => daemon.said("report").filter(({ status }) => status === 402)
+
+  await host.tell("chat.headers", about, { headers: {} })
+  const failed = { type: "session.error", properties: { sessionID: "t", error } }
+  await host.tell("event", { event: failed })
+  await until(() => reports().length === 1)
+  assert.equal(reports()[0].message, "")
+
+  await host.tell("experimental.chat.messages.transform", {}, { messages })
+  await host.tell("chat.headers", about, { headers: {} })
+  await host.tell("event", { event: failed })
+  await until(() => reports().length === 2)
+  assert.equal(reports()[1].message, "Refused…")
 })

@@ -3,6 +3,7 @@
 
 const ECHO = 24 // characters in a row that a text repeats, at least
 const WINDOW = 16 // of them, at least, that count
+const RING = WINDOW - 1 // a mask: the remainder costs eight times as much in Bun
 export const GAP = "…"
 const [BLANK, QUOTE, APOSTROPHE, BACKSLASH] = [32, 34, 39, 92] // character codes
 
@@ -19,12 +20,13 @@ export function withoutEchoes(texts: string[], body: string): string[] {
     isKnown[hash & 0xffff] = 1
   })
   const repeated = new Uint8Array(joined.length)
-  windows(body, (hash, check) => {
-    const found = isKnown[hash & 0xffff] ? known.get(hash) : undefined
+  const take: See = (hash, check) => {
+    const found = known.get(hash)
     if (found?.check !== check) return
     for (const [from, to] of found.places) repeated.fill(1, from, to + 1)
     known.delete(hash)
-  })
+  }
+  windows(body, take, isKnown)
   return without(joined, repeated).split("\0")
 }
 
@@ -40,14 +42,13 @@ function without(text: string, repeated: Uint8Array): string {
 }
 
 type See = (hash: number, check: number, from: number, to: number) => void
-const [BASE, OTHER] = [0x01000193, 0x5bd1e995]
-const power = (base: number) => new Array(WINDOW).fill(base).reduce<number>(Math.imul, 1)
-const [GONE, OTHER_GONE] = [power(BASE), power(OTHER)] // of the character that leaves a window
+const BASE = 0x01000193
+const GONE = new Array(WINDOW).fill(BASE).reduce<number>(Math.imul, 1) // of what leaves a window
 
-/** Shows each window of a text: two rolling hashes, its first and its last place. */
-function windows(text: string, see: See) {
+/** Shows each window of a text whose hash may be wanted: two hashes, its first and its last place. */
+function windows(text: string, see: See, wanted?: Uint8Array) {
   const [codes, places] = [new Uint16Array(WINDOW), new Int32Array(WINDOW)]
-  let [hash, check, count] = [0, 0, 0]
+  let [hash, count] = [0, 0]
   for (let at = 0; at < text.length; at++) {
     const from = at
     let code = text.charCodeAt(at)
@@ -61,13 +62,21 @@ function windows(text: string, see: See) {
     }
     if (code === 0) count = 0 // between two texts
     if (code <= BLANK || code === QUOTE || code === APOSTROPHE) continue
-    const slot = count % WINDOW
+    const slot = count & RING
     const gone = count < WINDOW ? 0 : codes[slot]
     hash = (Math.imul(count ? hash : 0, BASE) + code - Math.imul(gone, GONE)) | 0
-    check = (Math.imul(count ? check : 0, OTHER) + code - Math.imul(gone, OTHER_GONE)) | 0
     codes[slot] = code
     places[slot] = from
     count++
-    if (count >= WINDOW) see(hash, check, places[count % WINDOW], at)
+    if (count < WINDOW || (wanted && !wanted[hash & 0xffff])) continue
+    see(hash, checkOf(codes, count), places[count & RING], at)
   }
+}
+
+/** Another hash of a window, whose first character is at `start`. */
+function checkOf(codes: Uint16Array, start: number): number {
+  let check = 0
+  for (let at = 0; at < WINDOW; at++)
+    check = (Math.imul(check, 31) + codes[(start + at) & RING]) | 0
+  return check
 }
