@@ -3,7 +3,7 @@
 
 import type { Event } from "@opencode-ai/sdk"
 import { factsOf, wordsOf } from "../answers/errors.ts"
-import { Redaction } from "../answers/redaction.ts"
+import { Redaction, UNSEEN } from "../answers/redaction.ts"
 import type { Session, Sessions } from "./session.ts"
 import { forget } from "./tagged-fetch.ts"
 
@@ -48,8 +48,10 @@ export async function onEvent(sessions: Sessions, event: Event): Promise<void> {
   }
 }
 
-/** Of a request that has passed fetch by only the messages are known. */
-const sentBy = ({ history }: Session) => new Redaction({ body: JSON.stringify(history) })
+/** Of a request that has passed fetch by only the messages are known, if they are. */
+function sentBy({ history }: Session): Redaction {
+  return new Redaction({ body: history.length > 0 ? JSON.stringify(history) : UNSEEN })
+}
 
 async function onIdle(sessions: Sessions, id: string): Promise<void> {
   const session = sessions.find(id)
