@@ -84,7 +84,7 @@ class Daemon:
         self.outbox.settle()
         self.timers = Timers(self.ledger, self.outbox, clock)
         self.server = Server(self.ledger, self.outbox, self.timers, self, clock)
-        self.outbox.publish = self._publish
+        self.outbox.listeners = (self.server.publish, self.notifier.take, self._tell_service_manager)
         self._checkpoints = Checkpoints(self._store, self.server.holding_commits)
         self._checkpoints.crowded = history.give_way
         self.outbox.grown = self._checkpoints.want
@@ -175,16 +175,20 @@ class Daemon:
             conversations.cancel_scope.deadline = trio.current_time() + DRAIN
             self.server.drain()
 
-    def _publish(self, event: protocol.Event) -> None:
-        """Hand an event to those who listen, to the notification targets, and to the service manager."""
-        self.server.publish(event)
-        self.notifier.take(event)
-        service.notify(self._state())
+    def _tell_service_manager(self, event: protocol.Event) -> None:
+        """Renew the state in `systemctl status` after an event."""
+        del event
+        if service.is_listening():
+            service.notify(self._state())
 
     def _state(self) -> str:
         """Say in a line for `systemctl status` how things are."""
         now = self._clock()
-        state = status.line(status.providers(self.ledger, now), now, self._config.policy.zone)
+        try:
+            state = status.line(status.providers(self.ledger, now), now, self._config.policy.zone)
+        except Exception:
+            log.exception("the state cannot be told; please report this")
+            state = "serving"
         return f"STATUS={state}{'' if self.config_error is None else '; the configuration is refused: rlmctl doctor'}"
 
     async def _accept(self, listening: trio.SocketListener, conversations: trio.Nursery) -> None:
@@ -210,11 +214,17 @@ class Daemon:
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
             async for number in signals:
                 if number == signal.SIGHUP:
-                    self.outbox.add(self.reload())
-                    self.outbox.settle()
-                    self.timers.poke()
+                    self._reload_by_signal()
                 else:
                     self.shutdown()
+
+    def _reload_by_signal(self) -> None:
+        try:
+            self.outbox.add(self.reload())
+        except Exception:
+            log.exception("the configuration cannot be read again; please report this")
+        self.outbox.settle()
+        self.timers.poke()
 
     async def _prune(self) -> None:
         """Remove what is old, by a clock that has gone as time does for a while: what is removed is gone for good."""

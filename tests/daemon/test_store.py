@@ -384,6 +384,10 @@ async def test_a_bug_in_what_is_to_be_written_stops_no_decision(
     assert reply["code"] == "not_durable"
     assert (await peer.use())["provider"] == "anthropic"
     assert "there it is" in caplog.text
+    await trio.sleep(RETRY)
+    await peer.report(await peer.use())
+    await house.kill()
+    assert (await (await house.peer()).provider())["request_count"] == 2, "the others go to the disk without that fact"
 
 
 async def test_a_database_that_cannot_be_read_stops_no_decision(
