@@ -17,6 +17,12 @@ DAY = 86400.0
 
 Moment = Annotated[float, Meta(ge=0, le=253_402_214_400)]
 """A time that a calendar has: up to the last day of the year 9999. Nothing else is read from the state."""
+YEAR = 366 * 86_400
+"""Seconds: no wait, no window and no cooldown is longer. Who writes of more has made a mistake."""
+MOST = 10**12
+"""Requests, tokens or dollars that a provider may speak of. More is a mistake."""
+Sum = Annotated[float, Meta(ge=-(10**18), le=10**18)]
+"""What many amounts may add up to. Nothing else is read from the state."""
 
 Kind = Literal[
     "ok",
