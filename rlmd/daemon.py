@@ -21,7 +21,7 @@ from rlmd import __version__, config, history, listener, protocol, rescue, servi
 from rlmd.address import PathTooLongError
 from rlmd.checkpoint import Checkpoints
 from rlmd.core.ledger import Ledger
-from rlmd.core.model import Notice, Step
+from rlmd.core.model import SENSELESS, Notice, Senseless, Step
 from rlmd.migrations import StoreError
 from rlmd.notify import Notifier
 from rlmd.outbox import Outbox
@@ -96,7 +96,7 @@ class Daemon:
         self._config = self._first_config()
         self.notifier = Notifier(self._store, self._clock)
         self.notifier.configure(self._config.notify, self._config.policy.zone)
-        self.ledger.restore(self._store.facts(), self._config.policy, self.started_at)
+        self._store.set_aside(self.ledger.restore(self._store.facts(), self._config.policy, self.started_at))
 
     def settings(self) -> protocol.Settings:
         """Return the `[agent]` table for the agents."""
@@ -124,7 +124,9 @@ class Daemon:
         return Step(notices=[Notice("config", now, text)])
 
     async def history(self, request: protocol.HistoryQuery) -> protocol.AnyReply:
-        """Look usage up, in a process of its own."""
+        """Look usage up, in a process of its own. There is nothing yet of what is to come."""
+        if request.until is not None and request.until.timestamp() > self._clock():
+            request.until = None
         try:
             return await history.answer(self._store.path, request, self._config.policy.zone, self._clock())
         except (OSError, sqlite3.Error) as error:
@@ -138,7 +140,7 @@ class Daemon:
         if rescue.import_path(self._store.path).stat().st_size + self._store.log_size() > LOG_MOST:
             raise OSError("it is too large to be taken over while rlmd runs: rlmctl stop, and import it then")
         kept = self._store.replace()
-        self.ledger.begin_anew(self._store.facts(), self._config.policy, self._clock())
+        self._store.set_aside(self.ledger.begin_anew(self._store.facts(), self._config.policy, self._clock()))
         self.notifier.take_up()
         log.info("the state was replaced by an import; the one before is kept in %s", kept)
         return f"the state is replaced; the one before is kept in {kept}"
@@ -251,9 +253,8 @@ class Daemon:
         except config.ConfigError as error:
             self.config_error = str(error)
             log.error("%s", error)  # noqa: TRY400  (told to a person, not traced)
-        kept = self._store.fact("setting", "config")
-        if kept is not None:
-            self._text = msgspec.json.decode(kept, type=str)
+        self._text = self._kept_config()
+        if self._text is not None:
             try:
                 last_good = config.parse(self._text, self._environ, source="the last good configuration")
             except config.ConfigError as error:
@@ -263,6 +264,17 @@ class Daemon:
                 return last_good
         log.warning("no provider is managed until the file is mended (then: rlmctl reload)")
         return config.parse("", {}, source="nothing")
+
+    def _kept_config(self) -> str | None:
+        """Read the text of the last good configuration, if there is one."""
+        kept = self._store.fact("setting", "config")
+        if kept is None:
+            return None
+        try:
+            return msgspec.json.decode(kept, type=str)
+        except SENSELESS as error:
+            self._store.set_aside([Senseless("fact", ("setting", "config"), kept, error)])
+            return None
 
     def _everything(self) -> Step:
         step = self.ledger.book.keep_everything()

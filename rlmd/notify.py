@@ -17,6 +17,7 @@ import msgspec
 import trio
 
 from rlmd import targets
+from rlmd.core.model import YEAR
 from rlmd.core.words import clock
 from rlmd.letters import Letter
 from rlmd.protocol import NotifyInfo
@@ -88,7 +89,7 @@ class Notifier:
         now: Callable[[], float],
         send: Callable[[str, str, str], Awaitable[str | None]] = targets.send,
     ) -> None:
-        """Take up what the last daemon left. Raises `sqlite3.Error`, `msgspec.DecodeError`."""
+        """Take up what the last daemon left. Raises `sqlite3.Error`."""
         self._store = store
         self._now = now
         self._send = send
@@ -138,8 +139,9 @@ class Notifier:
             target.wake()
 
     def _kept(self) -> tuple[dict[str, float], dict[int, Letter]]:
-        letters = {number: msgspec.json.decode(row, type=Letter) for number, row in self._store.letters()}
-        return self._store.told(), letters
+        latest = self._now() + YEAR
+        told = {fact: until for fact, until in self._store.told().items() if until <= latest}
+        return told, self._store.letters()
 
     def take(self, event: Event) -> None:
         """Write the letters of an event, unless nobody wants it or the fact has been told."""

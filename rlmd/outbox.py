@@ -94,7 +94,7 @@ class Outbox:
     def events(self, since: float, limit: int) -> list[Event]:
         """Give the last events since a time, oldest first. Raises `sqlite3.Error`."""
         try:
-            stored = [msgspec.json.decode(row, type=Event) for _, row in self._store.events(since, limit)]
+            stored = self._store.events(since, limit)
         except rescue.UNREADABLE as error:
             self.mind("the events cannot be read", error)
             raise sqlite3.DatabaseError(str(error)) from error

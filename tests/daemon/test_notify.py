@@ -195,7 +195,7 @@ async def test_nobody_wants_yesterdays_news(post: Post) -> None:
     await post.happens()
     await trio.sleep(GIVE_UP + 700)
     assert post.notifier.infos()[0].waiting == 0
-    assert post.store.letters() == []
+    assert post.store.letters() == {}
 
 
 async def test_a_target_that_fails_holds_up_no_other(post: Post) -> None:
@@ -307,7 +307,7 @@ async def test_a_reload_brings_and_takes_targets(post: Post) -> None:
     post.configure("b://y", "c://z")
     await post.happens("new", provider="openrouter")
     assert (post.messages("b://y"), post.messages("c://z")) == (["anthropic is tired", "new"], ["new"])
-    assert post.store.letters() == []
+    assert post.store.letters() == {}
     tried = post.tried
     await trio.sleep(HOUR)
     assert post.tried == tried
@@ -463,7 +463,7 @@ def test_no_address_is_in_any_log_status_or_error(process: Process, hook: Webhoo
     process.exits()
     assert SECRET not in process.log.read_text()
     store = Store(process.place.paths.database)
-    kept = [*store.letters(), *((key, row) for kind, key, row in store.facts() if kind != "setting")]
+    kept = [*store.letters().items(), *((key, row) for kind, key, row in store.facts() if kind != "setting")]
     store.close()
     assert SECRET not in str(kept), "only the last good configuration, whose place the state is, has addresses"
 
