@@ -159,6 +159,7 @@ class Daemon:
             await self._serve(accepting)
             nursery.cancel_scope.cancel()
         self.outbox.settle(insist=True)
+        self.notifier.flush()
         self._store.close()
 
     async def _serve(self, accepting: listener.Listener) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import select
+import socket
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -156,3 +157,54 @@ async def gone_after_its_replies(peer: Peer) -> None:
         while await peer.stream.receive_some(65_536):
             pass
     await peer.stream.aclose()
+
+
+# While commits are held
+
+
+async def test_a_reply_to_a_connection_that_has_closed_goes_to_nobody_else(house: House) -> None:
+    leaving = await introduced(house, "leaving")
+    connection = connection_of(house, "leaving")
+    other = Peer(trio.SocketStream(trio.socket.socket(socket.AF_UNIX)))  # before: it takes a number of this process
+    house._peers.append(other)
+    at_once([leaving])
+    with house.daemon.server.holding_commits():
+        await house.settled()
+        connection.fail()
+        await house.settled()
+        await other.stream.socket.connect(str(house.place.paths.socket))
+        await house.settled()
+        (theirs,) = house.daemon.server._connections
+        assert theirs.fd == connection.fd, "the number is used again"
+    assert await other.ask("ping") == {"type": "pong"}
+    connection.tell(b'{"type":"event"}\n')
+    assert not connection.unsent
+    assert (await other.provider())["request_count"] == 1, "what it reported is counted"
+
+
+async def test_nothing_is_folded_while_somebody_else_writes(
+    house: House, peer: Peer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rlmd.store.FOLD_AT", 1)
+    store, server = house.daemon._store, house.daemon.server
+    folded: list[bool] = []
+    monkeypatch.setattr(store, "fold", lambda: folded.append(store.held))
+
+    async def history(request: protocol.HistoryQuery) -> protocol.AnyReply:
+        return protocol.History(id=request.id, bucket="hour", rows=[], kept_going=0, not_waited_ms=0)
+
+    monkeypatch.setattr(house.daemon, "history", history)
+    await peer.report(await peer.use())
+    folded.clear()
+    with server.holding_commits():
+        await peer.say({"op": "history", "id": 1})
+        await house.settled()
+        house.daemon.outbox.tidy()
+        await (await house.peer()).stream.aclose()
+        await house.settled()
+    with server.holding_commits():  # before anybody's turn has come
+        await house.settled()
+        assert not folded[1:]
+    assert (await peer.hear())["type"] == "history"
+    assert folded
+    assert not any(folded)
