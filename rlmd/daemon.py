@@ -125,7 +125,7 @@ class Daemon:
 
     async def history(self, request: protocol.HistoryQuery) -> protocol.AnyReply:
         """Look usage up, in a process of its own. There is nothing yet of what is to come."""
-        if request.until is not None and request.until.timestamp() > self._clock():
+        if request.until is not None and protocol.seconds(request.until) > self._clock():
             request.until = None
         try:
             return await history.answer(self._store.path, request, self._config.policy.zone, self._clock())

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 from story import MODEL, NOON, Story, provider
 
-from rlmd.core.model import DAY
+from rlmd.core.breaker import rest
+from rlmd.core.model import DAY, Cooldown
+
+if TYPE_CHECKING:
+    from rlmd.core.model import Kind
 
 LONGEST = 8 * DAY
 
@@ -54,3 +60,9 @@ def test_a_bucket_without_a_quantity_is_of_requests() -> None:
     headers = {"x-ratelimit-limit": "100", "x-ratelimit-remaining": "0", "x-ratelimit-reset": "60"}
     story.report(story.use(), "ok", status=200, headers=headers)
     assert story.wait().retry_at == NOON + 60
+
+
+@pytest.mark.parametrize("kind", ["throttle", "quota", "transient"])
+def test_a_provider_that_refuses_thousands_of_times_rests_for_the_longest_of_its_kind(kind: Kind) -> None:
+    cooldown = Cooldown()
+    assert rest(kind, 5000, cooldown) == rest(kind, 40, cooldown)

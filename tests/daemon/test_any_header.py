@@ -10,6 +10,7 @@ import os
 import tempfile
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from logging.handlers import BufferingHandler
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,9 @@ ZONES = ("UTC", "Pacific/Kiritimati", "America/Los_Angeles")
 # What stands for a number or a time.
 
 SECONDS = st.integers(-(10**4), 10**9) | st.sampled_from([0, 1, 60, 3600, 86_400, 8 * 86_400, 366 * 86_400, 86_400_000])
-EPOCHS = st.builds(lambda ahead, unit: str(int(NOON + ahead) * unit), SECONDS, st.sampled_from([1, 10**3, 10**6, 10**9]))
+EPOCHS = st.builds(
+    lambda ahead, unit: str(int(NOON + ahead) * unit), SECONDS, st.sampled_from([1, 10**3, 10**6, 10**9])
+)
 DATES = st.datetimes(timezones=st.sampled_from([UTC])) | st.builds(
     lambda ahead: datetime.fromtimestamp(NOON, UTC) + timedelta(seconds=ahead), SECONDS
 )
@@ -60,13 +63,17 @@ RESETS = st.one_of(
     WRITTEN,
     SPANS,
     NUMBERS,
-    st.sampled_from(["9999-12-31T23:59:59Z", "0001-01-01T00:00:00+14:00", "253402300799", "12:03:11", "never", "ü\u2028"]),
+    st.sampled_from(
+        ["9999-12-31T23:59:59Z", "0001-01-01T00:00:00+14:00", "253402300799", "12:03:11", "never", "ü\u2028"]
+    ),
     st.text(max_size=20),
 )
 BUCKETS = st.sampled_from(
-    ["", "-requests", "-tokens", "-input-tokens", "-requests-day", "-tokens-minute", "-req-minute", "-day", "-characters"]
-    + ["-credits", "-neurons", "-minutes", "-images", "-cents", "-unified", "-" + "x" * 300]
-)  # fmt: skip
+    [
+        *("", "-requests", "-tokens", "-input-tokens", "-requests-day", "-tokens-minute", "-req-minute", "-day"),
+        *("-characters", "-credits", "-neurons", "-minutes", "-images", "-cents", "-unified", "-" + "x" * 300),
+    ]
+)
 
 
 def triple(vendor: str, bucket: str, limit: str, remaining: str, reset: str, *, late: bool) -> dict[str, str]:
@@ -90,14 +97,17 @@ POLICIES = st.builds(
 )  # fmt: skip
 ONES = st.dictionaries(
     st.sampled_from(
-        ["retry-after", "retry-after-ms", "x-ratelimit-user-retry-after", "x-ratelimit-reset", "date", "ratelimit-reset"]
-        + [f"anthropic-ratelimit-unified{of}" for of in ("-status", "-reset", "-5h-status", "-5h-reset", "-7d-reset")]
-        + ["anthropic-ratelimit-unified-5h-utilization", "x-usage-ratelimit-session", "ratelimit", "ratelimit-policy"]
-        + [f"x-codex-primary-{of}" for of in ("used-percent", "window-minutes", "reset-at", "reset-after-seconds")]
+        [
+            *("retry-after", "retry-after-ms", "x-ratelimit-user-retry-after", "x-ratelimit-reset", "date"),
+            *("ratelimit", "ratelimit-policy", "ratelimit-reset", "x-usage-ratelimit-session"),
+            *(f"anthropic-ratelimit-unified{of}" for of in ("-status", "-reset", "-5h-status", "-5h-reset")),
+            "anthropic-ratelimit-unified-5h-utilization",
+            *(f"x-codex-primary-{of}" for of in ("used-percent", "window-minutes", "reset-at", "reset-after-seconds")),
+        ]
     ),
     st.sampled_from(["rejected", "limit=9, remaining=0, reset=5", "ent=0&rem=0&rst=9999-12-31T23:59:59Z"]) | RESETS,
     max_size=6,
-)  # fmt: skip
+)
 HEADERS = st.builds(
     lambda *parts: {name: value for part in parts for name, value in part.items()},
     ONES,
@@ -146,27 +156,19 @@ def reports(headers: dict[str, str]) -> list[dict[str, Any]]:
 @example(reports(NEGATIVE), None, "UTC")
 @example(reports(HUGE), None, "UTC")
 def test_any_header_goes_through_the_house(told: list[dict[str, Any]], estimate: int | None, zone: str) -> None:
-    problems: list[str] = []
-    listening = _Problems(problems)
-    logging.getLogger().addHandler(listening)
+    handler = BufferingHandler(10**6)
+    logging.getLogger().addHandler(handler)
     try:
         with tempfile.TemporaryDirectory(prefix="rlmd-") as root:
             virtually(history, Path(root), told, estimate, zone)
     finally:
-        logging.getLogger().removeHandler(listening)
-    assert problems == []
+        logging.getLogger().removeHandler(handler)
+    assert [record.getMessage() for record in handler.buffer if is_problem(record)] == []
 
 
-class _Problems(logging.Handler):
-    """Gathers what the log tells of a bug or of damage."""
-
-    def __init__(self, problems: list[str]) -> None:
-        super().__init__(logging.WARNING)
-        self.problems = problems
-
-    def emit(self, record: logging.LogRecord) -> None:
-        if record.exc_info or record.levelno >= logging.ERROR or "damaged" in record.getMessage():
-            self.problems.append(self.format(record))
+def is_problem(record: logging.LogRecord) -> bool:
+    """Whether the log tells of a bug, or of damage."""
+    return bool(record.exc_info) or record.levelno >= logging.ERROR or "damaged" in record.getMessage()
 
 
 async def history(root: Path, told: list[dict[str, Any]], estimate: int | None, zone: str) -> None:
@@ -181,9 +183,7 @@ async def history(root: Path, told: list[dict[str, Any]], estimate: int | None, 
         for provider, model in (("anthropic", MODEL), ("openrouter", "anthropic/sonnet")):
             for fields in told:
                 outcome = "ok" if fields["status"] == 200 else "error"
-                reply = await peer.ask(
-                    "report", provider=provider, model=model, outcome=outcome, session="s", **fields
-                )
+                reply = await peer.ask("report", provider=provider, model=model, outcome=outcome, session="s", **fields)
                 assert reply["type"] == "recorded", reply
                 house.stepped += 1
         await look(house, peer, estimate)
@@ -202,7 +202,9 @@ async def history(root: Path, told: list[dict[str, Any]], estimate: int | None, 
 
 async def look(house: House, peer: Peer, estimate: int | None) -> None:
     """Ask for everything that there is to be told; nothing in it lies too far ahead."""
-    decision = await peer.ask("acquire", provider="anthropic", model=MODEL, session="s", estimate=estimate, dry_run=True)
+    decision = await peer.ask(
+        "acquire", provider="anthropic", model=MODEL, session="s", estimate=estimate, dry_run=True
+    )
     assert decision["type"] in {"use", "wait"}, decision
     explained = await peer.ask("explain", model=MODEL)
     assert explained["type"] == "explained", explained
