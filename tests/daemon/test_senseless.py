@@ -6,16 +6,19 @@ import json
 import shutil
 import sqlite3
 from contextlib import closing
+from datetime import UTC
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
 from house import MODEL, NOON, TWO, Place
 
+from rlmd import history, reader
 from rlmd.core import orders
 from rlmd.core.ledger import Answer
 from rlmd.daemon import Daemon
 from rlmd.letters import Letter
+from rlmd.protocol import HistoryQuery, HistoryRow
 from rlmd.store import KEYS
 
 if TYPE_CHECKING:
@@ -209,3 +212,28 @@ def test_a_name_with_a_wrong_letter_hides_no_other(kept: Place) -> None:
     after = Known(begun(kept))
     assert {name for name, row in before.facts.items() if after.facts.get(name) != row} <= {("tally", "openrouter")}
     assert not list(kept.paths.state_dir.glob("*damaged*"))
+
+
+@pytest.mark.parametrize("bucket", ["hour", "day"])
+@pytest.mark.parametrize("amount", [b"many", "many", 1e306, -1e306, 5.5, float("inf")])
+@pytest.mark.parametrize("column", ["requests", "tokens", "cost", "throttle"])
+def test_usage_that_makes_no_sense_is_told_as_none(kept: Place, bucket: Any, amount: Any, column: str) -> None:
+    def told() -> Any:
+        asked = history._asked(kept.paths.database, HistoryQuery(bucket=bucket), UTC, int(NOON), LATER)
+        rows, _ = reader.read(json.loads(msgspec.json.encode(asked)))
+        return {row.provider: row for row in msgspec.json.decode(rows, type=list[HistoryRow])}
+
+    begun(kept)._store.close()
+    before = told()
+    with closing(sqlite3.connect(kept.paths.database)) as db, db:
+        db.execute(f"UPDATE usage SET {column} = ? WHERE provider = 'anthropic'", (amount,))
+    daemon = begun(kept)
+    daemon.outbox.add(daemon.ledger.report("openrouter", "anthropic/sonnet", "ok", LATER, rand=0.0))
+    daemon.outbox.settle()
+    daemon._store.close()
+    after = told()
+    assert after["openrouter"].requests == before["openrouter"].requests + 1
+    if column == "requests":
+        assert after["anthropic"].requests == (5 if amount == 5.5 else 0)
+    else:
+        assert after["anthropic"].requests == 2
