@@ -63,7 +63,7 @@ class Checkpoints:
                 self._hold_commits()
                 if await trio.to_thread.run_sync(partial(_checkpoint, self._store.path, "TRUNCATE")):
                     self._wanted, self._failing = trio.Event(), False  # before commits, which may want the next one
-            except sqlite3.Error as error:
+            except (sqlite3.Error, OSError, RuntimeError) as error:  # the last one: no thread can be begun
                 trouble = str(error)
             finally:
                 self._going_on = False

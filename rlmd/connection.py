@@ -37,12 +37,10 @@ class Connection:
         """Lines that have arrived and are not answered yet."""
         self.unsent = bytearray()
         """Replies and events that wait for their turn."""
-        self.place = 0
-        """Where in that the next replies belong: the events that they lead to come after them."""
         self.ended = False
         """Nothing more is read of it."""
         self.gone = False
-        """Nobody is there who could be told anything."""
+        """Nothing is sent any more: the client has left, or the stream is closed and its number may be another's."""
         self.nursery = nursery
         self._owed = 0
         """Replies that take their time: until they are sent nothing more is read."""
@@ -60,7 +58,7 @@ class Connection:
 
     def receive(self) -> bool:
         """Take what has arrived into the backlog, unless something is still owed. Whether there is a whole line."""
-        if self.ended or self.unsent or self._under_way or self._owed:
+        if self.unsent or self._under_way or self._owed:
             return False
         try:
             data = os.read(self.fd, CHUNK)
@@ -83,10 +81,12 @@ class Connection:
         return len(self.unsent) + self._under_way
 
     def send(self, replies: list[protocol.AnyReply]) -> None:
-        """Send replies, as far as that goes at once; the rest goes to its `place`."""
+        """Send replies, as far as that goes at once; the rest waits for its turn. Once the client is gone, nothing."""
+        if self.gone:
+            return
         data = protocol.encode_lines(replies)
         if self.unsent or self._sending:
-            self.unsent[self.place : self.place] = data
+            self.unsent += data
             self._something.set()
             return
         try:
@@ -108,6 +108,8 @@ class Connection:
 
     def tell(self, line: bytes) -> None:
         """Send an event in its turn. A client that leaves too much unread is let go."""
+        if self.gone:
+            return
         self.unsent += line
         self._told += len(line)
         self._something.set()
@@ -119,6 +121,11 @@ class Connection:
         if not self.ended:
             self.ended = True
             trio.lowlevel.notify_closing(self.fd)
+
+    def fail(self) -> None:
+        """End the connection at once, because of a bug that the caller has logged."""
+        self.ended = True
+        self.nursery.cancel_scope.cancel()
 
     def take_no_more(self) -> None:
         """Let what has arrived be the last."""
@@ -167,7 +174,7 @@ class Connection:
     async def send_unsent(self) -> None:
         """Send what waits; a client that reads nothing of it for `bounds.STUCK` seconds is let go."""
         async with self._turn:
-            data, self.unsent, self.place, self._told = bytes(self.unsent), bytearray(), 0, 0
+            data, self.unsent, self._told = bytes(self.unsent), bytearray(), 0
             for begin in range(0, len(data), CHUNK):
                 self._under_way = len(data) - begin
                 with trio.move_on_after(bounds.STUCK) as scope:

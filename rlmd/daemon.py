@@ -21,7 +21,7 @@ from rlmd import __version__, config, history, listener, protocol, rescue, servi
 from rlmd.address import PathTooLongError
 from rlmd.checkpoint import Checkpoints
 from rlmd.core.ledger import Ledger
-from rlmd.core.model import Notice, Step
+from rlmd.core.model import SENSELESS, Notice, Senseless, Step
 from rlmd.migrations import StoreError
 from rlmd.notify import Notifier
 from rlmd.outbox import Outbox
@@ -84,7 +84,7 @@ class Daemon:
         self.outbox.settle()
         self.timers = Timers(self.ledger, self.outbox, clock)
         self.server = Server(self.ledger, self.outbox, self.timers, self, clock)
-        self.outbox.publish = self._publish
+        self.outbox.listeners = (self.server.publish, self.notifier.take, self._tell_service_manager)
         self._checkpoints = Checkpoints(self._store, self.server.holding_commits)
         self._checkpoints.crowded = history.give_way
         self.outbox.grown = self._checkpoints.want
@@ -96,7 +96,7 @@ class Daemon:
         self._config = self._first_config()
         self.notifier = Notifier(self._store, self._clock)
         self.notifier.configure(self._config.notify, self._config.policy.zone)
-        self.ledger.restore(self._store.facts(), self._config.policy, self.started_at)
+        self._store.set_aside(self.ledger.restore(self._store.facts(), self._config.policy, self.started_at))
 
     def settings(self) -> protocol.Settings:
         """Return the `[agent]` table for the agents."""
@@ -124,7 +124,9 @@ class Daemon:
         return Step(notices=[Notice("config", now, text)])
 
     async def history(self, request: protocol.HistoryQuery) -> protocol.AnyReply:
-        """Look usage up, in a process of its own."""
+        """Look usage up, in a process of its own. There is nothing yet of what is to come."""
+        if request.until is not None and protocol.seconds(request.until) > self._clock():
+            request.until = None
         try:
             return await history.answer(self._store.path, request, self._config.policy.zone, self._clock())
         except (OSError, sqlite3.Error) as error:
@@ -138,7 +140,7 @@ class Daemon:
         if rescue.import_path(self._store.path).stat().st_size + self._store.log_size() > LOG_MOST:
             raise OSError("it is too large to be taken over while rlmd runs: rlmctl stop, and import it then")
         kept = self._store.replace()
-        self.ledger.begin_anew(self._store.facts(), self._config.policy, self._clock())
+        self._store.set_aside(self.ledger.begin_anew(self._store.facts(), self._config.policy, self._clock()))
         self.notifier.take_up()
         log.info("the state was replaced by an import; the one before is kept in %s", kept)
         return f"the state is replaced; the one before is kept in {kept}"
@@ -157,6 +159,7 @@ class Daemon:
             await self._serve(accepting)
             nursery.cancel_scope.cancel()
         self.outbox.settle(insist=True)
+        self.notifier.flush()
         self._store.close()
 
     async def _serve(self, accepting: listener.Listener) -> None:
@@ -175,16 +178,20 @@ class Daemon:
             conversations.cancel_scope.deadline = trio.current_time() + DRAIN
             self.server.drain()
 
-    def _publish(self, event: protocol.Event) -> None:
-        """Hand an event to those who listen, to the notification targets, and to the service manager."""
-        self.server.publish(event)
-        self.notifier.take(event)
-        service.notify(self._state())
+    def _tell_service_manager(self, event: protocol.Event) -> None:
+        """Renew the state in `systemctl status` after an event."""
+        del event
+        if service.is_listening():
+            service.notify(self._state())
 
     def _state(self) -> str:
         """Say in a line for `systemctl status` how things are."""
         now = self._clock()
-        state = status.line(status.providers(self.ledger, now), now, self._config.policy.zone)
+        try:
+            state = status.line(status.providers(self.ledger, now), now, self._config.policy.zone)
+        except Exception:
+            log.exception("the state cannot be told; please report this")
+            state = "serving"
         return f"STATUS={state}{'' if self.config_error is None else '; the configuration is refused: rlmctl doctor'}"
 
     async def _accept(self, listening: trio.SocketListener, conversations: trio.Nursery) -> None:
@@ -210,11 +217,17 @@ class Daemon:
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
             async for number in signals:
                 if number == signal.SIGHUP:
-                    self.outbox.add(self.reload())
-                    self.outbox.settle()
-                    self.timers.poke()
+                    self._reload_by_signal()
                 else:
                     self.shutdown()
+
+    def _reload_by_signal(self) -> None:
+        try:
+            self.outbox.add(self.reload())
+        except Exception:
+            log.exception("the configuration cannot be read again; please report this")
+        self.outbox.settle()
+        self.timers.poke()
 
     async def _prune(self) -> None:
         """Remove what is old, by a clock that has gone as time does for a while: what is removed is gone for good."""
@@ -241,9 +254,8 @@ class Daemon:
         except config.ConfigError as error:
             self.config_error = str(error)
             log.error("%s", error)  # noqa: TRY400  (told to a person, not traced)
-        kept = self._store.fact("setting", "config")
-        if kept is not None:
-            self._text = msgspec.json.decode(kept, type=str)
+        self._text = self._kept_config()
+        if self._text is not None:
             try:
                 last_good = config.parse(self._text, self._environ, source="the last good configuration")
             except config.ConfigError as error:
@@ -253,6 +265,17 @@ class Daemon:
                 return last_good
         log.warning("no provider is managed until the file is mended (then: rlmctl reload)")
         return config.parse("", {}, source="nothing")
+
+    def _kept_config(self) -> str | None:
+        """Read the text of the last good configuration, if there is one."""
+        kept = self._store.fact("setting", "config")
+        if kept is None:
+            return None
+        try:
+            return msgspec.json.decode(kept, type=str)
+        except SENSELESS as error:
+            self._store.set_aside([Senseless("fact", ("setting", "config"), kept, error)])
+            return None
 
     def _everything(self) -> Step:
         step = self.ledger.book.keep_everything()

@@ -101,7 +101,7 @@ class Dispatcher:
                     self._let_watch(connection)
                     return status.explained(self._ledger, request.model, request.session, now, id_)
                 case protocol.LogQuery():
-                    since = request.since.timestamp() if request.since else 0.0
+                    since = protocol.seconds(request.since) if request.since else 0.0
                     return protocol.Log(id=id_, events=self._outbox.events(since, request.limit))
                 case protocol.Reset():
                     step = orders.reset(book, request.what, request.provider, now)
@@ -198,7 +198,7 @@ class Dispatcher:
             answer=Answer(request.status, request.headers, request.body, request.message),
             lease=request.lease,
             session=request.session,
-            started_at=request.started_at.timestamp() if request.started_at else None,
+            started_at=protocol.seconds(request.started_at) if request.started_at else None,
             usage=request.usage,
             retry=request.retry,
             receipt=self._remembered(request.lease),
@@ -288,7 +288,7 @@ class Dispatcher:
 
     def _adopt(self, request: protocol.Adopt, now: float) -> protocol.AdoptedReply:
         found = (
-            Found(one.provider, one.requests, one.errors, one.until.timestamp() if one.until else None)
+            Found(one.provider, one.requests, one.errors, protocol.seconds(one.until) if one.until else None)
             for one in request.providers
         )
         made = adopt(self._ledger.book, found, request.current, now)
@@ -324,7 +324,7 @@ _UNREAD = "Others have not read what they asked for, and there is no room for mo
 def _until(request: protocol.CooldownOrder, now: float) -> float:
     if request.for_ms is not None:
         return now + request.for_ms / 1000
-    if request.until is not None and 0 <= request.until.timestamp() - now <= protocol.YEAR_MS / 1000:
-        return request.until.timestamp()
+    if request.until is not None and 0 <= (until := protocol.seconds(request.until)) - now <= protocol.YEAR_MS / 1000:
+        return until
     message = 'cooldown: give "for_ms", or "until" as a time in the coming year.'
     raise protocol.BadRequestError(protocol.Error(id=request.id, code="bad_request", message=message))

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 
-from rlmd.core.model import Kind, Receipt, Spent
+from rlmd.core.model import SENSELESS, Kind, Moment, Receipt, Senseless, Spent, Sum
 from rlmd.rescue import blob
 
 if TYPE_CHECKING:
@@ -27,8 +27,8 @@ class Entry(msgspec.Struct, array_like=True):
 
     facts: list[tuple[str, str, msgspec.Raw]]
     receipts: dict[str, Receipt]
-    events: list[tuple[float, msgspec.Raw]]
-    usage: list[tuple[int, str, str, Spent | Kind, float]]
+    events: list[tuple[Moment, msgspec.Raw]]
+    usage: list[tuple[Annotated[int, msgspec.Meta(ge=0, le=2**53)], str, str, Spent | Kind, Sum]]
 
 
 _entry = msgspec.json.Decoder(Entry)
@@ -51,17 +51,26 @@ def written(
     )
 
 
-def entries(db: sqlite3.Connection) -> list[Entry]:
-    """Read what has not been folded. Raises `sqlite3.Error`, `msgspec.DecodeError`."""
-    found = db.execute("SELECT row FROM journal ORDER BY id").fetchall()
-    return [_entry.decode(blob(row)) for (row,) in found]
+def entries(db: sqlite3.Connection) -> tuple[list[Entry], list[Senseless]]:
+    """Read what has not been folded, and the rows that make no sense. Raises `sqlite3.Error`."""
+    read, odd = [], []
+    for number, found in db.execute("SELECT id, row FROM journal ORDER BY id").fetchall():
+        row = blob(found)
+        try:
+            read.append(_entry.decode(row))
+        except SENSELESS as error:
+            odd.append(Senseless("journal", (number,), row, error))
+    return read, odd
 
 
-def fold(db: sqlite3.Connection) -> None:
-    """Put everything in the journal in its place, in one transaction."""
-    commits = entries(db)
+def fold(db: sqlite3.Connection) -> list[Senseless]:
+    """Put everything in the journal in its place, in one transaction.
+
+    Return the rows that make no sense. They stay in the journal.
+    """
+    commits, odd = entries(db)
     if not commits:
-        return
+        return odd
     facts = {(kind, key): bytes(row) for commit in commits for kind, key, row in commit.facts}
     receipts = {lease: receipt for commit in commits for lease, receipt in commit.receipts.items()}
     usage: dict[Used, float] = {}
@@ -92,6 +101,8 @@ def fold(db: sqlite3.Connection) -> None:
                 (*place, total),
             )
         db.execute("DELETE FROM journal")
+        db.executemany("INSERT INTO journal VALUES (?, ?)", ((*row.key, row.row) for row in odd))
+    return odd
 
 
 @contextmanager

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from msgspec import Struct
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+from rlmd.core.model import Moment
 
 
 class Letter(Struct):
     """One message to one target, which is named by a digest of its address."""
 
     target: str
-    at: float
+    at: Moment
     event: str
     message: str
-    until: float | None = None
+    until: Moment | None = None
     held: bool = False
     """It came in quiet hours: when they end, it is told if it still holds."""
-    tries: int = 0
-    due: float = 0.0
+    tries: Annotated[int, Meta(ge=0, le=10**9)] = 0
+    due: Moment = 0.0

@@ -17,6 +17,7 @@ import msgspec
 import trio
 
 from rlmd import targets
+from rlmd.core.model import YEAR
 from rlmd.core.words import clock
 from rlmd.letters import Letter
 from rlmd.protocol import NotifyInfo
@@ -47,6 +48,8 @@ LATE = 60.0
 """Seconds after which a message says when it happened."""
 LONGEST_SLEEP = 30.0
 """Seconds slept at most: trio's clock stops in suspend, and the wall clock may step."""
+KEEP_AGAIN = 1.0
+"""Seconds between attempts to keep in the state what waits."""
 HANGS = 60.0
 """Seconds after which a target that says nothing has failed."""
 GRACE = 2.0
@@ -88,7 +91,7 @@ class Notifier:
         now: Callable[[], float],
         send: Callable[[str, str, str], Awaitable[str | None]] = targets.send,
     ) -> None:
-        """Take up what the last daemon left. Raises `sqlite3.Error`, `msgspec.DecodeError`."""
+        """Take up what the last daemon left. Raises `sqlite3.Error`."""
         self._store = store
         self._now = now
         self._send = send
@@ -102,6 +105,13 @@ class Notifier:
         self._nursery: trio.Nursery | None = None
         self._sending: set[trio.CancelScope] = set()
         self._stopping = False
+        self._unkept: dict[int, Letter | None] = {}
+        """Letters by number that the state does not have as they are; None for one that is to go."""
+        self._unkept_told: dict[str, float] = {}
+        self._kept_last = self._last
+        """The highest number that the state may have."""
+        self._keep_later = trio.Event()
+        self._failing = False
 
     def configure(self, settings: Notify, zone: tzinfo | None) -> None:
         """Put `[notify]` into force. What waits for a target that is gone is dropped with it."""
@@ -130,7 +140,8 @@ class Notifier:
     def take_up(self) -> None:
         """Go on from what the state keeps now, which another one has replaced."""
         self._told, self._left = self._kept()
-        self._last = max(self._last, *self._left, 0)
+        self._last = self._kept_last = max(self._last, *self._left, 0)
+        self._unkept, self._unkept_told = {}, {}
         for target in self._targets.values():
             target.letters = {}
             for number in [n for n, letter in self._left.items() if letter.target == target.key]:
@@ -138,8 +149,9 @@ class Notifier:
             target.wake()
 
     def _kept(self) -> tuple[dict[str, float], dict[int, Letter]]:
-        letters = {number: msgspec.json.decode(row, type=Letter) for number, row in self._store.letters()}
-        return self._store.told(), letters
+        latest = self._now() + YEAR
+        told = {fact: until for fact, until in self._store.told().items() if until <= latest}
+        return told, self._store.letters()
 
     def take(self, event: Event) -> None:
         """Write the letters of an event, unless nobody wants it or the fact has been told."""
@@ -191,7 +203,11 @@ class Notifier:
         async with trio.open_nursery() as self._nursery:
             for target in self._targets.values():
                 self._nursery.start_soon(self._serve, target)
-            await trio.sleep_forever()
+            while True:
+                await self._keep_later.wait()
+                await trio.sleep(KEEP_AGAIN)
+                self._keep_later = trio.Event()
+                self.flush()
 
     def stop(self) -> None:
         """Begin nothing new; what is under way gets a moment."""
@@ -202,7 +218,11 @@ class Notifier:
     async def _serve(self, target: _Target) -> None:
         with target.scope:
             while True:
-                await self._next(target)
+                try:
+                    await self._next(target)
+                except Exception:
+                    log.exception("a notification target failed; please report this")
+                    await trio.sleep(LONGEST_RETRY)
 
     async def _next(self, target: _Target) -> None:
         """Deliver what is first in line, or wait for its time."""
@@ -267,12 +287,37 @@ class Notifier:
         self._keep({}, [number])
 
     def _keep(self, written: dict[int, Letter], gone: list[int], told: Mapping[str, float] = _NOTHING) -> None:
-        """Have the state say the same as memory. A disk that fails costs the memory of a restart, no message."""
-        rows = {number: msgspec.json.encode(letter) for number, letter in written.items()}
+        """Have the state say the same as memory."""
+        self._unkept.update(written)
+        for number in gone:
+            if number > self._kept_last:
+                self._unkept.pop(number, None)
+            else:
+                self._unkept[number] = None
+        self._unkept_told.update(told)
+        self.flush()
+
+    def flush(self) -> None:
+        """Write what the state does not have yet. Where that cannot be now, it is tried again every second.
+
+        A disk that fails costs no message; only a daemon that ends meanwhile forgets.
+        """
+        if not (self._unkept or self._unkept_told):
+            return
+        if self._store.held:
+            self._keep_later.set()
+            return
+        rows = {n: msgspec.json.encode(letter) for n, letter in self._unkept.items() if letter is not None}
+        gone = [number for number, letter in self._unkept.items() if letter is None]
         try:
-            self._store.keep_letters(rows, gone, told, self._now())
-        except sqlite3.Error as error:
-            log.warning("notifications cannot be kept on the disk: %s", error)
+            self._store.keep_letters(rows, gone, self._unkept_told, self._now())
+        except (OSError, sqlite3.Error) as error:
+            if not self._failing:
+                log.warning("notifications cannot be kept on the disk: %s; tried again every second", error)
+            self._failing = True
+            self._keep_later.set()
+        else:
+            self._unkept, self._unkept_told, self._kept_last, self._failing = {}, {}, self._last, False
 
     def _quiet_until(self, now: float) -> float | None:
         """Tell when the quiet hours end that we are in; None outside of them."""

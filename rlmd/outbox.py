@@ -41,14 +41,12 @@ class Outbox:
     """Makes steps durable and tells what they have to tell."""
 
     def __init__(self, store: Store, clock: Callable[[], float]) -> None:
-        self.publish: Callable[[Event], None] = _nobody
-        """Hands an event to who listens."""
+        self.listeners: tuple[Callable[[Event], None], ...] = ()
+        """Each is handed every event. One that fails costs no other its event."""
         self.everything: Callable[[], Step] = Step
         """Gives all facts there are, for a database that has to be begun afresh."""
         self.grown: Callable[[int], None] = _nothing
         """Is told how many bytes the log of the database has when it is worth a checkpoint."""
-        self.held = False
-        """Somebody else writes to the database for a moment: nothing is settled until that is over."""
         self._store = store
         self._clock = clock
         self._failed_at: float | None = None
@@ -60,6 +58,15 @@ class Outbox:
         self._usage: dict[Used, float] = {}
         """Not on the disk yet."""
         self._untold: list[Event] = []
+
+    @property
+    def held(self) -> bool:
+        """Whether somebody else writes to the database for a moment: nothing is settled until that is over."""
+        return self._store.held
+
+    @held.setter
+    def held(self, held: bool) -> None:
+        self._store.held = held
 
     @property
     def durable(self) -> bool:
@@ -87,19 +94,24 @@ class Outbox:
     def events(self, since: float, limit: int) -> list[Event]:
         """Give the last events since a time, oldest first. Raises `sqlite3.Error`."""
         try:
-            stored = [msgspec.json.decode(row, type=Event) for _, row in self._store.events(since, limit)]
+            stored = self._store.events(since, limit)
         except rescue.UNREADABLE as error:
             self.mind("the events cannot be read", error)
             raise sqlite3.DatabaseError(str(error)) from error
         return [*stored, *(event for at, event in self._events if at >= since)][-limit:]
 
     def tidy(self) -> None:
-        """Fold the journal where it is long enough; have a log that has become long checkpointed."""
-        if self._store.unfolded and not self._soon_after(self._unfolded_at):
+        """Fold the journal where it is long enough; have a log that has become long checkpointed. It never raises."""
+        if self.held or not self._store.unfolded or self._soon_after(self._unfolded_at):
+            return
+        try:
             self.fold()
             size = self._store.log_size()
             if size >= CHECKPOINT_AT:
                 self.grown(size)
+        except Exception:
+            self._unfolded_at = self._clock()
+            log.exception("the journal cannot be folded now; please report this")
 
     def fold(self) -> None:
         """Put what was committed in its place."""
@@ -117,7 +129,7 @@ class Outbox:
             return True
         try:
             return self._store.prune(now, keep)
-        except rescue.UNREADABLE as error:
+        except (OSError, *rescue.UNREADABLE) as error:
             self.mind("old rows cannot be removed now", error)
             return False
 
@@ -136,7 +148,13 @@ class Outbox:
             self._tell(notice)
 
     def settle(self, *, insist: bool = False) -> bool:
-        """Make everything durable that waits, in one transaction, and tell what there is to tell.
+        """Commit, and tell at once: for callers that owe nobody a reply."""
+        durable = self.commit(insist=insist)
+        self.tell()
+        return durable
+
+    def commit(self, *, insist: bool = False) -> bool:
+        """Make everything durable that waits, in one transaction. It never raises.
 
         False where it could not be made durable: it is kept and tried again, `RETRY` seconds later at the
         earliest unless the caller insists.
@@ -146,13 +164,26 @@ class Outbox:
         if (self._facts or self._receipts or self._events or self._usage) and (
             insist or not self._soon_after(self._failed_at)
         ):
-            self._commit()
-        if self._untold:
-            events, self._untold = self._untold, []
-            for event in events:
-                log.info("%s: %s", event.event, " ".join(event.message.split()), extra={"event": event})
-                self.publish(event)
+            try:
+                self._commit()
+            except Exception:
+                log.exception("the state cannot be written; please report this")
+                self._facts = {name: read for name, read in self._facts.items() if _is_writable(name, read)}
+                self._failed("the state cannot be written because of a bug: deciding from memory")
         return self._failed_at is None
+
+    def tell(self) -> None:
+        """Hand what has happened to every listener, once it is on the disk or cannot be. It never raises."""
+        if self.held:
+            return
+        events, self._untold = self._untold, []
+        for event in events:
+            log.info("%s: %s", event.event, " ".join(event.message.split()), extra={"event": event})
+            for listener in self.listeners:
+                try:
+                    listener(event)
+                except Exception:
+                    log.exception("an event cannot be told; please report this")
 
     def _soon_after(self, failed_at: float | None) -> bool:
         return failed_at is not None and failed_at <= self._clock() < failed_at + RETRY
@@ -169,10 +200,6 @@ class Outbox:
             self._failed(f"the state cannot be written ({error}): deciding from memory until it can")
             if rescue.is_damage(error):
                 self.begin_afresh(error)
-            return
-        except Exception:
-            log.exception("the state cannot be written; please report this")
-            self._failed("the state cannot be written because of a bug: deciding from memory")
             return
         self._facts.clear()
         self._receipts.clear()
@@ -220,8 +247,14 @@ def _nothing(_: int) -> None:
     """Nobody is interested."""
 
 
-def _nobody(_: Event) -> None:
-    """Nobody listens yet."""
+def _is_writable(name: tuple[FactKind, str], read: Callable[[], object]) -> bool:
+    """Tell whether a fact can be read and written: one that cannot be is not to keep all others from the disk."""
+    try:
+        msgspec.json.encode(read())
+    except Exception:
+        log.exception("the %s of %s cannot be kept; please report this", *name)
+        return False
+    return True
 
 
 def _event(notice: Notice) -> Event:

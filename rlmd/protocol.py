@@ -15,6 +15,7 @@ import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
 from rlmd.core.model import (
+    LATEST,
     Allowance,
     EventKind,
     Kind,
@@ -39,6 +40,7 @@ Text = Annotated[str, msgspec.Meta(max_length=4096)]
 Number = int | float
 """Written without a point where it is whole."""
 Time = Annotated[datetime, msgspec.Meta(tz=True)]
+"""Any time that RFC 3339 can write. Whoever reckons with it takes `seconds` of it."""
 YEAR_MS = 366 * 86_400_000
 
 Id = Annotated[int, msgspec.Meta(ge=-(2**53), le=2**53)] | Name | None
@@ -622,6 +624,11 @@ def decode_reply(line: bytes) -> AnyReply:
 @cache
 def _reply_decoder() -> msgspec.json.Decoder[AnyReply]:
     return msgspec.json.Decoder(AnyReply)  # the daemon, which reads no replies, starts without it
+
+
+def seconds(time: datetime) -> float:
+    """Return a time in epoch seconds; one before 1970 or after the year 9000 as the nearest that every zone has."""
+    return min(max(0.0, time.timestamp()), LATEST)
 
 
 def rfc3339(at: float) -> str:

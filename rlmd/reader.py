@@ -32,9 +32,18 @@ REST = 2.0
 """Times as long as a step took that the next one is put off: a core of its own is often half of a real one."""
 
 
+def _sound(column: str) -> str:
+    """Write in SQL what a row has in a column; nothing where no number can stand there, as in a damaged row."""
+    sound = f"iif(typeof({column}) IN ('integer', 'real') AND abs({column}) <= 1e15, {column}, 0)"
+    return sound if column == "cost" else f"CAST({sound} AS INTEGER)"
+
+
 def _row(at: str, amount: str) -> str:
     """Write a row of the reply in SQL; `amount` says what is made of a column."""
-    number = amount.format
+
+    def number(column: str) -> str:
+        return amount.format(_sound(column))
+
     errors = ", ".join(f"'{kind}', nullif({number(kind)}, 0)" for kind in KINDS)
     return f"""json_object(
         'at', strftime('%Y-%m-%dT%H:%M:%S.000Z', {at}, 'unixepoch'), 'provider', provider, 'model', model,

@@ -76,3 +76,27 @@ def _verdict(verdict: Verdict) -> protocol.VerdictInfo:
     if verdict.hint is not None:
         info.hint_ms = round(verdict.hint * 1000)
     return info
+
+
+def changes(reply: protocol.AnyReply) -> bool:
+    """Tell whether the status shows something else after this reply."""
+    return isinstance(reply, protocol.Recorded | protocol.Done | protocol.AdoptedReply | protocol.Welcome) or (
+        isinstance(reply, protocol.Use) and reply.lease is not UNSET
+    )
+
+
+def not_durable(reply: protocol.AnyReply) -> protocol.AnyReply:
+    """Say of what a reply promises for ever that the disk has not taken it."""
+    match reply:
+        case protocol.Recorded():
+            message = (
+                "The report is counted in memory and the disk does not take it: send it again with the same lease "
+                "later. See `rlmctl doctor`."
+            )
+        case protocol.AdoptedReply():
+            message = "It is taken over, but only until rlmd ends: the disk does not take it. See `rlmctl doctor`."
+        case protocol.Done():
+            message = f"{reply.message}, but only until rlmd ends: the disk does not take it. See `rlmctl doctor`."
+        case _:
+            return reply
+    return protocol.Error(id=reply.id, code="not_durable", message=message)

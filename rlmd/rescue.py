@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import re
 import shutil
 import sqlite3
@@ -10,8 +11,12 @@ from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 import msgspec
+
+if TYPE_CHECKING:
+    from rlmd.core.model import Senseless
 
 _DAMAGE = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 UNREADABLE = (sqlite3.Error, msgspec.DecodeError, UnicodeDecodeError)
@@ -51,10 +56,28 @@ def check_table(db: sqlite3.Connection, table: str) -> None:
 
 
 def blob(found: object) -> bytes:
-    """Return what stands in a row. Raises `msgspec.DecodeError` where that cannot be."""
-    if not isinstance(found, bytes):
-        raise msgspec.DecodeError("a row of it is empty")
-    return found
+    """Return what stands in a row; of what cannot stand there the text, which makes no sense to any reader."""
+    return found if isinstance(found, bytes) else str(found).encode()
+
+
+def text(found: bytes) -> str:
+    """Return a text of the database, also where it is damaged: a wrong letter is not to hide the rows after it."""
+    return found.decode(errors="replace")
+
+
+def rows_path(path: Path) -> Path:
+    """Return where the rows of a database are kept that make no sense."""
+    return path.with_name(f"{path.name}.set-aside")
+
+
+def keep_row(path: Path, odd: Senseless) -> Path:
+    """Write a row that makes no sense to a file beside the database, a line of JSON each. Raises `OSError`."""
+    aside = rows_path(path)
+    line = {"table": odd.table, "key": odd.key, "row": text(odd.row), "error": str(odd.error)}
+    descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    with os.fdopen(descriptor, "ab") as file:
+        file.write(msgspec.json.encode(line) + b"\n")
+    return aside
 
 
 def may_pass(error: BaseException) -> bool:
@@ -90,6 +113,7 @@ def unused(path: Path, why: str) -> Path:
 def copy(path: Path) -> sqlite3.Connection:
     """Read a database, with the log beside it, into memory: where its own place takes nothing, that still works."""
     memory = sqlite3.connect(":memory:", isolation_level=None)
+    memory.text_factory = text
     if path.exists():
         with TemporaryDirectory(prefix="rlmd-") as elsewhere:
             for suffix in ("", "-wal"):

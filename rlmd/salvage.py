@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from contextlib import closing, suppress
+from math import inf
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from rlmd import journal, rescue
 from rlmd.core.book import Book
-from rlmd.core.model import Receipt
+from rlmd.core.model import SENSELESS, Receipt
 
 if TYPE_CHECKING:
     import sqlite3
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def _is_fact(row: tuple[str, str, bytes]) -> None:
-    Book().restore([(*row[:2], rescue.blob(row[2]))], 0.0)
+    Book().restore([(*row[:2], rescue.blob(row[2]))], inf)
 
 
 def _is_receipt(row: tuple[str, float, bytes]) -> None:
@@ -50,6 +51,6 @@ def salvage(damaged: Path, fresh: sqlite3.Connection) -> None:
 def _sound(db: sqlite3.Connection, table: str) -> Iterator[Sequence[object]]:
     with suppress(*rescue.UNREADABLE):
         for row in db.execute(f"SELECT * FROM {table}"):  # noqa: S608  (a name from above)
-            with suppress(*rescue.UNREADABLE, TypeError):
+            with suppress(*SENSELESS, TypeError):
                 TABLES[table](row)
                 yield row

@@ -1,7 +1,8 @@
 """Serves connections, a task each. It owns who is connected, who listens, and when what was asked is answered.
 
-All requests of a chunk are handled together: their steps become durable in one transaction, then their replies
-leave in one send.
+All requests that have come by one moment are handled together: their steps become durable in one transaction, then
+each connection gets its replies, then the events are told. The connections share the transaction and nothing else:
+what raises for one of them, or while an event is told, ends that connection, with a traceback in the log.
 """
 
 from __future__ import annotations
@@ -14,10 +15,9 @@ import sys
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
-import msgspec
 import trio
 
-from rlmd import bounds, peer, protocol
+from rlmd import bounds, peer, protocol, replies
 from rlmd.connection import Connection, linger
 from rlmd.dispatch import Dispatcher
 from rlmd.protocol import rfc3339
@@ -77,36 +77,46 @@ class Server:
 
     def publish(self, event: protocol.Event) -> None:
         """Hand an event to everyone who listens to its kind."""
-        line: bytes | None = None
-        for connection in self._connections:
-            if event.event in connection.events:
-                line = line or protocol.encode(event)
-                connection.tell(line)
+        listening = [connection for connection in self._connections if event.event in connection.events]
+        if listening:
+            self._push(event, listening)
         self._tell_watchers()
+
+    def _push(self, event: protocol.Event, connections: list[Connection]) -> None:
+        line = protocol.encode(event)
+        for connection in connections:
+            try:
+                connection.tell(line)
+            except Exception:
+                log.exception("an event cannot be sent; please report this")
+                connection.fail()
 
     async def serve(self, stream: trio.SocketStream) -> None:
         """Hold one conversation. A bug in a handler ends the connection, not the daemon."""
-        if not peer.is_allowed(stream.socket):
-            log.warning("a connection of another user was refused")
-            await self._refuse(stream, protocol.Error(code="unauthorized", message="This rlmd serves its owner only."))
-            return
-        if len(self._connections) >= self._room:
-            await self._refuse(stream, protocol.Error(code="unavailable", message=_FULL.format(self._room)))
-            return
         try:
-            async with stream, trio.open_nursery() as nursery:
-                connection = Connection(stream, nursery)
-                self._join(connection)
-                try:
-                    await self._converse(connection)
-                finally:
-                    self._leave(connection)
-                    await self._release(connection)
-                nursery.cancel_scope.cancel()
+            if not peer.is_allowed(stream.socket):
+                log.warning("a connection of another user was refused")
+                refusal = protocol.Error(code="unauthorized", message="This rlmd serves its owner only.")
+                await self._refuse(stream, refusal)
+            elif len(self._connections) >= self._room:
+                await self._refuse(stream, protocol.Error(code="unavailable", message=_FULL.format(self._room)))
+            else:
+                await self._hold(stream)
         except* (trio.BrokenResourceError, trio.ClosedResourceError):
             log.debug("a client went away")
         except* Exception:
             log.exception("a connection failed; please report this")
+
+    async def _hold(self, stream: trio.SocketStream) -> None:
+        async with stream, trio.open_nursery() as nursery:
+            connection = Connection(stream, nursery)
+            self._join(connection)
+            try:
+                await self._converse(connection)
+            finally:
+                self._leave(connection)
+                await self._release(connection)
+            nursery.cancel_scope.cancel()
 
     async def _refuse(self, stream: trio.SocketStream, refusal: protocol.Error) -> None:
         """Say why, and wait until that is read unless very many are being refused."""
@@ -128,6 +138,7 @@ class Server:
             connection.take_no_more()
 
     def _leave(self, connection: Connection) -> None:
+        connection.gone = True
         self._poll.unregister(connection.fd)
         del self._by_fd[connection.fd]
         self._connections.discard(connection)
@@ -156,11 +167,9 @@ class Server:
         """Tell those who watch, once each: the next status that one asks for has it told of the next change."""
         if self._dispatch.watching:
             event = protocol.Event(event="changed", at=rfc3339(self._clock()), message="the status has changed")
-            line = protocol.encode(event)
             watching = list(self._dispatch.watching)
             self._dispatch.watching.clear()
-            for connection in watching:
-                connection.tell(line)
+            self._push(event, watching)
 
     async def _converse(self, connection: Connection) -> None:
         while not connection.ended:
@@ -178,13 +187,13 @@ class Server:
         """
         for _ in range(ROUNDS):
             heard = (self._by_fd[fd] for fd, _ in self._poll.poll(0))
-            asking = [connection for connection in heard if connection.receive()]
+            asking = [connection for connection in heard if _has_asked(connection)]
             if not asking:
                 return
             self._answer(asking)
 
     def _answer(self, connections: list[Connection]) -> None:
-        """Handle what these connections have asked; then commit, then the replies."""
+        """Handle what these connections have asked; then commit, then the replies, then the events."""
         self._to_settle = False
         answers = [self._answers(connection) for connection in connections]
         if self._to_settle and self._outbox.held:
@@ -192,19 +201,22 @@ class Server:
                 kept.connection.owe()
             self._held += answers
             return
-        self._tell(answers)
+        self._finish(answers)
 
-    def _tell(self, answers: list[_Answers]) -> None:
+    def _finish(self, answers: list[_Answers]) -> None:
+        """Commit, reply, tell. Nothing in it raises: this runs in the task of whichever connection asked first."""
         # What only acquires have led to waits for the timer: no disk is between an acquire and its answer.
-        durable = self._outbox.settle() if self._to_settle else True
-        for connection, told, lasting in answers:
-            if not durable:
-                for n in lasting:
-                    told[n] = _not_durable(told[n])
-            connection.send(told)
-        if self._dispatch.watching and any(_changes(reply) for one in answers for reply in one.replies):
-            self._tell_watchers()
-        self._timers.poke()
+        durable = self._outbox.commit() if self._to_settle else True
+        for one in answers:
+            _reply(one, durable=durable)
+        if self._to_settle:
+            self._outbox.tell()
+        try:
+            if self._dispatch.watching and any(replies.changes(reply) for one in answers for reply in one.replies):
+                self._tell_watchers()
+            self._timers.poke()
+        except Exception:
+            log.exception("what has changed cannot be told; please report this")
         if self._to_settle:
             self._outbox.tidy()
 
@@ -219,15 +231,22 @@ class Server:
             self._released.set()
             held, self._held = self._held, []
             self._to_settle = True
-            self._tell(held)
+            self._finish(held)
             for answers in held:
                 answers.connection.paid()
 
     def _answers(self, connection: Connection) -> _Answers:
         """Handle the lines of a connection, up to one whose answer takes its time, or until the others have theirs."""
         answers = _Answers(connection, [], set())
-        told = answers.replies
-        connection.place = len(connection.unsent)
+        try:
+            self._handle(answers)
+        except Exception:
+            log.exception("a connection failed; please report this")
+            connection.fail()
+        return answers
+
+    def _handle(self, answers: _Answers) -> None:
+        connection, told = answers.connection, answers.replies
         lines, connection.backlog = connection.backlog, []
         for place, line in enumerate(lines):
             if place == bounds.LINES or (told and isinstance(told[-1], _LONG)):
@@ -260,25 +279,49 @@ class Server:
                 told.append(protocol.Error(id=request.id, code="internal", message=_BUG))
                 connection.end()
                 break
-        return answers
 
     async def _tell_history(self, connection: Connection, request: protocol.HistoryQuery) -> None:
-        await self._released.wait()  # after the replies that are kept waiting
+        await self._until_released()  # after the replies that are kept waiting
         self._outbox.settle()
         self._outbox.fold()
         reply = await self._dispatch.history(request)
-        connection.place = len(connection.unsent)
         connection.send([reply])
         await self._go_on(connection)
 
     async def _go_on(self, connection: Connection) -> None:
         """Answer what is left of its lines, once it has read what it was told and others have had their turn."""
-        await self._released.wait()
+        await self._until_released()
         await connection.send_unsent()
         await trio.lowlevel.checkpoint()
         connection.paid()
         if connection.backlog:
             self._answer([connection])
+
+    async def _until_released(self) -> None:
+        """Wait until nobody holds commits. By the time of a waiter's turn, the next hold may have begun."""
+        while self._outbox.held:
+            await self._released.wait()
+
+
+def _has_asked(connection: Connection) -> bool:
+    try:
+        return not connection.ended and connection.receive()
+    except Exception:
+        log.exception("a connection failed; please report this")
+        connection.fail()
+        return False
+
+
+def _reply(answers: _Answers, *, durable: bool) -> None:
+    connection, told, lasting = answers
+    try:
+        if not durable:
+            for n in lasting:
+                told[n] = replies.not_durable(told[n])
+        connection.send(told)
+    except Exception:
+        log.exception("a reply cannot be sent; please report this")
+        connection.fail()
 
 
 _BUG = "rlmd has a bug here; its log has the details (rlmctl paths). This connection is closed."
@@ -303,26 +346,3 @@ _LASTING = (
     protocol.Import,
 )
 """What is known for ever once it is acknowledged."""
-
-
-def _changes(reply: protocol.AnyReply) -> bool:
-    """Whether status shows something else after this."""
-    return isinstance(reply, protocol.Recorded | protocol.Done | protocol.AdoptedReply | protocol.Welcome) or (
-        isinstance(reply, protocol.Use) and reply.lease is not msgspec.UNSET
-    )
-
-
-def _not_durable(reply: protocol.AnyReply) -> protocol.AnyReply:
-    match reply:
-        case protocol.Recorded():
-            message = (
-                "The report is counted in memory and the disk does not take it: send it again with the same lease "
-                "later. See `rlmctl doctor`."
-            )
-        case protocol.AdoptedReply():
-            message = "It is taken over, but only until rlmd ends: the disk does not take it. See `rlmctl doctor`."
-        case protocol.Done():
-            message = f"{reply.message}, but only until rlmd ends: the disk does not take it. See `rlmctl doctor`."
-        case _:
-            return reply
-    return protocol.Error(id=reply.id, code="not_durable", message=message)

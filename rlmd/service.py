@@ -19,11 +19,16 @@ class HandoverError(Exception):
     """What the service manager handed over is no socket that can be served; the message says where to look."""
 
 
+def is_listening() -> bool:
+    """Tell whether systemd wants to know the state of this process."""
+    return os.environ.get("NOTIFY_SOCKET", "")[:1] in {"/", "@"}
+
+
 def notify(state: str) -> None:
     """Tell systemd a state such as `READY=1`; without systemd, or where it does not listen, nothing."""
-    address = os.environ.get("NOTIFY_SOCKET", "")
-    if address[:1] not in {"/", "@"}:
+    if not is_listening():
         return
+    address = os.environ["NOTIFY_SOCKET"]
     with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
         channel.setblocking(False)
         channel.sendto(state.encode(), "\0" + address[1:] if address[0] == "@" else address)

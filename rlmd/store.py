@@ -9,16 +9,19 @@ A commit appends one row to the journal, which costs a quarter of what putting e
 
 from __future__ import annotations
 
+import logging
 import os
 import sqlite3
 from contextlib import closing, suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
 from rlmd import journal, rescue
-from rlmd.core.model import Receipt
+from rlmd.core.model import SENSELESS, Receipt, Senseless
+from rlmd.letters import Letter
 from rlmd.migrations import WRITTEN_BY, StoreError, migrate, refuse_newer
+from rlmd.protocol import Event
 from rlmd.rescue import UNREADABLE, blob
 from rlmd.salvage import salvage
 
@@ -28,6 +31,8 @@ if TYPE_CHECKING:
 
     from rlmd.core.model import FactKind
     from rlmd.journal import Used
+
+log = logging.getLogger(__name__)
 
 RECEIPTS_KEPT = 48 * 3600.0
 """Seconds for which a lease's receipt is kept (the policy's 48 h), so that a late duplicate counts once."""
@@ -48,14 +53,27 @@ LOG_MOST = 32 * 2**20
 """Bytes of the write-ahead log after which nothing is written until it has been checkpointed, which somebody who reads
 the database for long can put off. What is written between two looks at it has room up to 64 MiB."""
 
+KEYS = {
+    "fact": ("kind", "key"),
+    "receipt": ("lease",),
+    "event": ("id",),
+    "letter": ("id",),
+    "journal": ("id",),
+}
+"""Tables whose rows are JSON, and what names a row there."""
+
 _receipt = msgspec.json.Decoder(Receipt)
+_event = msgspec.json.Decoder(Event)
+_letter = msgspec.json.Decoder(Letter)
+T = TypeVar("T")
+V = TypeVar("V")
 
 
 class Store:
     """The open database.
 
     Its methods raise `sqlite3.Error` when the disk does not do what it should, and what else is
-    `rescue.UNREADABLE` where what it holds makes no sense.
+    `rescue.UNREADABLE` where the file makes no sense. A row that makes none is set aside alone.
 
     What is read is fetched as a whole: a half-read query would outlive `close`, and what SQLite does when the last user
     of a file leaves would then be done to the next file of that name.
@@ -73,6 +91,8 @@ class Store:
         self.path = path
         self.warning: str | None = None
         """What a person has to know about how the file was found."""
+        self.held = False
+        """Somebody else writes to the database for a moment: nobody here does until that is over."""
         self.away = False
         """The file cannot be opened: this is a copy in memory."""
         self.wal = path.with_name(f"{path.name}-wal")
@@ -98,7 +118,7 @@ class Store:
             self.away = True
             self.warning = f"the state in {self.path} cannot be opened ({error}): deciding from memory until it can"
             migrate(copy)
-            journal.fold(copy)
+            self._set_aside(copy, journal.fold(copy))
         except (OSError, *UNREADABLE) as second:
             raise StoreError(
                 f"The state in {self.path} cannot be used: {second}. "
@@ -112,13 +132,14 @@ class Store:
         self.path.chmod(0o600)
         db = sqlite3.connect(self.path, isolation_level=None, timeout=BUSY)
         try:
+            db.text_factory = rescue.text
             db.execute("PRAGMA journal_mode=WAL")
             db.execute("PRAGMA synchronous=NORMAL")
             db.execute("PRAGMA wal_autocheckpoint=0")
             migrate(db)
             for table in ("fact", "journal"):
                 rescue.check_table(db, table)
-            journal.fold(db)
+            self._set_aside(db, journal.fold(db))
         except UNREADABLE:
             db.close()
             raise
@@ -155,7 +176,7 @@ class Store:
     def facts(self) -> list[tuple[str, str, bytes]]:
         """Give every fact that has been folded: kind, key, JSON."""
         found = self._db.execute("SELECT kind, key, row FROM fact WHERE (kind, key) != (?, ?)", WRITTEN_BY).fetchall()
-        return [(kind, key, blob(row)) for kind, key, row in found]
+        return [(str(kind), str(key), blob(row)) for kind, key, row in found]
 
     def fact(self, kind: FactKind, key: str) -> bytes | None:
         """Look up a fact that has been folded."""
@@ -167,17 +188,46 @@ class Store:
         if lease in self._recent:
             return self._recent[lease]
         found = self._db.execute("SELECT row FROM receipt WHERE lease = ?", (lease,)).fetchone()
-        return _receipt.decode(blob(found[0])) if found else None
+        if found is None:
+            return None
+        return self._sound("receipt", [(lease, found[0])], _receipt).get(lease)
 
-    def events(self, since: float, limit: int) -> list[tuple[float, bytes]]:
+    def events(self, since: float, limit: int) -> list[Event]:
         """Give the last events since a time, oldest first."""
         rows = self._db.execute(
-            "SELECT at, row FROM event WHERE at >= ? ORDER BY id DESC LIMIT ?", (since, limit)
+            "SELECT id, row FROM event WHERE at >= ? ORDER BY id DESC LIMIT ?", (since, limit)
         ).fetchall()
-        recent = (event for commit in journal.entries(self._db) for event in commit.events)
-        return [*((at, blob(row)) for at, row in rows[::-1]), *((at, bytes(row)) for at, row in recent if at >= since)][
-            -limit:
-        ]
+        folded = self._sound("event", rows[::-1], _event).values()
+        commits, _ = journal.entries(self._db)
+        recent = (event for commit in commits for at, event in commit.events if at >= since)
+        return [*folded, *map(_event.decode, recent)][-limit:]
+
+    def _sound(self, table: str, rows: Iterable[tuple[T, object]], decoder: msgspec.json.Decoder[V]) -> dict[T, V]:
+        """Read rows by their keys. What makes no sense is set aside."""
+        read, odd = {}, []
+        for key, found in rows:
+            try:
+                read[key] = decoder.decode(blob(found))
+            except SENSELESS as error:
+                odd.append(Senseless(table, (key,), blob(found), error))
+        self.set_aside(odd)
+        return read
+
+    def set_aside(self, odd: Iterable[Senseless]) -> None:
+        """Keep rows that make no sense in a file of their own, and take them out of the database."""
+        self._set_aside(self._db, odd)
+
+    def _set_aside(self, db: sqlite3.Connection, odd: Iterable[Senseless]) -> None:
+        for row in odd:
+            what = f"{' '.join(map(str, row.key))} in the table {row.table}"
+            try:
+                kept = rescue.keep_row(self.path, row)
+                keys = " AND ".join(f"{column} = ?" for column in KEYS[row.table])
+                db.execute(f"DELETE FROM {row.table} WHERE {keys}", row.key)  # noqa: S608  (names from the lines above)
+            except (OSError, sqlite3.Error) as error:
+                log.warning("the state of %s makes no sense (%s) and is passed over: %s", what, row.error, error)
+            else:
+                log.warning("the state of %s makes no sense (%s): that row alone is now in %s", what, row.error, kept)
 
     def commit(
         self,
@@ -204,8 +254,9 @@ class Store:
     def fold(self) -> None:
         """Put everything in the journal in its place, in one transaction."""
         if self._entries:
-            journal.fold(self._db)
+            odd = journal.fold(self._db)
             self._forget_journal()
+            self.set_aside(odd)
 
     def _forget_journal(self) -> None:
         self._entries = 0
@@ -223,10 +274,10 @@ class Store:
                 f"ends; who it is: fuser {self.path}"
             )
 
-    def letters(self) -> list[tuple[int, bytes]]:
-        """Give the notifications that wait, oldest first."""
+    def letters(self) -> dict[int, Letter]:
+        """Give the notifications that wait, by number, oldest first."""
         found = self._db.execute("SELECT id, row FROM letter ORDER BY id").fetchall()
-        return [(number, blob(row)) for number, row in found]
+        return self._sound("letter", found, _letter)
 
     def told(self) -> dict[str, float]:
         """Give the facts that people were told, and until when that holds."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from contextlib import closing
+from math import inf
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -18,10 +19,11 @@ import msgspec
 
 from rlmd import __version__, journal
 from rlmd.core.book import Book
-from rlmd.core.model import Receipt
+from rlmd.core.model import SENSELESS, Receipt
 from rlmd.letters import Letter
 from rlmd.migrations import MIGRATIONS, WRITTEN_BY, migrate, refuse_newer, step, version_of
 from rlmd.protocol import Event
+from rlmd.rescue import blob, text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,17 +32,18 @@ OURS = (WRITTEN_BY, ("setting", "config"))
 """Facts that are not part of the state: of the file, of the machine."""
 JOURNAL = "journal"
 _TYPES: dict[str, type | tuple[type, ...]] = {"TEXT": str, "INTEGER": int, "REAL": (int, float), "BLOB": object}
-_ROWS: dict[str, type] = {"receipt": Receipt, "event": Event, "letter": Letter}
+_ROWS: dict[str, tuple[str, type]] = {"receipt": ("lease", Receipt), "event": ("id", Event), "letter": ("id", Letter)}
+"""Tables of one kind of row each: what names a row, and what it is."""
 
 
 class DocumentError(Exception):
     """This is no export, or one of a newer rlmd; the message says what is wrong with it."""
 
 
-def export(database: Path) -> Iterator[str]:
+def export(database: Path, left_out: list[str] | None = None) -> Iterator[str]:
     """Yield the lines of the document, as of one moment, whether a daemon runs or not.
 
-    Raises `StoreError`, `sqlite3.Error`, `msgspec.DecodeError`.
+    A row that makes no sense is not part of it; `left_out` is then told which. Raises `StoreError`, `sqlite3.Error`.
     """
     refuse_newer(database)
     with TemporaryDirectory(prefix="rlmd-") as place, closing(_database(Path(place, "state.db"))) as copy:
@@ -49,6 +52,9 @@ def export(database: Path) -> Iterator[str]:
         migrate(copy)
         journal.fold(copy)
         copy.executemany("DELETE FROM fact WHERE kind = ? AND key = ?", OURS)
+        odd = _leave_out(copy)
+        if left_out is not None:
+            left_out += odd
         yield f'{{\n"rlmd": {json.dumps(__version__)},\n"schema": {version_of(copy)},\n"tables": {{'
         for number, (table, columns) in enumerate(_tables(copy).items()):
             yield f"{',' if number else ''}\n{json.dumps(table)}: ["
@@ -59,8 +65,11 @@ def export(database: Path) -> Iterator[str]:
         yield "}\n}\n"
 
 
-def build(document: Any, path: Path) -> None:
-    """Write a document as a database. Raises `DocumentError`, `OSError`, `sqlite3.Error`."""
+def build(document: Any, path: Path) -> list[str]:
+    """Write a document as a database; name the rows that make no sense, and are left out.
+
+    Raises `DocumentError`, `OSError`, `sqlite3.Error`.
+    """
     match document:
         case {"schema": int(schema), "tables": dict(tables)} if schema > 0:
             pass
@@ -77,11 +86,12 @@ def build(document: Any, path: Path) -> None:
             for table, rows in tables.items():
                 _fill(db, table, rows)
         migrate(db)
-        _check(db)
+        return _leave_out(db)
 
 
 def _database(path: Path) -> sqlite3.Connection:
     db = sqlite3.connect(path, isolation_level=None)
+    db.text_factory = text
     db.execute("PRAGMA journal_mode=MEMORY")  # nothing is left beside it, whatever ends this process
     return db
 
@@ -123,12 +133,21 @@ def _stored(kind: str, value: Any, where: str) -> Any:
     return msgspec.json.encode(value) if kind == "BLOB" else value
 
 
-def _check(db: sqlite3.Connection) -> None:
-    """Raise `DocumentError` for what the daemon could not read."""
-    try:
-        Book().restore(db.execute("SELECT kind, key, row FROM fact").fetchall(), 0.0)
-        for table, kind in _ROWS.items():
-            for (row,) in db.execute(f"SELECT row FROM {table}").fetchall():  # noqa: S608  (a name from above)
-                msgspec.json.decode(row, type=kind)
-    except msgspec.DecodeError as error:
-        raise DocumentError(f"a row of it makes no sense: {error}") from None
+def _leave_out(db: sqlite3.Connection) -> list[str]:
+    """Remove the rows that the daemon could not read; name each, with what is wrong with it."""
+    odd: list[str] = []
+    for kind, key, row in db.execute("SELECT kind, key, row FROM fact").fetchall():
+        try:
+            msgspec.json.decode(blob(row))
+            Book().restore([(kind, key, blob(row))], inf)
+        except SENSELESS as error:
+            odd.append(f"fact {kind} {key}: {error}")
+            db.execute("DELETE FROM fact WHERE kind = ? AND key = ?", (kind, key))
+    for table, (column, type_) in _ROWS.items():
+        for key, row in db.execute(f"SELECT {column}, row FROM {table}").fetchall():  # noqa: S608  (names from above)
+            try:
+                msgspec.json.decode(blob(row), type=type_)
+            except SENSELESS as error:
+                odd.append(f"{table} {key}: {error}")
+                db.execute(f"DELETE FROM {table} WHERE {column} = ?", (key,))  # noqa: S608  (names from above)
+    return odd

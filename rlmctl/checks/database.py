@@ -22,6 +22,8 @@ PATIENCE = 5.0
 
 def database(paths: Paths, *, durable: bool | None) -> Iterator[Check]:
     """Check the file; `durable` is what the daemon says of its last commit, None where no daemon answers."""
+    from rlmd import rescue
+
     wrong = _damage(paths)
     if wrong:
         yield Check(NAME, "wrong", f"{paths.database} is damaged: {wrong}", "rlmctl restart  (it saves what it can)")
@@ -36,6 +38,10 @@ def database(paths: Paths, *, durable: bool | None) -> Iterator[Check]:
         if not file.name.endswith(("-wal", "-shm")):
             meaning = f"one was damaged and set aside: {file}"
             yield Check(NAME, "warning", meaning, f"rm {file}*  (once you have no use for it)")
+    rows = rescue.rows_path(paths.database)
+    if rows.exists():
+        meaning = f"rows that made no sense were set aside, all others are kept: {rows}"
+        yield Check(NAME, "warning", meaning, f"rm {rows}  (once you have no use for it)")
 
 
 def _damage(paths: Paths) -> str | None:

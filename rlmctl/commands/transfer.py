@@ -31,8 +31,6 @@ def export(args: Namespace) -> int:
     del args
     import sqlite3
 
-    import msgspec
-
     from rlmd.migrations import StoreError
     from rlmd.transfer import export as lines
 
@@ -46,8 +44,10 @@ def export(args: Namespace) -> int:
     except (DaemonUnreachableError, DaemonRefusedError):
         pass  # the file says what there is
     try:
-        sys.stdout.writelines(lines(paths.database))
-    except (StoreError, sqlite3.Error, msgspec.DecodeError) as error:
+        left_out: list[str] = []
+        sys.stdout.writelines(lines(paths.database, left_out))
+        _tell_left_out(left_out)
+    except (StoreError, sqlite3.Error) as error:
         raise CommandError(f"The state in {paths.database} cannot be exported: {error}", "rlmctl doctor") from None
     return FINE
 
@@ -105,7 +105,7 @@ def _replace(document: Any, name: str) -> str:
     try:
         paths.state_dir.mkdir(parents=True, exist_ok=True)
         fresh.unlink(missing_ok=True)
-        build(document, fresh)
+        _tell_left_out(build(document, fresh))
         return _hand_over(paths)
     except DocumentError as error:
         raise CommandError(f"{name} cannot be imported: {error}. Nothing was changed.", code=FAILED) from None
@@ -113,6 +113,11 @@ def _replace(document: Any, name: str) -> str:
         raise CommandError(f"Nothing was imported: {error}.", "rlmctl doctor") from None
     finally:
         fresh.unlink(missing_ok=True)
+
+
+def _tell_left_out(rows: list[str]) -> None:
+    for row in rows:
+        say(f"rlmctl: one row makes no sense and is left out, {row}")
 
 
 def _hand_over(paths: Paths) -> str:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import heapq
 from functools import partial
 from math import inf
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from rlmd.core.allowance import Recent
 from rlmd.core.breaker import Breaker
-from rlmd.core.model import Limit, Moment, Policy, Step
+from rlmd.core.model import YEAR, Limit, Moment, Policy, Step
 from rlmd.core.snapshot import Snapshot
 from rlmd.core.target import Chain, Counter, CounterRow, Tally, TallyRow, Target
 from rlmd.core.window import Window
@@ -30,7 +30,7 @@ class BreakerRow(Struct):
 
     opened: bool
     until: Moment
-    level: int
+    level: Annotated[int, Meta(ge=0, le=10**6)]
     changed: Moment
     reason: str = ""
     early_at: Moment | None = None
@@ -131,10 +131,10 @@ class Book:
             for model in serving
         }
 
-    def restore(self, facts: Iterable[tuple[str, str, bytes]], now: float) -> None:
+    def restore(self, facts: Iterable[tuple[str, str, bytes]], now: float, longest: float = inf) -> None:
         """Take in stored facts (kind, key, JSON) before the first `configure`. Times in the past are dropped.
 
-        Raises `msgspec.DecodeError` for a fact that cannot be read.
+        `longest` is the policy's longest cooldown. Raises what is `model.SENSELESS` for a fact that makes no sense.
         """
         for kind, key, row in facts:
             self._watched_since = now
@@ -142,7 +142,10 @@ class Book:
                 case "window":
                     self._windows[key] = msgspec.json.decode(row, type=CounterRow)
                 case "breaker":
-                    self.breakers[key] = _restored(msgspec.json.decode(row, type=BreakerRow), now)
+                    breaker = msgspec.json.decode(row, type=BreakerRow)
+                    if breaker.until - now > YEAR:
+                        raise msgspec.ValidationError("it rests for more than a year")
+                    self.breakers[key] = _restored(breaker, now)
                 case "tally":
                     stored = msgspec.json.decode(row, type=TallyRow)
                     tally = self.tallies.setdefault(key, Tally())
@@ -150,6 +153,8 @@ class Book:
                     tally.override = stored.override
                 case "snapshot":
                     snapshots = msgspec.json.decode(row, type=dict[str, Snapshot])
+                    if any(s.resets_at - now > longest for s in snapshots.values()):
+                        raise msgspec.ValidationError("it lasts longer than cooldown.longest")
                     self._snapshots[key] = {name: s for name, s in snapshots.items() if now < s.resets_at}
                 case "setting" if key == "current":
                     self._current = msgspec.json.decode(row, type=str | None)

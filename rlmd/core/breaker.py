@@ -43,12 +43,15 @@ TRANSIENT_BUCKETS = 12
 PROBE = 20.0
 """Seconds for which a probe has a half-open breaker to itself: others wait that long for its outcome, not for
 the end of its lease, which may be a quarter of an hour away. A slower one still counts when it is back."""
+LEVEL_MOST = 60
+"""The highest level that still makes a block longer: a power of two beyond it would be none that a float can hold."""
 JITTER_MAX = 30.0
 JITTER_SHARE = 0.2
 
 
 def rest(kind: Kind, level: int, cooldown: Cooldown) -> float:
     """How many seconds a block lasts whose provider gave no hint; `level` counts from 1."""
+    level = min(level, LEVEL_MOST)
     match kind:
         case "throttle":
             return min(cooldown.throttle * 2.0 ** (level - 1), cooldown.throttle_max)

@@ -134,7 +134,7 @@ def observe(
         return
     later = [lease for lease in takewhile(lambda lease: lease.at > started, newest_first) if lease.target is target]
     for reported in said:
-        if reported.of is None or reported.reset is None:
+        if reported.of is None or reported.reset is None or reported.reset - now > book.policy.cooldown.longest:
             continue
         since = sum(foreseen(reported.of, lease.estimate) for lease in later)
         new = Snapshot(reported.of, reported.limit, reported.remaining, reported.reset, started, since, reported.span)

@@ -13,8 +13,8 @@ from urllib.parse import unquote
 
 from msgspec import Struct
 
-from rlmd.core.model import DAY, HOUR, Quantity
-from rlmd.core.spans import DATE, SPAN, ahead, number
+from rlmd.core.model import DAY, HOUR, MOST, Quantity
+from rlmd.core.spans import DATE, SPAN, ahead, is_length, number
 from rlmd.core.telling import is_read
 
 if TYPE_CHECKING:
@@ -65,11 +65,16 @@ _QUANTITIES: tuple[tuple[str, Quantity], ...] = (
     ("input-token", "input_tokens"),
     ("output-token", "output_tokens"),
     ("token", "tokens"),
-    ("cents", "cost"),
-    ("request", "requests"),
+    ("req", "requests"),
 )
 _WORDS = {"image", "images", "audio", "search", "unified", "tools"}
 """Buckets of things that we do not count."""
+_UNNAMED = re.compile(
+    r"\d+(?:s|m|h|d|w|(?:sec|second|min|minute|hour|day|week|month)s?)?"
+    r"|sec|second|min|minute|hour|day|week|month|hourly|daily|weekly|monthly|in|per|default|policy|burst|sustained"
+)
+"""Words of a bucket's name that leave open what is counted: then it is requests."""
+_LONGEST_NAME = 128
 _SPANS = {"second": 1.0, "minute": 60.0, "hour": HOUR, "day": DAY, "5h": 5 * HOUR, "7d": 7 * DAY}
 
 _DOCUMENTED = {f"anthropic-ratelimit-{what}": 60.0 for what in ("requests", "tokens", "input-tokens", "output-tokens")}
@@ -95,6 +100,7 @@ class _Bucket(Struct, frozen=True):
     """A window as read, complete or not; `reset` is seconds from now."""
 
     name: str
+    of: Quantity | None
     limit: float | None
     remaining: float | None
     reset: float | None
@@ -106,6 +112,13 @@ class _Bucket(Struct, frozen=True):
         """False for minus one, and for nought of nought: some mean unknown by it (azure-responses-negative)."""
         return self.remaining is not None and self.remaining >= 0 and (self.limit is None or self.limit > 0)
 
+    @property
+    def sound(self) -> bool:
+        """False for what no provider can mean: its own mistake, or a notation that is not read here yet."""
+        amounts = (self.limit or 0.0, self.remaining or 0.0)
+        span = self.span is None or is_length(self.span)
+        return span and max(amounts) <= MOST and len(self.name) <= _LONGEST_NAME
+
 
 def asked(fault: Fault, now: float) -> float | None:
     """Seconds from now that the error asks for; None where it does not say."""
@@ -116,7 +129,7 @@ def _told(fault: Fault, now: float) -> Iterator[float]:
     headers = fault.headers
     yield from _latest(_plan_resets(headers, now))
     yield from _of_body(fault, _BODY_KEYS, now)
-    if (milliseconds := number(headers.get("retry-after-ms", ""))) is not None and milliseconds > 0:
+    if (milliseconds := number(headers.get("retry-after-ms", ""))) is not None and is_length(milliseconds / 1000):
         yield milliseconds / 1000
     for name in ("retry-after", "x-ratelimit-user-retry-after"):
         yield from _readable(ahead(headers.get(name), now))
@@ -161,30 +174,41 @@ def _of_text(fault: Fault, now: float) -> Iterator[float]:
 
 
 def observe(headers: Mapping[str, str], now: float) -> tuple[Reported, ...]:
-    """The windows that an answer's headers tell of; `now` is when it came, in epoch seconds. Success tells them too."""
+    """The windows that an answer's headers tell of; `now` is when it came, in epoch seconds. Success tells them too.
+
+    A bucket that makes no sense, or of a quantity that nobody here counts, is no window.
+    """
     named = ((str(name).lower(), value) for name, value in headers.items())
     sent = {name: str(value).strip() for name, value in named if is_read(name)}
     return tuple(
         Reported(
             name=bucket.name,
-            of=None if bucket.share else _quantity(bucket.name),
+            of=bucket.of,
             limit=bucket.limit,
             remaining=min(bucket.remaining, bucket.limit),
             reset=None if bucket.reset is None else now + bucket.reset,
             span=bucket.span,
         )
         for bucket in _buckets(sent, now)
-        if bucket.known and bucket.limit is not None and bucket.remaining is not None
-        if bucket.share or _quantity(bucket.name) is not None
+        if bucket.known and bucket.sound and bucket.limit is not None and bucket.remaining is not None
+        if bucket.share or bucket.of is not None
         # Empty, but no word on when it fills: the other way to say that nobody knows.
         if bucket.remaining > 0 or bucket.reset is not None
     )
 
 
-def _quantity(name: str) -> Quantity | None:
-    if _WORDS & set(name.split("-")):
+def _quantity(name: str, policy: Mapping[str, str]) -> Quantity | None:
+    """What a bucket counts, by its name and by the unit in its policy; None where that is nothing that we count."""
+    words = re.split(r"[-_]", name)
+    unit = policy.get("qu", policy.get("u", "")).strip('"')
+    if _WORDS & {*words, unit}:
         return None
-    return next((quantity for word, quantity in _QUANTITIES if word in name), "requests")
+    named = unit or name
+    if known := next((quantity for word, quantity in _QUANTITIES if word in named), None):
+        return known
+    bucket = next(place for place, word in enumerate(words) if _BUCKET.match(word))
+    bare = all(_UNNAMED.fullmatch(word) for word in words[bucket + 1 :])
+    return "requests" if bare and not unit else None
 
 
 def _buckets(headers: Mapping[str, str], now: float) -> Iterator[_Bucket]:
@@ -215,8 +239,10 @@ def _plain(headers: Mapping[str, str], now: float) -> Iterator[_Bucket]:
             words.remove(role)
             found.setdefault("-".join(words), {})[role] = value
     for name, told in found.items():
+        policy = dict(_members(headers.get(f"{name}-policy", "")[:300]))
         yield _Bucket(
             name=name,
+            of=_quantity(name, next(iter(policy.values()), {})),
             limit=number(told.get("limit", "")),
             remaining=number(told.get("remaining", "")),
             reset=ahead(told.get("reset"), now),
@@ -229,7 +255,7 @@ def _ietf(headers: Mapping[str, str], now: float) -> Iterator[_Bucket]:
     field = headers.get("ratelimit", "")[:300]
     if old := dict(_OLD_FIELD.findall(field)):
         limit, remaining = number(old.get("limit", "")), number(old.get("remaining", ""))
-        yield _Bucket("ratelimit", limit, remaining, ahead(old.get("reset"), now))
+        yield _Bucket("ratelimit", "requests", limit, remaining, ahead(old.get("reset"), now))
         return
     policies = dict(_members(headers.get("ratelimit-policy", "")[:300]))
     for name, told in _members(field):
@@ -237,6 +263,7 @@ def _ietf(headers: Mapping[str, str], now: float) -> Iterator[_Bucket]:
         remaining = number(told.get("r", ""))
         yield _Bucket(
             f"ratelimit-{name}",
+            _quantity(f"ratelimit-{name}", policy),
             number(policy.get("q", "")),
             remaining,
             ahead(told.get("t"), now),
@@ -266,11 +293,11 @@ def _codex(headers: Mapping[str, str], window: str, percent: float | None, now: 
 
 def _share(name: str, used: float | None, reset: float | None, length: float | None) -> Iterator[_Bucket]:
     if used is not None:
-        yield _Bucket(name, 1.0, max(0.0, 1 - used), reset, length, share=True)
+        yield _Bucket(name, None, 1.0, max(0.0, 1 - used), reset, length, share=True)
 
 
 def policy_window(headers: Mapping[str, str]) -> float | None:
     """Length in seconds of the shortest window that a gateway's policy header names (`1000;w=3600`), or None."""
     fields = (value[:300] for name, value in headers.items() if name.endswith("ratelimit-policy"))
     spans = (policy_span(policy) for field in fields for _, policy in _members(field))
-    return min(filter(None, spans), default=None)
+    return min((span for span in spans if span is not None and is_length(span)), default=None)

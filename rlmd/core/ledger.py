@@ -16,6 +16,7 @@ from rlmd.core.book import Book
 from rlmd.core.leases import Leases
 from rlmd.core.model import (
     DAY,
+    SENSELESS,
     Kind,
     Notice,
     Outcome,
@@ -25,6 +26,7 @@ from rlmd.core.model import (
     Receipt,
     Recorded,
     Refusal,
+    Senseless,
     Step,
     Usage,
     Use,
@@ -78,22 +80,28 @@ class Ledger:
         self._all_limited = {model: until for model, until in self._all_limited.items() if model in self.book.chains}
         self.leases.follow(self.book)
 
-    def restore(self, facts: Iterable[tuple[str, str, bytes]], policy: Policy, now: float) -> None:
-        """Take in what the store kept, and the policy. Raises `msgspec.DecodeError` if it is unreadable."""
-        self.book.restore(facts, now)
+    def restore(self, facts: Iterable[tuple[str, str, bytes]], policy: Policy, now: float) -> list[Senseless]:
+        """Take in what the store kept, and the policy. Return the facts that make no sense, and are passed over."""
+        odd = []
+        for kind, key, row in facts:
+            try:
+                self.book.restore([(kind, key, row)], now, policy.cooldown.longest)
+            except SENSELESS as error:
+                odd.append(Senseless("fact", (kind, key), row, error))
         self.book.configure(policy)
         for key, breaker in self.book.breakers.items():
             if breaker.opened:
                 self.book.plan(breaker.until, key)
         for counter in self.book.counters.values():
             counting.plan_end(counter, self.book, now)
+        return odd
 
-    def begin_anew(self, facts: Iterable[tuple[str, str, bytes]], policy: Policy, now: float) -> None:
+    def begin_anew(self, facts: Iterable[tuple[str, str, bytes]], policy: Policy, now: float) -> list[Senseless]:
         """Forget everything and go on from other facts. Leases under way are then those of a former daemon."""
         self.book, self.sessions = Book(), Sessions()
         self.leases.clear()
         self._all_limited.clear()
-        self.restore(facts, policy, now)
+        return self.restore(facts, policy, now)
 
     def acquire(
         self,

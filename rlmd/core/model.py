@@ -8,15 +8,26 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import tzinfo
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
-from msgspec import Meta, Struct, field
+from msgspec import DecodeError, Meta, Struct, field
 
 HOUR = 3600.0
 DAY = 86400.0
 
-Moment = Annotated[float, Meta(ge=0, le=253_402_214_400)]
-"""A time that a calendar has: up to the last day of the year 9999. Nothing else is read from the state."""
+LATEST = 221_845_392_000
+Moment = Annotated[float, Meta(ge=0, le=LATEST)]
+"""A time up to the year 9000: the end of any window that began then is one that a calendar has. Nothing else is read
+from the state."""
+YEAR = 366 * 86_400
+"""Seconds: no wait, no window and no cooldown is longer. Who writes of more has made a mistake."""
+MOST = 10**12
+"""Requests, tokens or dollars that a provider may speak of. More is a mistake."""
+Sum = Annotated[float, Meta(ge=-(10**18), le=10**18)]
+"""What many amounts may add up to. Nothing else is read from the state."""
+
+Count = Annotated[int, Meta(ge=-(10**15), le=10**15)]
+"""How often something happened. A state of rlmd 0.1.0 may hold a count below nothing."""
 
 Kind = Literal[
     "ok",
@@ -49,6 +60,19 @@ Reason = Literal[
     "sticky",
     "preferred",
 ]
+
+
+SENSELESS = (DecodeError, UnicodeDecodeError, RecursionError)
+"""What reading a row of the state raises where that row makes no sense."""
+
+
+class Senseless(NamedTuple):
+    """A row of the state that makes no sense, by its table and key."""
+
+    table: str
+    key: tuple[object, ...]
+    row: bytes
+    error: Exception
 
 
 class Limit(Struct, frozen=True):
@@ -133,9 +157,9 @@ class Verdict(Struct, frozen=True):
 
     kind: Kind
     scope: Scope = "none"
-    hint: float | None = None
+    hint: Annotated[float, Meta(ge=0, le=10**10)] | None = None
     """Seconds from the report that the provider asked for; None where it did not say."""
-    until: float | None = None
+    until: Moment | None = None
     """Epoch seconds until which the ledger blocks the scope because of this; None where it does not."""
 
 
@@ -222,15 +246,15 @@ class Receipt(Struct, omit_defaults=True):
     """What is to be remembered of a lease, so that whatever is said of it counts once."""
 
     stage: Literal["reserved", "accepted", "lapsed", "final"]
-    at: float
+    at: Moment
     verdict: Verdict | None = None
     place: tuple[str, str] | None = None
     """Provider and canonical model that the lease is for."""
     metered: bool = False
     """Its tokens and cost have been counted."""
-    counted: list[tuple[str, float]] = []
+    counted: list[tuple[str, Moment]] = []
     """Counter and slot in which the request was counted: what a late refusal gives back."""
-    estimated: list[tuple[str, float, float]] = []
+    estimated: list[tuple[str, Moment, Sum]] = []
     """Counter, slot and amount where an estimate stands for tokens: what late figures replace."""
 
 

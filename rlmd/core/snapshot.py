@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from msgspec import Struct
+from typing import Annotated
 
-from rlmd.core.model import Moment, Quantity
+from msgspec import Meta, Struct
+
+from rlmd.core.model import MOST, YEAR, Moment, Quantity, Sum
 
 SAME_WINDOW = 60.0
 """A reset that moved by less than this many seconds still speaks of the same window: stated resets jitter."""
@@ -14,14 +16,14 @@ class Snapshot(Struct):
     """One quantity's remaining amount as the provider last said it, less what was used here since."""
 
     of: Quantity
-    limit: float
-    remaining: float
+    limit: Annotated[float, Meta(gt=0, le=MOST)]
+    remaining: Sum
     resets_at: Moment
-    started: float
+    started: Moment
     """When the request began whose answer said so: an answer that was overtaken is not believed."""
-    since: float = 0.0
+    since: Sum = 0.0
     """Used here by requests that came after that one."""
-    span: float | None = None
+    span: Annotated[float, Meta(gt=0, le=YEAR)] | None = None
     """Length of the window in seconds, where the provider tells it."""
 
     def left(self) -> float:

@@ -1,6 +1,7 @@
 """How providers write times: spans, dates, epochs. Owns the notations, not what they mean nor which one counts.
 
-One number may be a span or an epoch; its size tells: nobody asks for a wait of thirty years.
+One number may be a span or an epoch; its size tells: nobody asks for a wait of thirty years. What ends in more than a
+year is a mistake of its writer (an epoch in nanoseconds, the year 9999 for "never"), and is read as nothing.
 """
 
 from __future__ import annotations
@@ -8,6 +9,8 @@ from __future__ import annotations
 import math
 import re
 from datetime import datetime, timedelta, timezone
+
+from rlmd.core.model import YEAR
 
 _EPOCH_SECONDS = 1e9
 """From here on a bare number is an epoch in seconds (September 2001), below it a span."""
@@ -109,7 +112,7 @@ def _zone(written: str | None) -> str:
 
 
 def ahead(value: object, now: float, offset: float = 0.0) -> float | None:
-    """Seconds from `now` to what a provider wrote, in any notation; None if unreadable or not in the future."""
+    """Seconds from `now` to what a provider wrote, in any notation; None if unreadable or not in the coming year."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     text = str(value)[: _LONGEST_NOTATION + 1]
@@ -125,4 +128,9 @@ def ahead(value: object, now: float, offset: float = 0.0) -> float | None:
         seconds = plain - now
     else:
         seconds = plain
-    return seconds if seconds is not None and seconds > 0 else None
+    return seconds if seconds is not None and is_length(seconds) else None
+
+
+def is_length(seconds: float) -> bool:
+    """Tell whether a wait or a window may be so long: more than nothing, and a year at the most."""
+    return 0 < seconds <= YEAR

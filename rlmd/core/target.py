@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
+from rlmd.core.model import Count
 from rlmd.core.window import WindowRow
 from rlmd.core.words import stated
 
@@ -74,8 +75,8 @@ def foreseen(of: Quantity, estimate: int | None) -> float:
 class TallyRow(Struct):
     """The durable part of a provider's own numbers."""
 
-    requests: int = 0
-    errors: int = 0
+    requests: Count = 0
+    errors: Count = 0
     override: bool | None = None
 
 

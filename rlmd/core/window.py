@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 from msgspec import Meta, Struct, field
 
 from rlmd.core.calendar import bounds, seconds
-from rlmd.core.model import Moment, WindowKind
+from rlmd.core.model import LATEST, Moment, WindowKind
 
 if TYPE_CHECKING:
     from rlmd.core.model import Limit
@@ -56,7 +56,7 @@ class WindowRow(Struct):
     """The durable part of a window."""
 
     start: Moment
-    used: list[tuple[Moment, Annotated[float, Meta(ge=0)]]]
+    used: list[tuple[Moment, Annotated[float, Meta(ge=0, le=10**18)]]]
     """Slots and what is used in each."""
 
 
@@ -85,7 +85,7 @@ class Window(Struct):
                 self.length = seconds(self.per)
                 self.end = self.start + self.length
             case "rolling":
-                self.length = ceil(seconds(self.per) * _PARTS / BUCKETS) / _PARTS
+                self.length = _bucket_length(self.per)
         for amounts in self.slots.values():
             self.total.add(amounts)
         self._plan()
@@ -97,8 +97,14 @@ class Window(Struct):
 
     @classmethod
     def from_row(cls, limit: Limit, row: WindowRow) -> Window:
-        """Restore what `row` kept, however long ago: reading passes over what has ended since."""
+        """Restore what `row` kept, however long ago: reading passes over what has ended since.
+
+        A bucket that only a damaged row can have, later than every calendar, is passed over too.
+        """
         slots = {slot: Amounts(used=_billionths(used)) for slot, used in row.used}
+        if limit.window == "rolling":
+            latest = LATEST / _bucket_length(limit.per)
+            slots = {slot: amounts for slot, amounts in slots.items() if slot <= latest}
         return cls(limit.window, limit.per, limit.zone, start=row.start, slots=slots)
 
     def row(self) -> WindowRow:
@@ -282,6 +288,10 @@ class Window(Struct):
             self.end = self._leaves(min(self.slots))
         elif self.kind != "calendar" and not self.slots:
             self.end = inf
+
+
+def _bucket_length(per: str) -> float:
+    return ceil(seconds(per) * _PARTS / BUCKETS) / _PARTS
 
 
 def _fits(load: int, amount: float, maximum: float) -> bool:

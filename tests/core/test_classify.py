@@ -290,7 +290,7 @@ def test_a_long_wait_makes_a_quota() -> None:
 
 
 def test_no_wait_is_believed_beyond_the_longest() -> None:
-    headers = {"retry-after": "99999999"}
+    headers = {"retry-after": "9999999"}
     assert judge(429, headers=headers).hint == 8 * DAY
     assert judge(429, headers=headers, longest=HOUR).hint == HOUR
 

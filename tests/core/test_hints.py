@@ -102,6 +102,13 @@ def test_a_date_without_a_zone_is_where_it_is_said_to_be() -> None:
         (-3, None),
         (NOW - 1, None),
         ("2026-09-24T15:29:00Z", None),
+        (366 * DAY, 366 * DAY),
+        ("99999999", None),
+        ("9999-12-31T23:59:59Z", None),
+        (str(int(NOW + 90) * 10**6), None),
+        (str(int(NOW + 90) * 10**9), None),
+        ("52w9d", None),
+        ("1e306", None),
         ("nan", None),
         (float("inf"), None),
         ("1e999", None),
@@ -131,6 +138,8 @@ def test_what_lies_ahead(value: object, seconds: float | None) -> None:
         ({"retry-after": "0"}, None),
         ({"retry-after-ms": "-20"}, None),
         ({"retry-after-ms": "x"}, None),
+        ({"retry-after-ms": "1e306"}, None),
+        ({"x-ratelimit-remaining-characters": "0", "x-ratelimit-reset-characters": "50"}, 50),
         ({"x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": "41.724s"}, 41.724),
         ({"x-ratelimit-remaining-tokens": "5", "x-ratelimit-reset-tokens": "41.724s"}, None),
         ({"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "120ms"}, 0.12),
@@ -283,6 +292,11 @@ def near(value: float) -> Any:
     return pytest.approx(value)
 
 
+def bucket(name: str, limit: str = "9", remaining: str = "4", reset: str = "3") -> dict[str, str]:
+    """The three headers of one bucket."""
+    return {name.format("limit"): limit, name.format("remaining"): remaining, name.format("reset"): reset}
+
+
 def test_the_windows_of_an_openai_answer() -> None:
     headers = {
         "X-RateLimit-Limit-Requests": "500",
@@ -358,6 +372,16 @@ def test_a_plans_windows_are_shares() -> None:
             {"x-tokenlimit-limit": "90000", "x-tokenlimit-remaining": "12000"},
             Reported("x-tokenlimit", "tokens", 90000, 12000),
         ),
+        (bucket("x-ratelimit-{}-req-minute"), Reported("x-ratelimit-req-minute", "requests", 9, 4, NOW + 3, 60)),
+        (bucket("x-ratelimit-{}-1m"), Reported("x-ratelimit-1m", "requests", 9, 4, NOW + 3)),
+        (
+            {"ratelimit": '"100-in-15min";r=4;t=3', "ratelimit-policy": '"100-in-15min";q=9;w=900;pk=:YQ==:'},
+            Reported("ratelimit-100-in-15min", "requests", 9, 4, NOW + 3, 900),
+        ),
+        (
+            {"ratelimit": '"per_user";r=4;t=3', "ratelimit-policy": '"per_user";q=9;qu="tokens"'},
+            Reported("ratelimit-per_user", "tokens", 9, 4, NOW + 3),
+        ),
         (
             {"x-ratelimit-limit": "10", "x-ratelimit-remaining": "12", "x-ratelimit-reset": "3"},
             Reported("x-ratelimit", "requests", 10, 10, NOW + 3),
@@ -381,6 +405,20 @@ def test_one_window(headers: dict[str, str], window: Reported) -> None:
         {"x-usage-ratelimit-weekly": "ent=0"},
         {"ratelimit": '"a";r=1;t=5'},
         {"ratelimit-policy": "100;w=60"},
+        *(
+            bucket("x-ratelimit-{}-" + of)
+            for of in ("characters", "credits", "neurons", "minutes-used", "image-requests")
+        ),
+        {**bucket("helicone-ratelimit-{}"), "helicone-ratelimit-policy": "1000;w=86400;u=cents"},
+        {"ratelimit": '"day";r=5;t=9', "ratelimit-policy": '"day";q=9;w=86400;qu="content-bytes"'},
+        {"ratelimit": '"characters";r=5;t=9', "ratelimit-policy": '"characters";q=9;w=86400'},
+        *(
+            {"ratelimit": '"day";r=5;t=9', "ratelimit-policy": f'"day";q=9;w={length}'}
+            for length in ("0", "-60", "1e306", "31622401")
+        ),
+        bucket("x-ratelimit-{}", limit="1e306"),
+        bucket("x-ratelimit-{}", limit="1e13", remaining="1e12"),
+        bucket("x-ratelimit-{}-" + "requests" * 100),
     ],
 )
 def test_what_is_not_told_is_not_reported(headers: dict[str, str]) -> None:

@@ -6,9 +6,11 @@ import json
 import os
 import shlex
 import shutil
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
@@ -271,6 +273,23 @@ def test_a_database_that_is_damaged(place: Place) -> None:
     assert place.ctl("restart").returncode == 0
     state, meaning, mend = said(place, "database")[-1]
     assert (state, "was damaged and set aside" in meaning, mend.startswith("rm ")) == ("warning", True, True)
+
+
+def test_a_row_of_the_database_that_made_no_sense(place: Place) -> None:
+    place.write_config()
+    place.ctl("start")
+    with place.connect() as agent:
+        agent.request("report", provider="anthropic", model=MODEL, outcome="ok")
+    place.ctl("stop")
+    with closing(sqlite3.connect(place.paths.database)) as db, db:
+        db.execute("UPDATE fact SET row = CAST('{' AS BLOB) WHERE kind = 'tally' AND key = 'anthropic'")
+    place.ctl("start")
+    rows = f"{place.paths.database}.set-aside"
+    assert said(place, "database")[-1] == (
+        "warning",
+        f"rows that made no sense were set aside, all others are kept: {rows}",
+        f"rm {rows}  (once you have no use for it)",
+    )
 
 
 def test_a_clock_that_was_set_back(place: Place) -> None:

@@ -95,7 +95,7 @@ class Days:
         self.outbox = Outbox(self.store, lambda: self.now)
         self.ledger = Ledger("soak")
         self.notifier = Notifier(self.store, lambda: self.now, _nowhere)
-        self.outbox.publish = self.notifier.take
+        self.outbox.listeners = (self.notifier.take,)
         self.outbox.grown = lambda _: self.store._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         self.leases: deque[Use] = deque()
         self.requests = 0

@@ -21,7 +21,7 @@ from webhook import SECRET, Webhook
 
 from rlmd import targets
 from rlmd.config import Notify
-from rlmd.notify import AGAIN, GIVE_UP, MOST, TESTS, TOLD, Notifier
+from rlmd.notify import AGAIN, GIVE_UP, KEEP_AGAIN, LONGEST_RETRY, MOST, TESTS, TOLD, Notifier
 from rlmd.protocol import Event, rfc3339
 from rlmd.store import Store
 
@@ -195,7 +195,7 @@ async def test_nobody_wants_yesterdays_news(post: Post) -> None:
     await post.happens()
     await trio.sleep(GIVE_UP + 700)
     assert post.notifier.infos()[0].waiting == 0
-    assert post.store.letters() == []
+    assert post.store.letters() == {}
 
 
 async def test_a_target_that_fails_holds_up_no_other(post: Post) -> None:
@@ -307,7 +307,7 @@ async def test_a_reload_brings_and_takes_targets(post: Post) -> None:
     post.configure("b://y", "c://z")
     await post.happens("new", provider="openrouter")
     assert (post.messages("b://y"), post.messages("c://z")) == (["anthropic is tired", "new"], ["new"])
-    assert post.store.letters() == []
+    assert post.store.letters() == {}
     tried = post.tried
     await trio.sleep(HOUR)
     assert post.tried == tried
@@ -328,9 +328,54 @@ async def test_a_target_that_is_missing_for_a_while_loses_nothing(post: Post) ->
 
 async def test_a_disk_that_fails_costs_no_message(post: Post) -> None:
     await post.begin("a://x")
+    post.broken = {"a://x"}
     post.store._db.execute("PRAGMA query_only=1")
     await post.happens()
-    assert post.messages() == ["anthropic is tired"]
+    await post.happens("openrouter too", provider="openrouter")
+    assert post.store.letters() == {}
+    post.broken.clear()
+    await trio.sleep(LONGEST_RETRY)
+    assert post.messages() == ["anthropic is tired", "openrouter too"]
+    post.store._db.execute("PRAGMA query_only=0")
+    await trio.sleep(1.5 * KEEP_AGAIN)
+    assert post.store.letters() == {}
+    await post.end()
+    await post.begin("a://x")
+    await post.happens()
+    assert len(post.messages()) == 2, "what was told is remembered, once the disk takes it"
+
+
+async def test_what_waits_while_somebody_else_writes_is_kept_afterwards(post: Post) -> None:
+    post.broken = {"a://x"}
+    await post.begin("a://x")
+    post.store.held = True
+    await post.happens()
+    await trio.sleep(1.5 * KEEP_AGAIN)
+    assert post.store.letters() == {}
+    post.store.held = False
+    await trio.sleep(1.5 * KEEP_AGAIN)
+    assert [letter.message for letter in post.store.letters().values()] == ["anthropic is tired"]
+
+
+async def test_a_target_whose_task_meets_a_bug_costs_no_other_its_message(
+    post: Post, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole = post._send
+    met: list[str] = []
+
+    async def one_fails(address: str, text: str, event: str) -> str | None:
+        if address == "a://x" and not met:
+            met.append(address)
+            raise ZeroDivisionError
+        return await whole(address, text, event)
+
+    post._send = one_fails  # type: ignore[method-assign]
+    await post.begin("a://x", "b://y")
+    await post.happens()
+    assert post.messages("b://y") == ["anthropic is tired"]
+    await trio.sleep(2 * LONGEST_RETRY)
+    assert post.messages("a://x") == ["12:00:00 anthropic is tired"]
+    assert sum(record.exc_info is not None for record in caplog.records) == 1
 
 
 # Sending for real
@@ -463,7 +508,7 @@ def test_no_address_is_in_any_log_status_or_error(process: Process, hook: Webhoo
     process.exits()
     assert SECRET not in process.log.read_text()
     store = Store(process.place.paths.database)
-    kept = [*store.letters(), *((key, row) for kind, key, row in store.facts() if kind != "setting")]
+    kept = [*store.letters().items(), *((key, row) for kind, key, row in store.facts() if kind != "setting")]
     store.close()
     assert SECRET not in str(kept), "only the last good configuration, whose place the state is, has addresses"
 

@@ -406,6 +406,8 @@ async def test_usage_over_time(peer: Peer, monkeypatch: pytest.MonkeyPatch) -> N
     assert [(row["at"], row["provider"], row["requests"]) for row in reply["rows"]] == [
         ("2026-01-12T00:00:00.000Z", "anthropic", 1)
     ]
+    # Three million days to come are none to look at.
+    assert (await peer.ask("history", until="9999-12-31T23:59:59Z", bucket="day"))["rows"] == reply["rows"]
 
 
 # reset, cooldown, enable, disable, pin
@@ -777,6 +779,27 @@ async def test_what_another_program_counted_is_the_least_there_was(house: House,
             "of one account; a minute says nothing of them"
         )
         assert anthropic["error_count"] == 2
+
+
+@pytest.mark.parametrize("zone", ["America/Los_Angeles", "Pacific/Kiritimati"])
+@pytest.mark.parametrize(
+    ("until", "told"),
+    [
+        ("0001-01-01T00:00:00+14:00", "anthropic: its cooldown is over since"),
+        ("9999-12-31T23:59:59-12:00", "anthropic: a cooldown of more than a year"),
+    ],
+)
+async def test_a_time_that_not_every_zone_has_is_told_too(
+    house: House, peer: Peer, zone: str, until: str, told: str
+) -> None:
+    house.place.configure(SHARED.replace("UTC", zone))
+    await peer.ask("reload")
+    reply = await peer.ask("adopt", providers=[{"provider": "anthropic", "until": until}])
+    assert [left[: len(told)] for left in reply["left"]] == [told]
+    assert (await peer.ask("cooldown", provider="anthropic", until=until))["code"] == "bad_request"
+    assert (await peer.ask("log", since=until))["type"] == "log"
+    use = await peer.use()
+    assert (await peer.report(use, started_at=until))["verdict"]["kind"] == "ok"
 
 
 async def test_an_import_that_is_not_there_is_refused(peer: Peer) -> None:

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 import trio
-from house import MODEL, NOON, SETTINGS, House, Peer, Place, Process
+from house import MODEL, NOON, SETTINGS, House, Peer, Process
 
 from rlmd.core.model import Receipt, Step, Verdict
-from rlmd.daemon import PRUNE_EVERY, PRUNE_FIRST, Daemon
+from rlmd.daemon import PRUNE_EVERY, PRUNE_FIRST
 from rlmd.migrations import MIGRATIONS, StoreError
 from rlmd.outbox import RETRY, Outbox
+from rlmd.protocol import Event, rfc3339
 from rlmd.store import KEPT, PRUNE_STEP, RECEIPTS_KEPT, Store
 
 if TYPE_CHECKING:
@@ -58,6 +59,10 @@ def receipt(at: float = 0.0) -> Receipt:
     return Receipt("final", at, Verdict("ok"))
 
 
+def event(at: float) -> tuple[float, Event]:
+    return at, Event(event="state", at=rfc3339(at), message="it happened")
+
+
 # The file
 
 
@@ -84,15 +89,15 @@ def test_what_was_committed_is_there_when_it_is_opened_again(tmp_path: Path) -> 
     store = Store(tmp_path / "state.db")
     facts: dict[tuple[FactKind, str], Callable[[], object]]
     facts = {("tally", "a"): lambda: {"requests": 1}, ("setting", "x"): lambda: "y"}
-    store.commit(facts, {"l": receipt()}, [(1.0, {})], {})
-    store.commit({("tally", "a"): lambda: {"requests": 2}, ("setting", "x"): lambda: None}, {}, [(2.0, [])], {})
+    store.commit(facts, {"l": receipt()}, [event(1)], {})
+    store.commit({("tally", "a"): lambda: {"requests": 2}, ("setting", "x"): lambda: None}, {}, [event(2)], {})
     store.close()
     store = Store(tmp_path / "state.db")
     assert [*store.facts()] == [("tally", "a", b'{"requests":2}')]
     assert (store.fact("tally", "a"), store.fact("setting", "x")) == (b'{"requests":2}', None)
     assert (store.receipt("l"), store.receipt("m")) == (receipt(), None)
-    assert store.events(0.0, 10) == [(1.0, b"{}"), (2.0, b"[]")]
-    assert store.events(1.5, 10) == store.events(0.0, 1) == [(2.0, b"[]")]
+    assert store.events(0.0, 10) == [event(1)[1], event(2)[1]]
+    assert store.events(1.5, 10) == store.events(0.0, 1) == [event(2)[1]]
     store.close()
 
 
@@ -110,8 +115,8 @@ def test_a_commit_is_whole_or_nothing(store: Store) -> None:
 
 def test_old_rows_go_a_few_at_a_time(store: Store) -> None:
     many = PRUNE_STEP + 1
-    store.commit({}, {str(n): receipt(0.0) for n in range(many)}, [(0.0, {})], {})
-    store.commit({}, {"young": receipt(100.0)}, [(100.0, [])], {})
+    store.commit({}, {str(n): receipt(0.0) for n in range(many)}, [event(0)], {})
+    store.commit({}, {"young": receipt(100.0)}, [event(100)], {})
     store.fold()
     assert not store.prune(RECEIPTS_KEPT)
     assert store.receipt("0"), "48 hours are not over"
@@ -121,7 +126,7 @@ def test_old_rows_go_a_few_at_a_time(store: Store) -> None:
     assert store.receipt("young")
     assert len(store.events(0.0, 10)) == 2
     store.prune(KEPT + 100)
-    assert store.events(0.0, 10) == [(100.0, b"[]")]
+    assert store.events(0.0, 10) == [event(100)[1]]
 
 
 def contents(directory: Path) -> dict[str, bytes]:
@@ -190,17 +195,6 @@ def test_a_file_that_cannot_be_used_is_named_with_the_mend(tmp_path: Path, spoil
         "Free or repair the disk; or move the file away (rlmd then starts with an empty one)."
     )
     assert not (tmp_path / "elsewhere.db").exists()
-
-
-def test_facts_that_make_no_sense_are_set_aside(place: Place, caplog: pytest.LogCaptureFixture) -> None:
-    place.paths.state_dir.mkdir()
-    store = Store(place.paths.database)
-    store.commit({("tally", "anthropic"): lambda: "many"}, {}, (), {})
-    store.close()
-    daemon = Daemon(place.paths, place.environ)
-    daemon._store.close()
-    (aside,) = place.paths.state_dir.glob("state.db.damaged-*")
-    assert f"it is kept as {aside.name}, and a fresh one is begun" in caplog.text
 
 
 # What asks nothing of the disk
@@ -384,6 +378,10 @@ async def test_a_bug_in_what_is_to_be_written_stops_no_decision(
     assert reply["code"] == "not_durable"
     assert (await peer.use())["provider"] == "anthropic"
     assert "there it is" in caplog.text
+    await trio.sleep(RETRY)
+    await peer.report(await peer.use())
+    await house.kill()
+    assert (await (await house.peer()).provider())["request_count"] == 2, "the others go to the disk without that fact"
 
 
 async def test_a_database_that_cannot_be_read_stops_no_decision(
@@ -420,7 +418,7 @@ async def test_old_rows_go_a_few_every_second_once_an_hour(house: House) -> None
 
 async def test_by_a_clock_that_has_just_stepped_nothing_is_old(house: House) -> None:
     store = house.daemon._store
-    store.commit({}, {}, [(NOON, {})], {})
+    store.commit({}, {}, [event(NOON)], {})
     store.fold()
     await trio.sleep(PRUNE_FIRST - 1)
     house.stepped += 400 * 86400

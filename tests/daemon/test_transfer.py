@@ -171,6 +171,7 @@ DOCUMENT = {"rlmd": "0.1.0", "schema": 3, "tables": {}}
 NONE = 'it is no export: that has a "schema" and "tables"'
 NO_COUNT = {"kind": "tally", "key": "a", "row": {"requests": "many"}}
 NO_STAGE = {"lease": "a", "at": 1, "row": {"stage": "lost", "at": 1}}
+SOUND = {"stage": "final", "at": 1}
 
 
 def tables(**rows: Any) -> dict[str, Any]:
@@ -189,14 +190,33 @@ def tables(**rows: Any) -> dict[str, Any]:
         (tables(told=[{"fact": "x", "1": 2}]), "told[0] has not the columns fact, until"),
         (tables(told=[{"fact": "x", "until": "soon"}]), "told[0].until is 'soon', and that is no real"),
         (tables(told=[{"fact": "x"}]), "told[0] does not fit: NOT NULL constraint failed: told.until"),
-        (tables(fact=[NO_COUNT]), "a row of it makes no sense: Expected `int`, got `str` - at `$.requests`"),
-        (tables(receipt=[NO_STAGE]), "a row of it makes no sense: Invalid enum value 'lost' - at `$.stage`"),
     ],
 )
 def test_what_is_no_export_is_refused(tmp_path: Path, document: object, why: str) -> None:
     with pytest.raises(DocumentError) as caught:
         build(document, tmp_path / "new.db")
     assert str(caught.value) == why
+
+
+def test_a_row_that_makes_no_sense_is_left_out_alone(tmp_path: Path) -> None:
+    path, other = tmp_path / "state.db", tmp_path / "other.db"
+    count, stage = {"kind": "tally", "key": "b", "row": {"requests": 5}}, {**NO_STAGE, "lease": "b", "row": SOUND}
+    left_out = build(
+        tables(fact=[NO_COUNT, count], receipt=[NO_STAGE, stage], event=[{"id": 7, "at": 1, "row": 8}]), path
+    )
+    assert left_out == [
+        "fact tally a: Expected `int`, got `str` - at `$.requests`",
+        "receipt a: Invalid enum value 'lost' - at `$.stage`",
+        "event 7: Expected `object`, got `int`",
+    ]
+    kept = json.loads(exported(path))["tables"]
+    assert (kept["fact"], kept["receipt"], kept["event"]) == ([count], [stage], [])
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute("UPDATE fact SET row = CAST('{' AS BLOB) WHERE key = 'b'")
+    odd: list[str] = []
+    imported("".join(export(path, odd)), other)
+    assert odd == ["fact tally b: Input data was truncated"]
+    assert json.loads(exported(other))["tables"]["receipt"] == [stage]
 
 
 # With a daemon that runs
