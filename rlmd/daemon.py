@@ -245,10 +245,13 @@ class Daemon:
         if kept is not None:
             self._text = msgspec.json.decode(kept, type=str)
             try:
-                last_good = config.parse(self._text, self._environ, source="the last good configuration")
+                source = "the last good configuration"
+                last_good = config.parse(self._text, self._environ, source=source, lenient=True)
             except config.ConfigError as error:
                 log.error("the last good configuration does not serve either: %s", error)  # noqa: TRY400
             else:
+                for warning in last_good.warnings:
+                    log.warning("%s", warning)
                 log.warning("the last good configuration serves until the file is mended (then: rlmctl reload)")
                 return last_good
         log.warning("no provider is managed until the file is mended (then: rlmctl reload)")
@@ -261,10 +264,10 @@ class Daemon:
         return step
 
     def _read(self) -> config.Config:
-        fresh = config.load(self.paths.config, self._environ)
+        text, mode = config.read(self.paths.config, self._environ)
+        fresh = config.parse(text, self._environ, source=str(self.paths.config), mode=mode)
         for warning in fresh.warnings:
             log.warning("%s", warning)
-        text = self.paths.config.read_text(encoding="utf-8-sig") if self.paths.config.exists() else ""
         self._text = text
         self.outbox.add(Step(facts={("setting", "config"): lambda: text}))
         return fresh

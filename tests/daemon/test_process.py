@@ -15,16 +15,17 @@ import sys
 import threading
 import time
 from contextlib import closing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
 from house import MODEL, SOON, TWO, House, Peer, Place, Process
 
 from rlmctl.client import DaemonRefusedError
-from rlmd import daemon, service
+from rlmd import config, daemon, service
 from rlmd.__main__ import main
 from rlmd.address import SOCKET_LIMIT
+from rlmd.core.model import Step
 from rlmd.listener import listen
 from rlmd.migrations import MIGRATIONS
 from rlmd.store import Store
@@ -291,6 +292,42 @@ async def test_after_a_restart_with_a_broken_file_the_last_good_one_serves(
         assert (await peer.provider())["limits"][0]["max"] == 7
         assert (await peer.ask("status"))["daemon"]["config_error"]
         assert "the last good configuration serves until the file is mended" in caplog.text
+
+
+async def test_what_is_kept_as_the_last_good_configuration_is_what_was_checked(
+    house: House, peer: Peer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def parse_while_an_editor_saves(*args: Any, **named: Any) -> config.Config:
+        fresh = parse(*args, **named)
+        house.place.configure(BAD)
+        return fresh
+
+    parse = config.parse
+    house.place.configure(TWO.replace("hourly_limit = 50", "hourly_limit = 7"))
+    monkeypatch.setattr(config, "parse", parse_while_an_editor_saves)
+    await peer.ask("reload")
+    monkeypatch.setattr(config, "parse", parse)
+    await house.restart()
+    peer = await house.peer()
+    assert (await peer.provider())["limits"][0]["max"] == 7
+
+
+async def test_of_the_last_good_configuration_only_the_patterns_that_are_refused_are_left_out(
+    house: House, peer: Peer, caplog: pytest.LogCaptureFixture
+) -> None:
+    kept = '[[cooldown.pattern]]\nkind = "quota"\nmatch = "{}"\n'
+    old = TWO + kept.format("cap(?! soon)") + kept.format("weekly cap")
+    house.daemon._text = old
+    house.daemon.outbox.add(Step(facts={("setting", "config"): lambda: old}))
+    house.place.configure(old)
+    await house.restart()
+    peer = await house.peer()
+    assert {provider["id"] for provider in (await peer.ask("status"))["providers"]} == {"anthropic", "openrouter"}
+    assert "a lookahead" in (await peer.ask("status"))["daemon"]["config_error"]
+    assert 'the last good configuration:17: cooldown.pattern[0].match has "(?!", a lookahead' in caplog.text
+    use = await peer.use()
+    reply = await peer.report(use, "error", status=400, body="the weekly cap is reached")
+    assert reply["verdict"]["kind"] == "quota"
 
 
 # Places that cannot be used
