@@ -22,6 +22,7 @@ from rlmd.address import PathTooLongError
 from rlmd.checkpoint import Checkpoints
 from rlmd.core.ledger import Ledger
 from rlmd.core.model import Notice, Step
+from rlmd.core.words import counted
 from rlmd.migrations import StoreError
 from rlmd.notify import Notifier
 from rlmd.outbox import Outbox
@@ -120,7 +121,8 @@ class Daemon:
         self.config_error = None
         self.ledger.configure(self._config.policy)
         self.notifier.configure(self._config.notify, self._config.policy.zone)
-        text = f"the configuration {self.config_path} is in force: {len(self._config.policy.providers)} providers"
+        providers = counted(len(self._config.policy.providers), "provider")
+        text = f"the configuration {self.config_path} is in force: {providers}"
         return Step(notices=[Notice("config", now, text)])
 
     async def history(self, request: protocol.HistoryQuery) -> protocol.AnyReply:
@@ -207,7 +209,10 @@ class Daemon:
                 conversations.start_soon(self.server.serve, stream)
 
     async def _heed_signals(self) -> None:
-        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+        heeded = [signal.SIGTERM, signal.SIGHUP]
+        if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as for a background job: Ctrl-C is for another
+            heeded.append(signal.SIGINT)
+        with trio.open_signal_receiver(*heeded) as signals:
             async for number in signals:
                 if number == signal.SIGHUP:
                     self.outbox.add(self.reload())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import shutil
 import signal
 import socket
@@ -71,6 +72,16 @@ def test_what_it_makes_is_its_owners_only(process: Process) -> None:
     process.ask("disable", provider="anthropic")
     assert (mode(paths.state_dir), mode(paths.socket)) == (0o700, 0o600)
     assert {mode(path) for path in paths.state_dir.iterdir()} == {0o600}
+
+
+def test_an_interrupt_that_was_to_be_ignored_at_the_start_is_ignored(process: Process) -> None:
+    process.launch("sh", "-c", f"trap '' INT; exec {shlex.quote(sys.executable)} -m rlmd")
+    process.await_state("READY=1")
+    process.send(signal.SIGINT)
+    assert process.ask("ping")["type"] == "pong"
+    process.send(signal.SIGHUP)
+    process.send(signal.SIGTERM)
+    assert process.exits() == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
