@@ -37,5 +37,5 @@ def rows_of_history(database: Path, rows: int) -> None:
     found = ((now - n % hours * HOUR, "anthropic", f"model-{n // hours}", 50, 120_000, 1.25) for n in range(rows))
     with closing(sqlite3.connect(database)) as db, db:
         db.executemany(
-            "INSERT INTO usage (hour, provider, model, requests, tokens, cost) VALUES (?, ?, ?, ?, ?, ?)", found
+            "INSERT INTO usage (quarter, provider, model, requests, tokens, cost) VALUES (?, ?, ?, ?, ?, ?)", found
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
+from shlex import quote
 from typing import TYPE_CHECKING, NamedTuple
 
 from rlmctl.commands import WRONG, CommandError
@@ -96,6 +97,13 @@ def tables(found: Found, choice: Choice, *, without: Collection[str] = ()) -> st
 
 def write(path: Path, text: str) -> None:
     """Write the file, readable by its owner only. Raises `CommandError` where that cannot be done."""
+    if path.is_symlink() and not path.exists():
+        target = path.resolve()
+        raise CommandError(
+            f"{path} is a link to {target}, and that file is not there. Nothing was written.",
+            f"rm {quote(str(path))}, or bring {target} back; then: rlmctl setup",
+            WRONG,
+        )
     try:
         with suppress(FileExistsError):  # if it is there as a file, the next line says so better
             path.parent.mkdir(mode=0o700, parents=True)

@@ -41,7 +41,7 @@ def picture(
     if history["bucket"] == "day":
         start, step = since.astimezone().replace(hour=0, minute=0, second=0, microsecond=0), DAY
     else:
-        start, step = since.replace(minute=0, second=0, microsecond=0), HOUR
+        start, step = since.astimezone().replace(minute=0, second=0, microsecond=0), HOUR
     return Group(*draw(lanes, axis(start, now, step, screen.width), screen), "", _table(rows))
 
 

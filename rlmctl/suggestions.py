@@ -16,6 +16,7 @@ AGREE = 1.25
 SPANS = {"1m": 60, "1h": 3600, "5h": 18_000, "1d": 86_400, "1w": 604_800, "month": 31 * 86_400}
 """Seconds of the windows that refusals speak of."""
 _IN_WORDS = {"1m": "minute", "1h": "hour", "5h": "5 hours", "1d": "day", "1w": "week", "month": "month"}
+_HOUR = timedelta(hours=1)
 _JITTER = 40
 """Seconds that a rest may go beyond the window's end: the daemon spreads returns over up to 30."""
 
@@ -171,13 +172,12 @@ def _counted(event: dict[str, Any], hours: list[dict[str, Any]]) -> int | None:
     at = datetime.fromisoformat(event["at"])
     ends = datetime.fromisoformat(event["until"]) if told["basis"] == "wait" else at
     begins = min(ends, at + timedelta(seconds=length)) - timedelta(seconds=length)
-    hour = begins.replace(minute=0, second=0, microsecond=0)
     counted = [
         int(row["requests"])
         for row in hours
         if row["provider"] == event["provider"]
         if told.get("model") in {None, row["model"]}
-        if hour <= datetime.fromisoformat(row["at"]) <= at
+        if begins - _HOUR < datetime.fromisoformat(row["at"]) <= at
     ]
     return sum(counted)
 

@@ -16,11 +16,10 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from rlmd import zones
-from rlmd.core.model import Cooldown, EventKind, Limit, Pattern, Policy, Provider, ProviderModel
-from rlmd.core.words import near
-from rlmd.document import VARIABLE, ConfigError, Document, KeyPath, misplaced
-from rlmd.schema import File, LimitTable, ModelTable, Name, PatternTable, ProviderTable
+from rlmd import patterns, zones
+from rlmd.core.model import Cooldown, EventKind, Limit, Policy, Provider, ProviderModel
+from rlmd.document import VARIABLE, ConfigError, Document, KeyPath, likely, misplaced
+from rlmd.schema import File, LimitTable, ModelTable, Name, ProviderTable
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -29,6 +28,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Agent", "Config", "ConfigError", "MissingConfigError", "Notify", "load", "parse"]
 
+PRIVATE = 0o600
+"""Who may read a text that is no file of anybody's."""
 _CALENDAR = {"1h", "1d", "1w", "month"}
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://.+", re.DOTALL)
 
@@ -74,17 +75,23 @@ class Config(Struct, frozen=True):
 
 
 def load(path: Path, environ: Mapping[str, str] = os.environ) -> Config:
-    """Read the file at `path`, and what `environ` adds to it.
+    """Read the file at `path`, and what `environ` adds to it. Raises what `read` and `parse` do."""
+    text, mode = read(path, environ)
+    return parse(text, environ, source=str(path), mode=mode)
+
+
+def read(path: Path, environ: Mapping[str, str]) -> tuple[str, int]:
+    """Return the text of the file, and who may read it, as a file has it.
 
     Raises MissingConfigError where there is no file (and `RLMD_PROVIDERS` does not stand in for it),
-    ConfigError where it cannot be read or used.
+    ConfigError where it cannot be read.
     """
     try:
-        text = path.read_bytes().decode("utf-8-sig")
-        mode = stat.S_IMODE(path.stat().st_mode)
+        with path.open("rb") as file:
+            return file.read().decode("utf-8-sig"), stat.S_IMODE(os.fstat(file.fileno()).st_mode)
     except (FileNotFoundError, NotADirectoryError):
         if environ.get(VARIABLE):
-            return parse("", environ, source=str(path))
+            return "", PRIVATE
         raise MissingConfigError(f"There is no configuration at {path}. Write one with: rlmctl setup") from None
     except OSError as error:
         raise ConfigError(f"{path}: The file cannot be read: {error.strerror}.") from None
@@ -92,13 +99,13 @@ def load(path: Path, environ: Mapping[str, str] = os.environ) -> Config:
         raise ConfigError(
             f"{path}: The file is no UTF-8 text (byte {error.start}). Save it in that encoding."
         ) from None
-    return parse(text, environ, source=str(path), mode=mode)
 
 
-def parse(text: str, environ: Mapping[str, str], *, source: str, mode: int = 0o600) -> Config:
+def parse(text: str, environ: Mapping[str, str], *, source: str, mode: int = PRIVATE, lenient: bool = False) -> Config:
     """Read the TOML `text` and what `environ` adds to it. Raises ConfigError.
 
-    `source` is what messages call the text; `mode` is who may read it, as a file has it.
+    `source` is what messages call the text; `mode` is who may read it. Where it is read `lenient`ly, a pattern whose
+    expression is refused is left out, with a warning.
     """
     local = zones.local(environ)
     document = Document(source, text, local)
@@ -125,7 +132,7 @@ def parse(text: str, environ: Mapping[str, str], *, source: str, mode: int = 0o6
             strategy=file.strategy,
             failback=file.failback,
             patience=float(file.patience),
-            cooldown=_cooldown(document, file, providers),
+            cooldown=_cooldown(document, file, providers, warnings if lenient else None),
             zone=zone,
         ),
         agent=Agent(
@@ -249,7 +256,7 @@ def _limit(document: Document, path: KeyPath, table: LimitTable, models: Collect
     if table.model and table.model not in models:
         raise document.error(
             (*path, "model"),
-            f'is "{table.model}", which this provider does not serve. {_near(table.model, models)}',
+            f'is "{table.model}", which this provider does not serve. {likely(table.model, models)}',
         )
     return Limit(
         of=table.of,
@@ -275,7 +282,7 @@ def _fallback(document: Document, file: File, providers: tuple[Provider, ...]) -
         ]
         for here, model in places:
             if model not in served:
-                raise document.error(here, f'is "{model}", which no provider serves. {_near(model, served)}')
+                raise document.error(here, f'is "{model}", which no provider serves. {likely(model, served)}')
         if table.model in fallback:
             raise document.error((*path, "model"), f'is "{table.model}" again. Put all into one table.')
         if len({*table.to}) < len(table.to):
@@ -290,7 +297,7 @@ def _fallback(document: Document, file: File, providers: tuple[Provider, ...]) -
     return fallback
 
 
-def _cooldown(document: Document, file: File, providers: tuple[Provider, ...]) -> Cooldown:
+def _cooldown(document: Document, file: File, providers: tuple[Provider, ...], refused: list[str] | None) -> Cooldown:
     table = file.cooldown
     if table.throttle > table.throttle_max:
         raise document.error(
@@ -302,21 +309,8 @@ def _cooldown(document: Document, file: File, providers: tuple[Provider, ...]) -
         throttle_max=float(table.throttle_max),
         overloaded=float(table.overloaded),
         longest=float(table.longest),
-        patterns=_patterns(document, table.pattern, [provider.id for provider in providers]),
+        patterns=patterns.read(document, table.pattern, [provider.id for provider in providers], refused),
     )
-
-
-def _patterns(document: Document, tables: list[PatternTable], ids: list[str]) -> tuple[Pattern, ...]:
-    patterns = []
-    for index, table in enumerate(tables):
-        if table.provider and table.provider not in ids:
-            raise document.error(
-                ("cooldown", "pattern", index, "provider"),
-                f'is "{table.provider}", which is no provider here. {_near(table.provider, ids)}',
-            )
-        lasts = None if table.for_ is None else float(table.for_)
-        patterns.append(Pattern(str(table.match), table.kind, table.provider, lasts))
-    return tuple(patterns)
 
 
 def _targets(document: Document, file: File, environ: Mapping[str, str], warnings: list[str]) -> tuple[str, ...]:
@@ -342,10 +336,3 @@ def _targets(document: Document, file: File, environ: Mapping[str, str], warning
             state = "holds no address" if address else "is not set"
             warnings.append(f"{place} is a variable that {state}, so nobody is notified there.")
     return tuple(targets)
-
-
-def _near(name: str, known: Collection[str]) -> str:
-    """Return the mend for a name that is not among the known ones."""
-    if meant := near(name, known):
-        return f'Did you mean "{meant}"?'
-    return f"There is {', '.join(known)}." if known else "Add a provider first."

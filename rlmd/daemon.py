@@ -22,6 +22,7 @@ from rlmd.address import PathTooLongError
 from rlmd.checkpoint import Checkpoints
 from rlmd.core.ledger import Ledger
 from rlmd.core.model import SENSELESS, Notice, Senseless, Step
+from rlmd.core.words import counted
 from rlmd.migrations import StoreError
 from rlmd.notify import Notifier
 from rlmd.outbox import Outbox
@@ -120,7 +121,8 @@ class Daemon:
         self.config_error = None
         self.ledger.configure(self._config.policy)
         self.notifier.configure(self._config.notify, self._config.policy.zone)
-        text = f"the configuration {self.config_path} is in force: {len(self._config.policy.providers)} providers"
+        providers = counted(len(self._config.policy.providers), "provider")
+        text = f"the configuration {self.config_path} is in force: {providers}"
         return Step(notices=[Notice("config", now, text)])
 
     async def history(self, request: protocol.HistoryQuery) -> protocol.AnyReply:
@@ -214,7 +216,10 @@ class Daemon:
                 conversations.start_soon(self.server.serve, stream)
 
     async def _heed_signals(self) -> None:
-        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+        heeded = [signal.SIGTERM, signal.SIGHUP]
+        if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as for a background job: Ctrl-C is for another
+            heeded.append(signal.SIGINT)
+        with trio.open_signal_receiver(*heeded) as signals:
             async for number in signals:
                 if number == signal.SIGHUP:
                     self._reload_by_signal()
@@ -257,10 +262,13 @@ class Daemon:
         self._text = self._kept_config()
         if self._text is not None:
             try:
-                last_good = config.parse(self._text, self._environ, source="the last good configuration")
+                source = "the last good configuration"
+                last_good = config.parse(self._text, self._environ, source=source, lenient=True)
             except config.ConfigError as error:
                 log.error("the last good configuration does not serve either: %s", error)  # noqa: TRY400
             else:
+                for warning in last_good.warnings:
+                    log.warning("%s", warning)
                 log.warning("the last good configuration serves until the file is mended (then: rlmctl reload)")
                 return last_good
         log.warning("no provider is managed until the file is mended (then: rlmctl reload)")
@@ -284,10 +292,10 @@ class Daemon:
         return step
 
     def _read(self) -> config.Config:
-        fresh = config.load(self.paths.config, self._environ)
+        text, mode = config.read(self.paths.config, self._environ)
+        fresh = config.parse(text, self._environ, source=str(self.paths.config), mode=mode)
         for warning in fresh.warnings:
             log.warning("%s", warning)
-        text = self.paths.config.read_text(encoding="utf-8-sig") if self.paths.config.exists() else ""
         self._text = text
         self.outbox.add(Step(facts={("setting", "config"): lambda: text}))
         return fresh

@@ -18,7 +18,7 @@ from rlmd.core.words import near
 from rlmd.schema import TABLES, BareProviderTable, File, ProviderTable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
 T = TypeVar("T")
 KeyPath = tuple[str | int, ...]
@@ -218,6 +218,13 @@ def misplaced(name: str) -> str | None:
     if name in File.__struct_encode_fields__:
         return f"is no model: {_AFTER_MODELS} Move it {_AT_TOP}."
     return None
+
+
+def likely(name: str, known: Collection[str]) -> str:
+    """Return the mend for a name that is not among the known ones."""
+    if meant := near(name, known):
+        return f'Did you mean "{meant}"?'
+    return f"There is {', '.join(known)}." if known else "Add a provider first."
 
 
 def _is_secret(name: str) -> bool:

@@ -32,12 +32,14 @@ _TOLD = """
 # From one hour to the next by the index: a hundred models have a hundred rows in each.
 _BUSY = """
     WITH RECURSIVE known (hour) AS (
-        SELECT min(hour) FROM usage WHERE hour > :since - 3600
+        SELECT min(quarter) / 3600 * 3600 FROM usage WHERE quarter > :since - 3600
         UNION ALL
-        SELECT (SELECT min(hour) FROM usage WHERE usage.hour > known.hour) FROM known WHERE hour < :until
+        SELECT (SELECT min(quarter) / 3600 * 3600 FROM usage WHERE quarter >= hour + 3600)
+        FROM known WHERE hour < :until
     )
     SELECT hour FROM known
-    WHERE hour < :until AND EXISTS (SELECT 1 FROM usage WHERE usage.hour = known.hour AND requests > 0)
+    WHERE hour < :until
+        AND EXISTS (SELECT 1 FROM usage WHERE quarter >= hour AND quarter < hour + 3600 AND requests > 0)
 """
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sqlite3
 import sys
 from contextlib import closing
-from datetime import UTC
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ import trio
 from rlmd import protocol
 from rlmd.bounds import HISTORIES
 from rlmd.core.calendar import bounds
+from rlmd.journal import QUARTER
 
 if TYPE_CHECKING:
     import subprocess
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 COMMAND = (sys.executable, "-P", "-m", "rlmd.reader")
 PATIENCE = 5.0
 """Seconds to wait for whoever checkpoints."""
+HOUR = 3600
 
 _some = trio.CapacityLimiter(HISTORIES)
 _under_way: set[trio.CancelScope] = set()
@@ -35,7 +37,7 @@ _under_way: set[trio.CancelScope] = set()
 async def answer(path: Path, request: protocol.HistoryQuery, zone: tzinfo | None, now: float) -> protocol.History:
     """Answer a query. Raises `OSError`, `sqlite3.Error`."""
     async with _some:
-        first = await trio.to_thread.run_sync(partial(_first_hour, path, request), abandon_on_cancel=True)
+        first = await trio.to_thread.run_sync(partial(_first, path, request), abandon_on_cancel=True)
         asked = msgspec.json.encode(_asked(path, request, zone or UTC, first, now))
         with trio.CancelScope() as scope:
             _under_way.add(scope)
@@ -58,37 +60,56 @@ def _database(path: Path) -> str:
     return f"{path.as_uri()}?mode=ro"
 
 
-def _first_hour(path: Path, request: protocol.HistoryQuery) -> int | None:
-    since = request.since.timestamp() if request.since else 0.0
+def _since(request: protocol.HistoryQuery) -> float:
+    """Return the start of the quarter hour from which a query asks."""
+    return request.since.timestamp() // QUARTER * QUARTER if request.since else 0.0
+
+
+def _first(path: Path, request: protocol.HistoryQuery) -> int | None:
+    """Return the first quarter hour of a query in which something was used."""
     with closing(sqlite3.connect(_database(path), uri=True, timeout=PATIENCE)) as db:
-        first: int | None = db.execute("SELECT min(hour) FROM usage WHERE hour >= ?", (since,)).fetchone()[0]
+        found = db.execute("SELECT min(quarter) FROM usage WHERE quarter >= ?", (_since(request),)).fetchone()
+        first: int | None = found[0]
         return first
 
 
 def _asked(path: Path, request: protocol.HistoryQuery, zone: tzinfo, first: int | None, now: float) -> dict[str, Any]:
     since = request.since.timestamp() if request.since else 0.0
     until = request.until.timestamp() if request.until else now + 1
-    days = None
-    if request.bucket == "day":
-        whole = [] if first is None else _days(first, until, zone)
-        days = [(start, max(start, since), min(end, until)) for start, end in whole]
+    days = [] if first is None else _periods("1d", first, until, zone)
+    if request.bucket == "hour":
+        steps = [step for day in days for step in _by_hour(*day, zone)]
+    else:
+        steps = [(start, end, end - start) for start, end in days]
     return {
         "database": _database(path),
         "since": since,
         "until": until,
         "provider": request.provider,
         "now": now,
-        "days": days,
+        "steps": [(start, max(start, _since(request)), min(end, until), length) for start, end, length in steps],
     }
 
 
-def _days(since: float, until: float, zone: tzinfo) -> list[tuple[float, float]]:
-    """List the local days of a span, each by its start and end."""
-    days = []
+def _by_hour(start: int, end: int, zone: tzinfo) -> list[tuple[int, int, int]]:
+    """List what is read in one step of a local day's hours: start, end, length of an hour.
+
+    That is the day, but for one on which the clock is moved by less than an hour.
+    """
+    offsets = {datetime.fromtimestamp(at, zone).utcoffset() for at in (start, end - 1)}
+    if len({offset and offset % timedelta(hours=1) for offset in offsets}) == 1:
+        return [(start, end, HOUR)]
+    return [(begin, stop, stop - begin) for begin, stop in _periods("1h", start, end, zone)]
+
+
+def _periods(per: str, since: float, until: float, zone: tzinfo) -> list[tuple[int, int]]:
+    """List the local days or hours of a span, each by its start and end."""
+    periods = []
     while since < until:
-        days.append(bounds("1d", since, zone))
-        since = days[-1][1]
-    return days
+        start, end = bounds(per, since, zone)
+        periods.append((int(start), int(end)))
+        since = end
+    return periods
 
 
 def _reply(request: protocol.HistoryQuery, done: subprocess.CompletedProcess[bytes]) -> protocol.History:

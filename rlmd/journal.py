@@ -17,7 +17,10 @@ if TYPE_CHECKING:
     from rlmd.core.model import FactKind
 
     Used = tuple[int, str, str, str]
-    """Hour, provider, model, and the column of `usage` that something is to be added to."""
+    """Start of a quarter hour, provider, model, and the column of `usage` that something is to be added to."""
+
+QUARTER = 900
+"""Seconds by which usage is kept: in every zone, hours and days begin with one of these quarters of an hour."""
 
 _encode = msgspec.json.Encoder().encode
 
@@ -75,8 +78,8 @@ def fold(db: sqlite3.Connection) -> list[Senseless]:
     receipts = {lease: receipt for commit in commits for lease, receipt in commit.receipts.items()}
     usage: dict[Used, float] = {}
     for commit in commits:
-        for hour, provider, model, what, amount in commit.usage:
-            used = (hour, provider, model, what)
+        for quarter, provider, model, what, amount in commit.usage:
+            used = (quarter, provider, model, what)
             usage[used] = usage.get(used, 0) + amount
     with whole(db):
         db.executemany(
@@ -96,7 +99,7 @@ def fold(db: sqlite3.Connection) -> list[Senseless]:
             db.executemany("INSERT INTO event (at, row) VALUES (?, ?)", events)
         for (*place, column), total in usage.items():
             db.execute(
-                f"INSERT INTO usage (hour, provider, model, {column}) VALUES (?, ?, ?, ?) "  # noqa: S608  (a word of the core's)
+                f"INSERT INTO usage (quarter, provider, model, {column}) VALUES (?, ?, ?, ?) "  # noqa: S608  (a word of the core's)
                 f"ON CONFLICT DO UPDATE SET {column} = {column} + excluded.{column}",
                 (*place, total),
             )

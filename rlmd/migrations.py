@@ -40,6 +40,10 @@ MIGRATIONS = (
         client INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (hour, provider, model)
     ) WITHOUT ROWID;
     """,
+    """
+    ALTER TABLE usage RENAME COLUMN hour TO quarter;
+    ALTER TABLE usage ADD COLUMN unreachable INTEGER NOT NULL DEFAULT 0;
+    """,
 )
 """Numbered from 1; `user_version` is the number of the last one a file has seen."""
 

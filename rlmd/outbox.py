@@ -14,6 +14,7 @@ import msgspec
 
 from rlmd import rescue
 from rlmd.core.model import Notice, Step
+from rlmd.journal import QUARTER
 from rlmd.migrations import StoreError
 from rlmd.protocol import Event, rfc3339
 from rlmd.store import CHECKPOINT_AT, KEPT
@@ -34,7 +35,6 @@ RECEIPTS_WAITING = 20_000
 reported again counts twice."""
 RETRY = 1.0
 """Seconds between attempts to write while the disk fails: a disk that hangs is not to hang every answer."""
-HOUR = 3600
 
 
 class Outbox:
@@ -140,9 +140,9 @@ class Outbox:
         if step.receipts:
             self._receipts.update(step.receipts)
         if step.usage:
-            hour = int(self._clock()) // HOUR * HOUR
+            quarter = int(self._clock()) // QUARTER * QUARTER
             for provider, model, what, amount in step.usage:
-                used = (hour, provider, model, what)
+                used = (quarter, provider, model, what)
                 self._usage[used] = self._usage.get(used, 0) + amount
         for notice in step.notices:
             self._tell(notice)

@@ -52,16 +52,12 @@ def _row(at: str, amount: str) -> str:
     )"""
 
 
-_HOURS = f"""
-    SELECT {_row("hour", "{}")} FROM usage
-    WHERE hour >= :since AND hour < :until AND (:provider IS NULL OR provider = :provider)
-    ORDER BY hour DESC, provider DESC, model DESC LIMIT :most
+_STEP = f"""
+    SELECT {_row(":start + (quarter - :start) / :length * :length", "sum({})")} FROM usage
+    WHERE quarter >= :since AND quarter < :until AND (:provider IS NULL OR provider = :provider)
+    GROUP BY (quarter - :start) / :length, provider, model
+    ORDER BY (quarter - :start) / :length DESC, provider DESC, model DESC
 """  # noqa: S608  (all of it is written here)
-_DAY = f"""
-    SELECT {_row(":start", "sum({})")} FROM usage
-    WHERE hour >= :since AND hour < :until AND (:provider IS NULL OR provider = :provider)
-    GROUP BY provider, model ORDER BY provider DESC, model DESC
-"""  # noqa: S608  (the same)
 
 
 def main() -> int:
@@ -81,8 +77,8 @@ def main() -> int:
 def read(asked: dict[str, Any]) -> tuple[bytes, tuple[int, float]]:
     """Read rows as JSON, and how often work went on and the seconds not waited. Raises `sqlite3.Error`.
 
-    `asked` has the database as a URI, `since` and `until` in epoch seconds, `provider` or None, `now`, and `days`, each
-    with its start, and from where to where it is asked for, or None for hours.
+    `asked` has the database as a URI, `since` and `until` in epoch seconds, `provider` or None, `now`, and `steps`,
+    each with its start, from where to where it is asked for, and the length of its rows.
     """
     with closing(sqlite3.connect(asked["database"], uri=True, timeout=PATIENCE)) as db:
         rows = [row for (row,) in itertools.islice(_newest_first(db, asked), MOST)]
@@ -92,12 +88,10 @@ def read(asked: dict[str, Any]) -> tuple[bytes, tuple[int, float]]:
 
 def _newest_first(db: sqlite3.Connection, asked: dict[str, Any]) -> Iterator[tuple[str]]:
     """Yield the rows, a day a step: so nothing is read that nobody gets, and the log can be cut between two steps."""
-    if asked["days"] is None:
-        yield from db.execute(_HOURS, asked | {"most": MOST})
-        return
-    for start, since, until in reversed(asked["days"]):
+    for start, since, until, length in reversed(asked["steps"]):
         begun = time.perf_counter()
-        yield from db.execute(_DAY, asked | {"start": start, "since": since, "until": until}).fetchall()
+        step = {"start": start, "since": since, "until": until, "length": length, "provider": asked["provider"]}
+        yield from db.execute(_STEP, step).fetchall()
         time.sleep(REST * (time.perf_counter() - begun))
 
 

@@ -6,8 +6,6 @@ document.py's subject, what the tables mean together config.py's.
 
 from __future__ import annotations
 
-import re
-import warnings
 from datetime import time
 from typing import Annotated, Any, ClassVar, Literal, Self
 from zoneinfo import ZoneInfo
@@ -84,26 +82,6 @@ class Per(str):
             raise ValueError(f'must be a whole number of seconds or more, such as "5h", or "month".{hint}') from None
 
 
-class Regexp(str):
-    """A regular expression that compiles and does not match everything."""
-
-    __slots__ = ()
-
-    @classmethod
-    def read(cls, written: object) -> Self:
-        """Return `written` once it has been tried."""
-        if not isinstance(written, str):
-            raise ValueError("must be a regular expression in quotes.")  # noqa: TRY004
-        try:
-            with warnings.catch_warnings(action="error"):  # what will change its meaning is wrong today
-                compiled = re.compile(written, re.IGNORECASE)
-        except (re.error, OverflowError, RecursionError, Warning) as error:
-            raise ValueError(f"is no regular expression: {error}.") from None
-        if compiled.search(""):
-            raise ValueError("would match every error. Say more of the text that it is meant for.")
-        return cls(written)
-
-
 class QuietHours(tuple[time, time]):
     """The local times between which nobody is notified; they may span midnight."""
 
@@ -173,7 +151,7 @@ class FallbackTable(Table):
 class PatternTable(Table):
     """[[cooldown.pattern]]."""
 
-    match: Regexp
+    match: Name
     kind: Literal["throttle", "quota", "credits", "overloaded", "auth", "ignore"]
     provider: Name | None = None
     for_: Span | None = field(default=None, name="for")

@@ -301,7 +301,7 @@ class Store:
         for table, key, time, kept in (
             ("receipt", "lease", "at", RECEIPTS_KEPT),
             ("event", "id", "at", keep),
-            ("usage", "hour, provider, model", "hour", keep),
+            ("usage", "quarter, provider, model", "quarter", keep),
         ):
             removed += self._db.execute(
                 f"DELETE FROM {table} WHERE ({key}) IN (SELECT {key} FROM {table} WHERE {time} < ? LIMIT ?)",  # noqa: S608  (names from the lines above)

@@ -20,6 +20,7 @@ from rlmctl.commands.status import print_text
 from rlmctl.first_config import append, compose, propose, served, tables, write
 from rlmctl.services import serving
 from rlmd import __version__
+from rlmd.core.words import counted
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
@@ -114,14 +115,13 @@ def _configuration(paths: Paths, found: discovery.Found, args: Namespace) -> str
 def _complete(paths: Paths, found: discovery.Found, args: Namespace) -> str | None:
     """Leave a configuration as it is, and offer what OpenCode has beside it."""
     there = [provider.id for provider in read().policy.providers]
-    say(f"✓ configuration  {paths.config} is there ({len(there)} providers) and stays as it is")
+    say(f"✓ configuration  {paths.config} is there ({counted(len(there), 'provider')}) and stays as it is")
     missing = [provider for provider in served(found) if provider not in there]
     if not missing:
         return None
     names = ", ".join(missing)
     chosen = propose(found)
-    kept = [name for name in chosen.order if name in there]
-    text = tables(found, chosen._replace(order=(*kept, *there, *missing)), without=there)
+    text = tables(found, chosen._replace(order=(*there, *missing)), without=there)
     say(f"! configuration  OpenCode has {names} too. To take over, at its end:\n{text}")
     if args.yes or args.dry_run or not interview.is_possible():
         return None

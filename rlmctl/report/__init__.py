@@ -73,8 +73,8 @@ def _drawing(
     """Say how the rows lie on the axis of time, and what lies beside them."""
     bucket = history["bucket"]
     step = STEPS[bucket]
-    # A local day may have 23 hours: the nearest start is its own.
-    places = [round((datetime.fromisoformat(row["at"]) - starts[0]) / step) for row in history["rows"]]
+    # A local day may have 23 hours, and an hour half of one: the nearest start is its own, of two the later one.
+    places = [(datetime.fromisoformat(row["at"]) - starts[0] + step / 2) // step for row in history["rows"]]
     resting = rests(events, now)
     names = {row["provider"] for row in history["rows"]} | {rest.provider for rest in resting}
     return {

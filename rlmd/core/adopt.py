@@ -9,7 +9,7 @@ from msgspec import Struct
 from rlmd.core import counting
 from rlmd.core.calendar import seconds
 from rlmd.core.model import DAY, HOUR, Notice, Step
-from rlmd.core.words import clock
+from rlmd.core.words import clock, counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -56,7 +56,7 @@ def adopt(book: Book, found: Iterable[Found], current: str | None, now: float) -
         tally.requests, tally.errors = max(tally.requests, one.requests), max(tally.errors, one.errors)
         book.keep_tally(one.provider, made.step)
         if one.requests or one.errors:
-            counts = f"{_count(one.requests, 'request')} in the hour that runs, {_count(one.errors, 'error')}"
+            counts = f"{counted(one.requests, 'request')} in the hour that runs, {counted(one.errors, 'error')}"
             made.taken.append(f"{one.provider}: {counts}")
         if one.until is not None:
             _rest(book, one.provider, one.until, now, made)
@@ -100,7 +100,3 @@ def _rest(book: Book, provider: str, until: float, now: float, made: Adoption) -
             book.keep_breaker(key, made.step)
             book.plan(until, key)
         made.taken.append(f"{provider} rests until {clock(until, now, book.policy.zone)}")
-
-
-def _count(amount: int, what: str) -> str:
-    return f"{amount:,} {what}{'' if amount == 1 else 's'}"

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
 from itertools import chain
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
@@ -64,7 +63,7 @@ def classify(
         return Verdict("ok")
     wait = asked(fault, now)
     for pattern in patterns:
-        if pattern.provider in {None, provider} and _compiled(pattern.match).search(fault.raw):
+        if pattern.provider in {None, provider} and pattern.match.matches(fault.raw):
             kind, scope = _PERSONAL[pattern.kind]
             return Verdict(kind, scope, hint=_cut(wait or pattern.lasts, longest) if kind != "client" else None)
     kind, scope = _judge(provider.lower(), fault, wait)
@@ -76,11 +75,6 @@ def classify(
 
 def _cut(wait: float | None, longest: float) -> float | None:
     return None if wait is None or wait <= 0 else min(wait, longest)
-
-
-@lru_cache(maxsize=64)
-def _compiled(match: str) -> re.Pattern[str]:
-    return re.compile(match, re.IGNORECASE)
 
 
 def _pacific_midnight(now: float) -> float:

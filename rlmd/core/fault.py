@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 TEXT = 16 * 1024
 """How many characters of an error are examined at most: none needs more, and hostile ones cost no time."""
+WORD = 100
+"""Characters of a word that are examined. An expression that seeks the end of one costs the square of its length."""
 _ERROR = 64 * 1024
 _ANSWER = 256 * 1024
 """A stream may talk for long before its error; what an error status sends is short."""
@@ -74,6 +76,7 @@ _OBJECT = re.compile(r'\{\s*"')
 _LOOSE_CODE = re.compile(r"""["'](?:code|type|status|reason)["']\s?:\s?["']([^"'\s]{1,80})["']""")
 _ADDRESS = re.compile(r"https?://\S+")
 """Links to consoles and manuals: their paths say billing and limits under every error."""
+_LONG_WORD = re.compile(rf"\b(\w{{{WORD}}})\w+")
 _BRACKETED = re.compile(r"\[(\d{4})\]\[")
 
 
@@ -117,7 +120,7 @@ def _fault(status: int, sent: dict[str, str], documents: Iterable[object], prose
     carried = {key[7:]: str(value) for key, value in facts if key.startswith("header ") and value}
     headers = {**carried, **sent}
     said = (value for key, value in facts if key in _TEXT_KEYS and isinstance(value, str))
-    text = " ".join(_ADDRESS.sub(" ", " ".join([*said, prose])[:TEXT]).split()).lower()
+    text = _LONG_WORD.sub(r"\1", " ".join(_ADDRESS.sub(" ", " ".join([*said, prose])[:TEXT]).split()).lower())
     status = status or _own_status(facts)
     return Fault(
         status=status,

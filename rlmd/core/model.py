@@ -12,6 +12,8 @@ from typing import Annotated, Literal, NamedTuple
 
 from msgspec import DecodeError, Meta, Struct, field
 
+from rlmd.core.expression import Expression
+
 HOUR = 3600.0
 DAY = 86400.0
 
@@ -118,8 +120,8 @@ class Provider(Struct, frozen=True):
 class Pattern(Struct, frozen=True):
     """A person's own reading of an error, tried before the built-in rules."""
 
-    match: str
-    """Regular expression, searched case-insensitively in the error's message and body."""
+    match: Expression
+    """Searched in the error's message and body."""
     kind: Literal["throttle", "quota", "credits", "overloaded", "auth", "ignore"]
     provider: str | None = None
     lasts: float | None = None

@@ -31,6 +31,11 @@ def plain(amount: float, of: Quantity) -> str:
     return f"${amount:,.2f}" if of == "cost" else f"{amount:,.0f}"
 
 
+def counted(amount: int, what: str) -> str:
+    """Write a number of things: `1 provider`, `1,500 requests`."""
+    return f"{amount:,} {what}{'' if amount == 1 else 's'}"
+
+
 def of_model(limit: Limit) -> str:
     """Name the model of a limit that holds for one only."""
     return f" of {limit.model}" if limit.model else ""

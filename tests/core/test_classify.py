@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from rlmd.core import rules
 from rlmd.core.classify import classify
+from rlmd.core.expression import Expression
 from rlmd.core.model import DAY, HOUR, Kind, Pattern, Scope, Verdict
 
 DATA = Path(__file__).parents[1] / "data"
@@ -328,12 +329,12 @@ def test_googles_day_ends_at_midnight_in_california(now: str, hours: float) -> N
     ],
 )
 def test_a_persons_pattern_comes_first(kind: Any, verdict: Verdict) -> None:
-    pattern = Pattern(match=r"weekly\s+cap", kind=kind, lasts=60)
+    pattern = Pattern(Expression(r"weekly\s+cap"), kind=kind, lasts=60)
     assert judge(429, "Weekly  CAP reached", patterns=[pattern]) == verdict
 
 
 def test_a_pattern_sees_the_body_and_the_message() -> None:
-    pattern = Pattern(match='"E77"', kind="quota")
+    pattern = Pattern(Expression('"E77"'), kind="quota")
     assert judge(400, {"code": "E77"}, patterns=[pattern]) == Verdict("quota", "account")
     assert judge(None, message='code "E77"', patterns=[pattern]) == Verdict("quota", "account")
     event = 'data: {"error":{"code":"E77"}}\n\n'
@@ -341,20 +342,23 @@ def test_a_pattern_sees_the_body_and_the_message() -> None:
 
 
 def test_a_pattern_sees_no_answer() -> None:
-    pattern = Pattern(match="E77", kind="quota")
+    pattern = Pattern(Expression("E77"), kind="quota")
     assert judge(200, {"choices": [{"text": "E77"}]}, patterns=[pattern]) == Verdict("ok")
     stream = 'data: {"choices":[{"text":"E77"}]}\n\ndata: {"error":{"message":"internal"}}\n\n'
     assert judge(200, stream, patterns=[pattern]) == Verdict("transient", "server")
 
 
 def test_a_pattern_may_be_for_one_provider() -> None:
-    patterns = [Pattern(match="cap", kind="quota", provider="mine"), Pattern(match="cap", kind="overloaded")]
+    patterns = [
+        Pattern(Expression("cap"), kind="quota", provider="mine"),
+        Pattern(Expression("cap"), kind="overloaded"),
+    ]
     assert judge(429, "cap", provider="mine", patterns=patterns).kind == "quota"
     assert judge(429, "cap", provider="mine-too", patterns=patterns).kind == "overloaded"
 
 
 def test_the_errors_own_wait_goes_before_a_patterns() -> None:
-    pattern = Pattern(match="cap", kind="quota", lasts=30 * DAY)
+    pattern = Pattern(Expression("cap"), kind="quota", lasts=30 * DAY)
     assert judge(429, "cap", headers={"retry-after": "9"}, patterns=[pattern]).hint == 9
     assert judge(429, "cap", patterns=[pattern]).hint == 8 * DAY
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from story import MODEL, NOON, Story, limit, provider
 
+from rlmd.core.expression import Expression
 from rlmd.core.leases import LEASE
 from rlmd.core.model import Cooldown, Pass, Pattern, Use, Wait
 
@@ -519,7 +520,7 @@ def test_a_quota_without_a_hint_ends_with_the_configured_window_that_is_used_up(
 
 
 def test_a_persons_pattern_comes_first() -> None:
-    pattern = Pattern("weekly cap", "quota", provider="a", lasts=6 * 3600.0)
+    pattern = Pattern(Expression("weekly cap"), "quota", provider="a", lasts=6 * 3600.0)
     story = Story(*TWO, cooldown=Cooldown(patterns=(pattern,)))
     recorded = story.report(story.use(), "error", status=418, body="Weekly CAP reached")
     assert (recorded.verdict.kind, recorded.verdict.until) == ("quota", NOON + 6 * 3600)

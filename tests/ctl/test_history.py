@@ -17,14 +17,19 @@ from rlmctl.history_picture import picture
 from rlmctl.rests import Rest, rests
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from ctl.person import Daemon
 
 NOON = datetime(2026, 1, 12, 12, tzinfo=UTC)
 
 
 @pytest.fixture(autouse=True)
-def local_time_is_utc(monkeypatch: pytest.MonkeyPatch) -> None:
+def local_time_is_utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    yield
+    monkeypatch.undo()
     time.tzset()
 
 
@@ -61,6 +66,15 @@ def test_a_chart_for_each_provider_on_one_scale() -> None:
         "",
     ]
     assert lines[12] == "04:00       06:00       08:00       10:00"
+
+
+def test_an_hour_begins_at_the_full_one_of_the_local_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "Asia/Kolkata")
+    time.tzset()
+    half_past = [row | {"at": row["at"].replace(":00:00", ":30:00")} for row in (hour(4, 8), hour(6, 32))]
+    lines = drawn(*half_past)
+    assert lines[0] == "a  40 requests, at most 32 in an hour"
+    assert lines[7] == "09:00          12:00          15:00"
 
 
 def test_where_it_rested_the_line_is_heavy() -> None:

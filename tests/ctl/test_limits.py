@@ -166,6 +166,14 @@ def test_a_window_that_was_not_watched_whole_is_counted_by_the_hours_of_the_hist
     assert (one.max, one.per, one.window) == (30, "5h", "first_use")
 
 
+def test_hours_that_begin_at_half_past_are_counted_where_the_window_holds_a_part_of_them() -> None:
+    rows = [
+        {"at": f"2026-01-12T{hour:02}:30:00Z", "provider": "a", "model": "m", "requests": 10} for hour in (6, 7, 8, 12)
+    ]
+    (one,) = found([refusal("2026-01-12T13:10:00Z", None, "5h")], rows=rows)
+    assert one.max == 20 + 10
+
+
 def test_a_window_that_ends_at_any_minute_is_no_calendar_hour() -> None:
     event = refusal("2026-01-12T12:10:00Z", 40)
     (one,) = found([event | {"until": "2026-01-12T12:31:00.000Z"}])

@@ -49,8 +49,8 @@ EVENTS = [
 ]
 
 
-def embedded(text: str) -> Any:
-    found = re.search(r'<script type="application/json" id="history">(.*?)</script>', text, re.DOTALL)
+def embedded(text: str, name: str = "history") -> Any:
+    found = re.search(rf'<script type="application/json" id="{name}">(.*?)</script>', text, re.DOTALL)
     assert found
     return json.loads(found[1])
 
@@ -62,6 +62,12 @@ def test_the_page_holds_the_reply_as_it_is_and_names_no_host() -> None:
     assert not re.search(r"(src|href)=(?!\"data:)|@import|url\(", text)
     assert "<b>" not in text
     assert "Kept going 2 times in this time; 1 h 30 min not waited." in text
+
+
+def test_where_the_clock_was_moved_by_half_an_hour_no_two_hours_share_a_place() -> None:
+    hours = [row(0, "a", 1) | {"at": (NOON - timedelta(hours=left)).isoformat()} for left in (5, 4, 2.5, 1.5, 0.5)]
+    drawing = embedded(page(USAGE | {"rows": hours}, [], NOON - timedelta(hours=5), NOON), "drawing")
+    assert drawing["places"] == [0, 1, 3, 4, 5]
 
 
 def test_without_a_script_the_numbers_are_there() -> None:

@@ -123,7 +123,9 @@ def test_what_a_person_has_written_stays_and_the_rest_is_offered(place: Place, o
     assert run.returncode == 0
     assert place.paths.config.read_text() == before
     assert "OpenCode has openrouter too. To take over, at its end:" in run.stderr
+    assert "is there (1 provider) and stays as it is" in run.stderr
     offered = run.stderr.partition("at its end:\n")[2].partition("\n✓")[0]
+    assert tomllib.loads(offered)["provider"][0]["priority"] == 2
     place.write_config(before + offered)
     assert place.ctl("config", "check").returncode == 0
     assert "OpenCode has" not in place.ctl("setup").stderr
@@ -158,6 +160,18 @@ def test_a_broken_configuration_is_the_persons_to_mend(place: Place) -> None:
     assert (run.returncode, run.stdout) == (2, "")
     assert f"{place.paths.config}:2: provider[0].id" in run.stderr
     assert place.paths.config.read_text() == "[[provider]]\nid = 3\n"
+
+
+def test_a_link_to_a_configuration_that_is_not_there_is_named_with_its_mend(place: Place) -> None:
+    target = place.home / "dotfiles" / "rlmd.toml"
+    place.paths.config.parent.mkdir(parents=True, exist_ok=True)
+    place.paths.config.symlink_to(target)
+    run = place.ctl("setup", "--yes")
+    assert run.returncode == 2
+    assert f"{place.paths.config} is a link to {target}, and that file is not there. Nothing was written." in run.stderr
+    assert f"mend: rm {place.paths.config}, or bring {target} back; then: rlmctl setup" in run.stderr
+    assert place.paths.config.is_symlink()
+    assert not target.exists()
 
 
 def test_a_place_that_cannot_be_written(place: Place) -> None:

@@ -14,6 +14,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from rlmd.config import Agent, Config, ConfigError, MissingConfigError, Notify, load, parse
+from rlmd.core.expression import Expression
 from rlmd.core.model import Cooldown, Limit, Pattern, Policy, Provider, ProviderModel
 from rlmd.schema import TABLES, File
 
@@ -209,8 +210,8 @@ def test_everything_that_can_be_said() -> None:
                 overloaded=5.0,
                 longest=14 * 86_400.0,
                 patterns=(
-                    Pattern(r"weekly\s+cap reached", "quota", "anthropic", 21_600.0),
-                    Pattern("blip", "ignore"),
+                    Pattern(Expression(r"weekly\s+cap reached"), "quota", "anthropic", 21_600.0),
+                    Pattern(Expression("blip"), "ignore"),
                 ),
             ),
             zone=TOKYO,
@@ -232,7 +233,7 @@ def test_a_policy_holds_plain_values_only() -> None:
     kinds = {type(getattr(policy.cooldown, name)) for name in ("default", "throttle", "longest")}
     pattern = policy.cooldown.patterns[0]
     assert kinds | {type(policy.patience), type(pattern.lasts)} == {float}
-    assert {type(pattern.match), *(type(limit.per) for limit in policy.providers[0].limits)} == {str}
+    assert {type(pattern.match.text), *(type(limit.per) for limit in policy.providers[0].limits)} == {str}
 
 
 @pytest.mark.parametrize(
@@ -264,6 +265,7 @@ def test_a_counter_without_a_calendar_survives_a_journey() -> None:
 A = '[[provider]]\nid = "a"\nmodels = ["m", "n"]\n'
 LIMIT = f'{A}[[provider.limit]]\nof = "tokens"\nmax = 3\n'
 MODELS = '[[provider]]\nid = "a"\n[provider.models]\nm = "x"\n'
+SYNTAX = "https://github.com/google/re2/wiki/Syntax"
 PATTERN = f'{A}[[cooldown.pattern]]\nkind = "quota"\n'
 
 COMPLAINTS = {
@@ -578,14 +580,7 @@ COMPLAINTS = {
     ),
     "regular expression": (
         f'{PATTERN}match = "("',
-        (
-            "config.toml:6: cooldown.pattern[0].match is no regular expression: "
-            "missing ), unterminated subpattern at position 0."
-        ),
-    ),
-    "regular expression of tomorrow": (
-        f'{PATTERN}match = "[[a]"',
-        "config.toml:6: cooldown.pattern[0].match is no regular expression: Possible nested set at position 1.",
+        f"config.toml:6: cooldown.pattern[0].match is no regular expression of RE2 ({SYNTAX}): missing ): (.",
     ),
     "regular expression of everything": (
         f'{PATTERN}match = "x*"',
@@ -593,7 +588,29 @@ COMPLAINTS = {
     ),
     "regular expression as a number": (
         f"{PATTERN}match = 429",
-        "config.toml:6: cooldown.pattern[0].match must be a regular expression in quotes.",
+        "config.toml:6: cooldown.pattern[0].match must be a string in quotes, not a whole number.",
+    ),
+    "regular expression that backtracks": (
+        f"{PATTERN}match = '(cap|limit) reached(?! soon)'",
+        (
+            f'config.toml:6: cooldown.pattern[0].match has "(?!", a lookahead, and RE2 has nothing like it ({SYNTAX}). '
+            "Match the text itself; an exception to it goes into a pattern of its own above this one, since the first "
+            "that matches decides."
+        ),
+    ),
+    "regular expressions that are too large together": (
+        f"{PATTERN}match = 'cap.{{700}}'\n[[cooldown.pattern]]\nkind = \"quota\"\nmatch = 'cap.{{700}}'",
+        (
+            "config.toml:9: cooldown.pattern[1].match makes the patterns too large together. "
+            "Repeat less, or leave one out."
+        ),
+    ),
+    "more patterns than there may be": (
+        A + '[[cooldown.pattern]]\nkind = "quota"\nmatch = "cap"\n' * 65,
+        (
+            "config.toml:196: cooldown.pattern[64] is one too many: there may be 64. "
+            'Join some of one kind with "|" between them.'
+        ),
     ),
     "pattern of no provider": (
         f'{PATTERN}match = "x"\nprovider = "b"',

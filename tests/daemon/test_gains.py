@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
+    from rlmd.journal import Used
+
 HOUR = 3600
 LATE = NOON + 10 * HOUR
 ALWAYS = {int(NOON) + hour * HOUR for hour in range(10)}
@@ -71,6 +73,19 @@ def test_an_hour_without_a_request_does_not_count() -> None:
     assert gains(left(30, 150), busy=[noon, two]) == (1, 60)
     assert gains(left(30, 150), busy=[]) == (1, 0)
     assert gains(left(30, 150), busy=[one]) == (1, 60)
+
+
+def test_a_request_in_any_quarter_makes_its_hour_busy(tmp_path: Path) -> None:
+    store = Store(tmp_path / "state.db")
+    quarters = (NOON + 900, NOON + 2 * HOUR + 2700, NOON + 2 * HOUR + 3 * 900)
+    usage: dict[Used, float] = {(int(quarter), "b", MODEL, "requests"): 1 for quarter in quarters}
+    usage[int(NOON + HOUR), "b", MODEL, "switches"] = 1
+    left_a = Event("switched", rfc3339(NOON), "", "a", session="s", to="b", until=rfc3339(NOON + 3 * HOUR))
+    store.commit({}, {}, [(NOON, left_a)], usage)
+    store.fold()
+    assert read(store) == pytest.approx((1, 2 * HOUR), abs=0.01)
+    assert read(store, since=NOON - 1) == pytest.approx((1, 2 * HOUR), abs=0.01)
+    store.close()
 
 
 @pytest.fixture

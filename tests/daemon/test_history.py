@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import sqlite3
 import sys
+from collections import Counter
 from contextlib import closing
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 import msgspec
 import pytest
-from house import MODEL, NOON, Process
+from house import MODEL, NOON, House, Peer, Process
 
 from rlmctl.client import DaemonRefusedError
 from rlmd import history, protocol, reader
+from rlmd.core.calendar import bounds
 from rlmd.store import PRUNE_STEP, Store
 
 if TYPE_CHECKING:
@@ -35,15 +37,15 @@ def store(tmp_path: Path) -> Iterator[Store]:
     store.close()
 
 
-def use(store: Store, hour: int, provider: str, **amounts: float) -> None:
-    usage: dict[Used, float] = {(hour, provider, MODEL, what): amount for what, amount in amounts.items()}
+def use(store: Store, quarter: int, provider: str, **amounts: float) -> None:
+    usage: dict[Used, float] = {(quarter, provider, MODEL, what): amount for what, amount in amounts.items()}
     store.commit({}, {}, (), usage)
 
 
 def rows(store: Store, zone: tzinfo = UTC, **asked: Any) -> list[dict[str, Any]]:
     store.fold()
     request = protocol.HistoryQuery(**asked)
-    first = history._first_hour(store.path, request)
+    first = history._first(store.path, request)
     raw, _ = reader.read(history._asked(store.path, request, zone, first, NOON + 10 * HOUR))
     decoded: list[dict[str, Any]] = msgspec.json.decode(raw)
     return decoded
@@ -86,6 +88,56 @@ def test_a_day_is_the_persons(store: Store, zone: tzinfo, days: list[str]) -> No
     found = rows(store, zone, bucket="day", until=moment(BEGIN + 20 * HOUR))
     assert [row["at"][8:10] for row in found] == days
     assert sum(row["requests"] for row in found) == 2
+
+
+KOLKATA, KATHMANDU, LORD_HOWE = map(ZoneInfo, ("Asia/Kolkata", "Asia/Kathmandu", "Australia/Lord_Howe"))
+
+
+def test_a_day_begins_at_midnight_where_that_is_no_full_hour_elsewhere(store: Store) -> None:
+    midnight = datetime(2026, 1, 13, tzinfo=KOLKATA)
+    use(store, int(midnight.timestamp()) - 900, "anthropic", requests=1)
+    use(store, int(midnight.timestamp()), "anthropic", requests=4)
+    asked: dict[str, Any] = {"bucket": "day", "until": midnight + timedelta(days=1)}
+    found = [(row["at"], row["requests"]) for row in rows(store, KOLKATA, **asked)]
+    assert found == [("2026-01-11T18:30:00.000Z", 1), ("2026-01-12T18:30:00.000Z", 4)]
+    assert [row["requests"] for row in rows(store, KOLKATA, **asked, since=midnight)] == [4]
+
+
+@pytest.mark.parametrize("zone", [UTC, KOLKATA, KATHMANDU, LORD_HOWE, ZoneInfo("America/St_Johns")], ids=str)
+@pytest.mark.parametrize("around", [datetime(2026, 4, 5, 12, tzinfo=UTC), datetime(2026, 10, 4, tzinfo=UTC)])
+def test_days_and_hours_are_those_of_the_wall_clock(store: Store, zone: tzinfo, around: datetime) -> None:
+    # Lord Howe moves its clocks by half an hour on both of these days.
+    quarters = [int(around.timestamp()) + n * 900 for n in range(-3 * 96, 3 * 96)]
+    for quarter in quarters:
+        use(store, quarter, "anthropic", requests=1)
+    until = moment(quarters[-1] + 900)
+    for bucket, per in (("day", "1d"), ("hour", "1h")):
+        counted = Counter(bounds(per, quarter, zone)[0] for quarter in quarters)
+        found = rows(store, zone, bucket=bucket, until=until)
+        assert {datetime.fromisoformat(row["at"]).timestamp(): row["requests"] for row in found} == counted
+        assert [row["at"] for row in found] == sorted(row["at"] for row in found)
+
+
+def test_a_query_has_the_quarters_of_an_hour_that_it_asks_for(store: Store) -> None:
+    for n in range(8):
+        use(store, BEGIN + n * 900, "anthropic", requests=10**n)
+
+    def told(since: int, until: int) -> list[tuple[str, int]]:
+        found = rows(store, since=moment(BEGIN + since * 60), until=moment(BEGIN + until * 60))
+        return [(row["at"][11:16], row["requests"]) for row in found]
+
+    assert told(30, 90) == [("12:00", 1100), ("13:00", 110000)]
+    assert told(30, 90) == told(44, 76), "a quarter that the query begins or ends in is told whole"
+    assert told(0, 30) == [("12:00", 11)]
+    assert told(30, 30) == []
+
+
+async def test_what_is_used_counts_in_its_quarter_of_an_hour(house: House, peer: Peer) -> None:
+    house.stepped = 2 * 900 + 899
+    await peer.report(await peer.use())
+    house.daemon.outbox.fold()
+    with closing(sqlite3.connect(house.place.paths.database)) as db:
+        assert db.execute("SELECT quarter, requests FROM usage").fetchall() == [(BEGIN + 2 * 900, 1)]
 
 
 def test_of_too_many_rows_the_newest_are_told_oldest_first(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

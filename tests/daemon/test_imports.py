@@ -25,6 +25,7 @@ PURE = {
     "msgspec",
     "operator",
     "re",
+    "re2",
     "typing",
     "urllib.parse",
     "zoneinfo",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import shutil
 import signal
 import socket
@@ -15,16 +16,17 @@ import sys
 import threading
 import time
 from contextlib import closing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
 from house import MODEL, SOON, TWO, House, Peer, Place, Process
 
 from rlmctl.client import DaemonRefusedError
-from rlmd import daemon, service
+from rlmd import config, daemon, service
 from rlmd.__main__ import main
 from rlmd.address import SOCKET_LIMIT
+from rlmd.core.model import Step
 from rlmd.listener import listen
 from rlmd.migrations import MIGRATIONS
 from rlmd.store import Store
@@ -70,6 +72,16 @@ def test_what_it_makes_is_its_owners_only(process: Process) -> None:
     process.ask("disable", provider="anthropic")
     assert (mode(paths.state_dir), mode(paths.socket)) == (0o700, 0o600)
     assert {mode(path) for path in paths.state_dir.iterdir()} == {0o600}
+
+
+def test_an_interrupt_that_was_to_be_ignored_at_the_start_is_ignored(process: Process) -> None:
+    process.launch("sh", "-c", f"trap '' INT; exec {shlex.quote(sys.executable)} -m rlmd")
+    process.await_state("READY=1")
+    process.send(signal.SIGINT)
+    assert process.ask("ping")["type"] == "pong"
+    process.send(signal.SIGHUP)
+    process.send(signal.SIGTERM)
+    assert process.exits() == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -291,6 +303,42 @@ async def test_after_a_restart_with_a_broken_file_the_last_good_one_serves(
         assert (await peer.provider())["limits"][0]["max"] == 7
         assert (await peer.ask("status"))["daemon"]["config_error"]
         assert "the last good configuration serves until the file is mended" in caplog.text
+
+
+async def test_what_is_kept_as_the_last_good_configuration_is_what_was_checked(
+    house: House, peer: Peer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def parse_while_an_editor_saves(*args: Any, **named: Any) -> config.Config:
+        fresh = parse(*args, **named)
+        house.place.configure(BAD)
+        return fresh
+
+    parse = config.parse
+    house.place.configure(TWO.replace("hourly_limit = 50", "hourly_limit = 7"))
+    monkeypatch.setattr(config, "parse", parse_while_an_editor_saves)
+    await peer.ask("reload")
+    monkeypatch.setattr(config, "parse", parse)
+    await house.restart()
+    peer = await house.peer()
+    assert (await peer.provider())["limits"][0]["max"] == 7
+
+
+async def test_of_the_last_good_configuration_only_the_patterns_that_are_refused_are_left_out(
+    house: House, peer: Peer, caplog: pytest.LogCaptureFixture
+) -> None:
+    kept = '[[cooldown.pattern]]\nkind = "quota"\nmatch = "{}"\n'
+    old = TWO + kept.format("cap(?! soon)") + kept.format("weekly cap")
+    house.daemon._text = old
+    house.daemon.outbox.add(Step(facts={("setting", "config"): lambda: old}))
+    house.place.configure(old)
+    await house.restart()
+    peer = await house.peer()
+    assert {provider["id"] for provider in (await peer.ask("status"))["providers"]} == {"anthropic", "openrouter"}
+    assert "a lookahead" in (await peer.ask("status"))["daemon"]["config_error"]
+    assert 'the last good configuration:17: cooldown.pattern[0].match has "(?!", a lookahead' in caplog.text
+    use = await peer.use()
+    reply = await peer.report(use, "error", status=400, body="the weekly cap is reached")
+    assert reply["verdict"]["kind"] == "quota"
 
 
 # Places that cannot be used

@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from rlmd.core.classify import classify
+from rlmd.core.expression import Expression
 from rlmd.core.hints import observe
 from rlmd.core.model import Pattern
 from rlmd.protocol import BadRequestError, Lines, decode, decode_reply, encode
@@ -16,7 +17,10 @@ if TYPE_CHECKING:
 NOON = 1_768_219_200.0
 SMALL = 64
 """A limit of lines that short inputs reach, too."""
-PATTERNS = (Pattern("weekly cap", "quota"), Pattern("(a+)b", "throttle", "anthropic"))
+PATTERNS = (
+    Pattern(Expression("weekly cap"), "quota"),
+    Pattern(Expression("(a+)+b"), "throttle", "anthropic"),
+)
 PROVIDERS = ("anthropic", "openai", "google", "openrouter", "groq", "bedrock", "mine", "zai")
 
 

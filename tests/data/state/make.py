@@ -4,7 +4,7 @@
 
 `state-NUMBER.db` is what a kill leaves, its log put back into the file by SQLite alone, so that what is in the journal
 stays there. `state-NUMBER.json` holds the time and the replies. Made once for each schema and never again: of the
-commits 933aea2 (1), 0591f83 (2) and 43ddab8 (3).
+commits 933aea2 (1), 0591f83 (2), 43ddab8 (3) and 765ab5e (4).
 """
 
 from __future__ import annotations
