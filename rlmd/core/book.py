@@ -83,8 +83,9 @@ class Book:
         """Find the target that the agent calls so; its canonical name will do as well."""
         return self._names.get((provider, name)) or self.targets.get(provider, {}).get(name)
 
-    def configure(self, policy: Policy) -> None:
+    def configure(self, policy: Policy) -> Step:
         """Put a policy into force. What was counted for a limit that is still there stays counted."""
+        step = Step()
         for by_model in self.targets.values():
             for target in by_model.values():
                 self._snapshots[target.key] = dict(target.snapshots)
@@ -96,7 +97,8 @@ class Book:
             for limit in limits:
                 key = f"{account}|{limit.key}"
                 if key not in self._met:
-                    self._met[key] = _counter(key, limit, self._windows.pop(key, None))
+                    row = self._windows.pop(key, None) or self._windows.get(f"{account}|{limit.former_key}")
+                    self._met[key] = _counter(key, limit, row)
                 counter = self.counters[key] = self._met[key]
                 counter.hold(limit)
                 if key not in before:
@@ -130,6 +132,7 @@ class Book:
             model: Chain(t for other in _stand_ins(model, policy.fallback) for t in serving.get(other, ()))
             for model in serving
         }
+        return step
 
     def restore(self, facts: Iterable[tuple[str, str, bytes]], now: float) -> None:
         """Take in stored facts (kind, key, JSON) before the first `configure`. Times in the past are dropped.
@@ -232,7 +235,9 @@ def _itself(row: object) -> object:
 
 def _counter(key: str, limit: Limit, row: CounterRow | None) -> Counter:
     counter = Counter(key, limit, Window.from_row(limit, row.window) if row else Window.for_limit(limit))
-    counter.told = row.told if row else (0.0, 0.0)
+    if row is not None:
+        counter.told = row.told
+        counter.judged = limit.max if row.judged is None else row.judged
     return counter
 
 

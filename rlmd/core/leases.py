@@ -115,10 +115,12 @@ class Leases(OrderedDict[str, Lease]):
         counting.settle_tokens(held, book, now, step, keep=True)
         step.receipts[held.id] = held.receipt
 
-    def follow(self, book: Book) -> None:
-        """Let leases of what is still configured belong to that."""
+    def follow(self, book: Book, now: float) -> None:
+        """Let leases of what is still configured belong to that, and count in its new limits too."""
         for lease in self.values():
             was = lease.target
             same = book.targets.get(was.provider.id, {}).get(was.model)
             if same is not None and same.provider.account == was.provider.account:
                 lease.target = same
+                if lease.receipt.stage == "reserved":
+                    counting.reserve_in_new_limits(lease, now)

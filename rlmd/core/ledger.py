@@ -72,28 +72,36 @@ class Ledger:
         self._all_limited: dict[str, float] = {}
         """Models that nobody serves, and until when that has been told."""
 
-    def configure(self, policy: Policy) -> None:
-        """Put a policy into force; leases and counts of what is still there go on."""
-        self.book.configure(policy)
+    def configure(self, policy: Policy, now: float) -> Step:
+        """Put a policy into force and tell what is now true; leases and counts of what is still there go on."""
+        step = self.book.configure(policy)
         self._all_limited = {model: until for model, until in self._all_limited.items() if model in self.book.chains}
-        self.leases.follow(self.book)
+        self.leases.follow(self.book, now)
+        for counter in self.book.counters.values():
+            counting.judge_anew(counter, self.book, now, step)
+        return step
 
-    def restore(self, facts: Iterable[tuple[str, str, bytes]], policy: Policy, now: float) -> None:
-        """Take in what the store kept, and the policy. Raises `msgspec.DecodeError` if it is unreadable."""
+    def restore(self, facts: Iterable[tuple[str, str, bytes]], policy: Policy, now: float) -> Step:
+        """Take in what the store kept, and the policy; tell what that changes.
+
+        Raises `msgspec.DecodeError` if a fact is unreadable.
+        """
         self.book.restore(facts, now)
-        self.book.configure(policy)
+        step = self.book.configure(policy)
         for key, breaker in self.book.breakers.items():
             if breaker.opened:
                 self.book.plan(breaker.until, key)
         for counter in self.book.counters.values():
+            counting.judge_anew(counter, self.book, now, step)
             counting.plan_end(counter, self.book, now)
+        return step
 
-    def begin_anew(self, facts: Iterable[tuple[str, str, bytes]], policy: Policy, now: float) -> None:
+    def begin_anew(self, facts: Iterable[tuple[str, str, bytes]], policy: Policy, now: float) -> Step:
         """Forget everything and go on from other facts. Leases under way are then those of a former daemon."""
         self.book, self.sessions = Book(), Sessions()
         self.leases.clear()
         self._all_limited.clear()
-        self.restore(facts, policy, now)
+        return self.restore(facts, policy, now)
 
     def acquire(
         self,

@@ -7,7 +7,7 @@ unless a field says that it is the agent's own.
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import tzinfo
+from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Annotated, Literal
 
 from msgspec import Meta, Struct, field
@@ -53,6 +53,12 @@ Reason = Literal[
 ]
 
 
+def _has_whole_hours(zone: tzinfo) -> bool:
+    """Tell whether the hours of a zone begin when those of UTC do, in summer and in winter."""
+    offsets = (datetime(2026, month, 1, tzinfo=zone).utcoffset() for month in (1, 7))
+    return all(offset is not None and offset % timedelta(hours=1) == timedelta(0) for offset in offsets)
+
+
 class Limit(Struct, frozen=True):
     """A maximum of one quantity in one kind of window, as the person configured it."""
 
@@ -69,7 +75,16 @@ class Limit(Struct, frozen=True):
     @property
     def key(self) -> str:
         """Identity of the counter behind the limit: a changed `max` or `warn_at` keeps what was counted."""
-        return f"{self.of}/{self.per}/{self.window}/{self.model or '*'}/{self.zone}"
+        zone = UTC if self.per == "1h" and self.window == "calendar" and _has_whole_hours(self.zone) else self.zone
+        return self._key(zone)
+
+    @property
+    def former_key(self) -> str:
+        """Identity of the counter as rlmd 0.1.0 wrote it: with the zone also where the zone changes nothing."""
+        return self._key(self.zone)
+
+    def _key(self, zone: tzinfo) -> str:
+        return f"{self.of}/{self.per}/{self.window}/{self.model or '*'}/{zone}"
 
 
 class ProviderModel(Struct, frozen=True):

@@ -24,6 +24,8 @@ class CounterRow(Struct):
 
     window: WindowRow
     told: tuple[float, float] = (0.0, 0.0)
+    judged: float | None = None
+    """The maximum for which `told` holds; None where an older rlmd has not kept it."""
 
 
 class Counter:
@@ -34,6 +36,8 @@ class Counter:
         self.window = window
         self.counts_requests = limit.of == "requests"
         self.hold(limit)
+        self.judged = limit.max
+        """The maximum for which `told` holds."""
         self.told: tuple[float, float] = (0.0, 0.0)
         """The window's start and the largest share of it that a warning has named."""
         self.planned: float | None = None
@@ -48,7 +52,7 @@ class Counter:
 
     def row(self) -> CounterRow:
         """Give the durable part."""
-        return CounterRow(self.window.row(), self.told)
+        return CounterRow(self.window.row(), self.told, self.judged)
 
     def amount(self, estimate: int | None) -> float:
         """How much of this limit a request takes as far as it is known beforehand."""

@@ -53,9 +53,9 @@ class Story:
         self.now = now
         self.policy = Policy(providers=providers, **{"patience": 0.0, "zone": UTC, **policy})
         self.ledger = Ledger(boot)
-        self.ledger.configure(self.policy)
         self.facts: dict[tuple[str, str], bytes] = {}
         self.notices: list[Notice] = []
+        self.settle(self.ledger.configure(self.policy, now))
 
     def settle(self, step: Step) -> Any:
         """Keep what a step changed as the store would, and return its reply."""
@@ -131,7 +131,11 @@ class Story:
         """Die without a word and come back with what the store kept."""
         self.ledger = Ledger(boot)
         stored = ((kind, key, row) for (kind, key), row in self.facts.items() if kind != "receipt")
-        self.ledger.restore(stored, self.policy, self.now)
+        self.settle(self.ledger.restore(stored, self.policy, self.now))
+
+    def reload(self, policy: Policy) -> None:
+        """Put another policy into force."""
+        self.settle(self.ledger.configure(policy, self.now))
 
     def told(self, event: str) -> list[str]:
         return [n.message for n in self.notices if n.event == event]

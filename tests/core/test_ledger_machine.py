@@ -251,7 +251,7 @@ class LedgerMachine(RuleBasedStateMachine):
             patience=old.patience,
             zone=old.zone,
         )
-        self.story.ledger.configure(self.story.policy)
+        self.story.reload(self.story.policy)
 
     @rule()
     def restart(self) -> None:

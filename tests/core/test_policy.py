@@ -56,7 +56,7 @@ def next_wait(recorded: Any) -> Wait:
 
 def reload(story: Story, *providers: Any, **policy: Any) -> None:
     story.policy = Story(*providers, **policy).policy
-    story.ledger.configure(story.policy)
+    story.reload(story.policy)
 
 
 def left(remaining: int, reset: str = "90s", of: str = "requests") -> dict[str, str]:
@@ -1068,7 +1068,7 @@ def test_a_request_goes_on_with_its_provider_of_the_same_name_after_a_reload() -
     lone = Story(provider("a"))
     for told in (story, lone):
         use = told.use()
-        told.ledger.configure(told.policy)
+        told.reload(told.policy)
         recorded = told.report(use, "error", status=500, headers=left(1))
         if told is lone:
             assert recorded.next is None, "to send it back to where it failed is no next"
@@ -1098,6 +1098,72 @@ def test_a_renamed_model_of_the_agent_is_the_same_model() -> None:
     story.report(use, model="old")
     assert story.used("a") == 1
     assert story.use("a", model="new").model == "new"
+
+
+def test_a_request_under_way_counts_in_a_limit_that_a_reload_adds() -> None:
+    story = Story(*TWO)
+    use, refused = story.use(session="1", estimate=70), story.use(session="2")
+    story.report(accepted := story.use(session="3"), "accepted")
+    more = provider("a", 1, limit(3), limit(1000, "1m", of="tokens"))
+    reload(story, more, provider("b", 2))
+    assert (story.reserved("a", 0), story.reserved("a", 1)) == (2, 70), "what was accepted before is in the past"
+    story.report(use, usage=Usage(input=50))
+    story.refuse(refused, after=1)
+    story.report(accepted)
+    assert (story.used("a", 0), story.reserved("a", 0), story.used("a", 1)) == (1, 0, 50)
+
+
+def test_a_raised_limit_is_told_anew() -> None:
+    story = Story(provider("a", 1, limit(10, "month")), provider("b", 2))
+    for _ in range(10):
+        story.report(story.use(session=None))
+    assert story.told("exhausted") == ["a has used 10 of 10 requests per month, resets Sun 1 Feb 00:00"]
+    reload(story, provider("a", 1, limit(40, "month")), provider("b", 2))
+    assert story.told("recovered") == ["a may be used again: its limit per month has room"]
+    for _ in range(30):
+        story.report(story.use(session=None))
+    assert story.told("warning")[1:] == [
+        f"a has used {used} of 40 requests per month, resets Sun 1 Feb 00:00" for used in (32, 38)
+    ]
+    assert story.told("exhausted")[1:] == ["a has used 40 of 40 requests per month, resets Sun 1 Feb 00:00"]
+
+
+@pytest.mark.parametrize("away", [False, True])
+def test_a_lowered_limit_is_told_at_once_and_its_end_too(away: bool) -> None:
+    story = Story(provider("a", 1, limit(20)), provider("b", 2))
+    for _ in range(8):
+        story.report(story.use(session=None))
+    story.policy = Story(provider("a", 1, limit(5)), provider("b", 2)).policy
+    if away:
+        story.restart()
+    else:
+        story.reload(story.policy)
+    assert story.told("exhausted") == ["a has used 8 of 5 requests per 1h, resets 13:00:00"]
+    story.reload(story.policy)
+    story.restart(boot="b3")
+    assert len(story.told("exhausted")) == 1, "once"
+    story.now += HOUR
+    roll(story)
+    assert story.told("recovered") == ["a may be used again: its limit per 1h has room"]
+
+
+def test_a_journey_keeps_the_count_of_an_hour_where_the_hours_are_the_same() -> None:
+    zones = {"Europe/Berlin": 3, "America/New_York": 3, "Asia/Kolkata": 0}
+    story = Story(provider("a", 1, limit(9, zone=ZoneInfo("Europe/Berlin"))))
+    for _ in range(3):
+        story.report(story.use(session=None))
+    for zone, used in zones.items():
+        reload(story, provider("a", 1, limit(9, zone=ZoneInfo(zone))))
+        assert story.used("a") == used, zone
+
+
+def test_a_count_that_an_older_rlmd_kept_by_its_zone_goes_on() -> None:
+    story = Story(provider("a", 1, limit(9, zone=ZoneInfo("Europe/Berlin"))))
+    story.report(story.use())
+    kept = story.facts.pop(("window", "a|requests/1h/calendar/*/UTC"))
+    story.facts["window", "a|requests/1h/calendar/*/Europe/Berlin"] = kept
+    story.restart()
+    assert story.used("a") == 1
 
 
 def test_a_lowered_limit_holds_at_once() -> None:

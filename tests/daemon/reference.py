@@ -150,6 +150,20 @@ class Reference:
         self.heard = 0.0
         self.configure(providers)
 
+    def reload(self, providers: list[Provider], now: float) -> None:
+        """Who is under way counts in limits that are new, too."""
+        self.configure(providers)
+        for lease, it in self.leases.items():
+            p = self.providers.get(it.provider or "")
+            if p is None or not it.held or it.stage != "reserved":
+                continue
+            for per in p.limits:
+                if (p.name, per) not in {(name, known) for name, known, _ in it.slots}:
+                    count = self.counts[p.name, per]
+                    count.turn(now)
+                    count.waiting.add(lease)
+                    it.slots.append((p.name, per, count.start))
+
     def configure(self, providers: list[Provider]) -> None:
         self.providers = {p.name: p for p in providers}
         for p in providers:

@@ -166,7 +166,7 @@ class History:
         self.world = self.rng.choice(WORLDS)
         self.house.place.configure(written(self.world))
         assert (await self.ask("reload"))["type"] == "done"
-        self.model.configure(self.world)
+        self.model.reload(self.world, self.now)
 
     async def restart(self) -> None:
         self.told.append((self.now, "restart"))

@@ -496,6 +496,15 @@ async def test_a_rest_ends_in_the_coming_year(peer: Peer, span: dict[str, Any]) 
     assert (await peer.provider())["state"] == "closed"
 
 
+async def test_a_changed_limit_is_told_anew_when_the_configuration_is_read_again(house: House, peer: Peer) -> None:
+    for _ in range(3):
+        await peer.report(await peer.use())
+    house.place.configure(TWO.replace("hourly_limit = 50", "hourly_limit = 2"))
+    await peer.ask("reload")
+    told = [event["message"] for event in (await peer.ask("log"))["events"] if event["event"] == "exhausted"]
+    assert told == ["anthropic has used 3 of 2 requests per 1h, resets 13:00:00"]
+
+
 async def test_a_disabled_provider_gets_nothing_until_it_is_enabled(peer: Peer) -> None:
     assert await peer.ask("disable", provider="anthropic") == {
         "type": "done",
