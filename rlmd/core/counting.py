@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import takewhile
 from typing import TYPE_CHECKING, Literal
 
-from rlmd.core.model import EventKind, Notice, Receipt, Step, Usage
+from rlmd.core.model import EventKind, Notice, Receipt, Step, Usage, Used
 from rlmd.core.snapshot import Snapshot, merge
 from rlmd.core.target import Counter, Target, foreseen
 from rlmd.core.words import clock, named, of_model, plain, stated
@@ -72,11 +72,11 @@ def settle_tokens(lease: Lease, book: Book, now: float, step: Step, *, keep: boo
     lease.slots = []
 
 
-def count_request(target: Target, book: Book, now: float, step: Step) -> None:
+def count_request(target: Target, receipt: Receipt, book: Book, now: float, step: Step) -> None:
     """Count a request for which nothing is reserved here."""
     for counter in target.counters:
         if counter.counts_requests:
-            counter.window.count(1.0, now)
+            receipt.counted.append((counter.key, counter.window.count(1.0, now)))
             changed(counter, target, book, now, step)
 
 
@@ -99,7 +99,7 @@ def meter(
     receipt.metered, receipt.estimated = True, []
     for what in ("tokens", "cost"):
         if amount := usage.amount(what):
-            step.usage.append((target.provider.id, target.model, what, amount))
+            step.usage.append(Used(now, target.provider.id, target.model, what, amount))
     if lease and target.meters:
         lease.slots = [kept for kept in lease.slots if kept[0].counts_requests]
     if lease and lease.noted:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from rlmd.core import counting
-from rlmd.core.model import Receipt
+from rlmd.core.model import Receipt, Used
 from rlmd.core.snapshot import Snapshot
 from rlmd.core.target import Counter, Target
 
@@ -109,8 +109,8 @@ class Leases(OrderedDict[str, Lease]):
             counting.settle_request(held, book, now, step, counts=True)
             held.target.tally.requests += 1
             held.target.recent.note(now, held.target.key)
-            step.usage.append((held.target.provider.id, held.target.model, "requests", 1))
-            held.receipt.stage = "lapsed"
+            step.usage.append(Used(now, held.target.provider.id, held.target.model, "requests", 1))
+            held.receipt.stage, held.receipt.at = "lapsed", now
             book.keep_tally(held.target.provider.id, step)
         counting.settle_tokens(held, book, now, step, keep=True)
         step.receipts[held.id] = held.receipt

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from rlmd.core import counting, resting
+from rlmd.core import receipt as receipts
 from rlmd.core.book import Book
 from rlmd.core.leases import Leases
 from rlmd.core.model import (
@@ -28,6 +29,7 @@ from rlmd.core.model import (
     Step,
     Usage,
     Use,
+    Used,
     Verdict,
     Wait,
 )
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
     from rlmd.core.leases import Lease
+    from rlmd.core.receipt import Change
     from rlmd.core.target import Chain, Target
 
 
@@ -149,7 +152,9 @@ class Ledger:
         if not dry_run:
             self._all_limited.pop(asked.model, None)
             if session is not None and known is not None:
-                self._move(known, session, asked, use, choice, purpose, now, step)
+                known.leased = known.leased or purpose != "turn"
+                if purpose != "aux":
+                    self._move(known, session, asked.provider.id, asked.model, use, choice.refusals, now, step)
         return step
 
     def report(
@@ -178,24 +183,25 @@ class Ledger:
         receipt = issued.receipt if issued else receipt or Receipt("reserved", now)
         target = issued.target if issued else self._target(receipt, provider, model)
         session = session or (issued.session if issued else None)
-        if receipt.stage == "final" or receipt.stage == outcome == "accepted":
+        change = receipts.change(receipt, outcome, under_way=held is not None)
+        if change is receipts.DUPLICATE:
             verdict = receipt.verdict or OK
             place = self._next(target, issued, session, verdict, now) if retry else None
             step.reply = Recorded(verdict, place, duplicate=True)
             return step
         verdict = self._verdict(target.provider.id if target else provider, outcome, answer, now)
         if target is None:
+            # Its provider has left the configuration; what is said of it still is said once.
             verdict = Verdict(verdict.kind, "none", verdict.hint)
+            receipt.stage, receipt.at, receipt.verdict = "final", now, verdict
             if lease is not None:
-                # Its provider has left the configuration; what is said of it still is said once.
-                receipt.stage, receipt.at, receipt.verdict = "final", now, verdict
                 step.receipts[lease] = receipt
             step.reply = Recorded(verdict)
             return step
         started = min(now, self._started(started_at, issued, now))
         if lease is not None or outcome != "accepted":  # without a lease only the end of a request counts
             error = verdict.kind if outcome == "error" else None
-            self._count(target, held, receipt, error, now, step, sent=outcome != "unsent")
+            self._count(target, held, receipt, change, error, now, step)
         if answer.headers:
             from rlmd.core.hints import observe  # noqa: PLC0415  (see _verdict)
 
@@ -220,7 +226,7 @@ class Ledger:
                 resting.sample(target, started, now)
             resting.passed(target, lease, started, now, self.book, step)
             self.book.keep_current(target.provider.id, step)
-        self._settle(target, held, receipt, outcome, usage, now, step)
+        self._settle(target, held, receipt, change, outcome, usage, now, step)
         receipt.at, receipt.verdict = now, verdict
         if lease is not None:
             step.receipts[lease] = receipt
@@ -230,7 +236,8 @@ class Ledger:
         if verdict.kind == "context" and session is not None and isinstance(place, Use):
             known = self.sessions.touch(session)
             known.failed |= {target.provider.id}
-            known.provider = place.provider
+            wanted = issued.wanted if issued else target.model
+            self._move(known, session, target.provider.id, wanted, place, (), now, step)
         step.reply = Recorded(verdict, place)
         return step
 
@@ -355,33 +362,30 @@ class Ledger:
         self,
         session: Session,
         name: str,
-        asked: Target,
+        asked: str,
+        model: str,
         use: Use,
-        choice: Choice,
-        purpose: Purpose,
+        refusals: Sequence[Refusal],
         now: float,
         step: Step,
     ) -> None:
-        """Remember where a session goes, and tell when that is news."""
-        session.leased = session.leased or purpose != "turn"
-        if purpose == "aux":
-            return
-        before = session.provider or asked.provider.id
+        """Remember where a session goes that asked for a model at a provider, and tell when that is news."""
+        before = session.provider or asked
         session.provider = use.provider
-        if use.provider != before and all(t.provider.id != before for t in self.book.chains[asked.model].targets):
-            before = asked.provider.id  # the person has chosen another model, which the former provider does not have
+        if use.provider != before and all(t.provider.id != before for t in self.book.chains[model].targets):
+            before = asked  # the person has chosen another model, which the former provider does not have
         if use.provider != before:
-            step.usage.append((before, asked.model, "switches", 1))
+            step.usage.append(Used(now, before, model, "switches", 1))
             notice = Notice(
                 "switched",
                 now,
                 f"back on {use.provider}" if use.reason == "preferred" else use.message,
                 provider=before,
                 to=use.provider,
-                model=asked.model,
+                model=model,
                 session=name,
                 reason=use.reason,
-                until=next((r.until for r in choice.refusals if r.provider == before), None),
+                until=next((r.until for r in refusals if r.provider == before), None),
             )
             step.notices.append(notice)
 
@@ -423,31 +427,28 @@ class Ledger:
         target: Target,
         held: Lease | None,
         receipt: Receipt,
+        change: Change,
         error: Kind | None,
         now: float,
         step: Step,
-        *,
-        sent: bool,
     ) -> None:
-        """Settle whether the request counts: it does once it was accepted, or may have been."""
-        refused, before = error is not None or not sent, target.tally.requests
+        """Count the request, or give it back, as the table of receipts says."""
         if error is not None:
             target.tally.errors += 1
-            step.usage.append((target.provider.id, target.model, error, 1))
-        match receipt.stage:
-            case "reserved" if held:
-                counting.settle_request(held, self.book, now, step, counts=not refused)
-                target.tally.requests += not refused
-            case "reserved" if not refused:
-                counting.count_request(target, self.book, now, step)
-                target.tally.requests += 1
-            case "lapsed" if refused:
-                counting.give_back(receipt, target, self.book, now, step)
-                target.tally.requests -= 1
-        if target.tally.requests > before:
+            step.usage.append(Used(now, target.provider.id, target.model, error, 1))
+        if held is not None and receipt.stage == "reserved":
+            counting.settle_request(held, self.book, now, step, counts=change.requests > 0)
+        elif change.requests > 0:
+            counting.count_request(target, receipt, self.book, now, step)
+        elif change.requests < 0:
+            counting.give_back(receipt, target, self.book, now, step)
+        if change.requests:
+            # What is given back is taken off the hour in which it was counted, and never from what a reset left.
+            at = now if change.requests > 0 else receipt.at
+            step.usage.append(Used(at, target.provider.id, target.model, "requests", change.requests))
+            target.tally.requests = max(0, target.tally.requests + change.requests)
+        if change.requests > 0:
             target.recent.note(now, target.key)
-        if target.tally.requests != before:
-            step.usage.append((target.provider.id, target.model, "requests", target.tally.requests - before))
         self.book.keep_tally(target.provider.id, step)
 
     def _settle(
@@ -455,6 +456,7 @@ class Ledger:
         target: Target,
         held: Lease | None,
         receipt: Receipt,
+        change: Change,
         outcome: Outcome,
         usage: Usage | None,
         now: float,
@@ -462,13 +464,13 @@ class Ledger:
     ) -> None:
         """Move a lease on; a final report ends it, unless the tokens it reserved are still to be metered."""
         was = receipt.stage
-        receipt.stage = "accepted" if outcome == "accepted" else "final"
+        receipt.stage = change.after
         if usage is not None and not receipt.metered:
             counting.meter(target, held, receipt, usage, self.book, now, step)
         if held is None or outcome == "accepted":
             return
         held.land()
-        if outcome in {"error", "unsent"} and was == "reserved":
+        if outcome == "unsent" or (outcome == "error" and was == "reserved"):
             counting.settle_tokens(held, self.book, now, step, keep=False)
         if not held.slots:
             del self.leases[held.id]

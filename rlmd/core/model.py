@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, tzinfo
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 from msgspec import Meta, Struct, field
 
@@ -254,6 +254,18 @@ class Receipt(Struct, omit_defaults=True):
 Spent = Literal["requests", "tokens", "cost", "switches"]
 """What the usage history adds up beside errors by kind."""
 
+
+class Used(NamedTuple):
+    """What is to be added to the usage history."""
+
+    at: float
+    provider: str
+    model: str
+    """Canonical."""
+    what: Spent | Kind
+    amount: float
+
+
 FactKind = Literal["window", "breaker", "tally", "snapshot", "setting"]
 
 EventKind = Literal["switched", "exhausted", "recovered", "warning", "all_limited", "reset", "auth", "config", "state"]
@@ -313,5 +325,5 @@ class Step(Struct):
     receipts: dict[str, Receipt] = {}
     """What is to be remembered of leases."""
     notices: list[Notice] = []
-    usage: list[tuple[str, str, Spent | Kind, float]] = []
-    """For the history: provider, canonical model, what of it, and how much there is to add."""
+    usage: list[Used] = []
+    """For the history."""

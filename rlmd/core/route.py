@@ -59,7 +59,7 @@ def refuse(target: Target, ask: Ask, now: float, zone: tzinfo | None) -> Refusal
     """Say why a request cannot go there now and from when it may; None: it can."""
     context = target.offer.context
     if ask.beyond is not None and (context is None or context <= ask.beyond):
-        return _refusal(target, "closed", None, "context", "takes no longer requests either")
+        return _refusal(target, "closed", None, "context", "has no larger context window")
     if context is not None and ask.estimate is not None and ask.estimate > context:
         return _refusal(target, "closed", None, "context", f"takes at most {context:,} tokens a request")
     if not target.enabled:

@@ -20,6 +20,7 @@ from rlmd.core.model import (
     Step,
     Usage,
     Use,
+    Used,
     Verdict,
     Wait,
 )
@@ -55,6 +56,7 @@ class Story:
         self.ledger = Ledger(boot)
         self.facts: dict[tuple[str, str], bytes] = {}
         self.notices: list[Notice] = []
+        self.history: list[Used] = []
         self.settle(self.ledger.configure(self.policy, now))
 
     def settle(self, step: Step) -> Any:
@@ -68,6 +70,7 @@ class Story:
         for lease, receipt in step.receipts.items():
             self.facts["receipt", lease] = msgspec.json.encode(receipt)
         self.notices += step.notices
+        self.history += step.usage
         return step.reply
 
     def ask(self, asked: str = "a", session: str | None = "s", **more: Any) -> Any:

@@ -441,6 +441,25 @@ def test_tokens_of_a_lapsed_lease_are_replaced_by_the_figures_that_come_after_al
         assert story.used("a") == 450
 
 
+def test_a_late_refusal_is_taken_off_the_hour_in_which_it_was_counted() -> None:
+    story = Story(provider("a", 1, limit(5)), now=NOON + 3590)
+    use = story.use()
+    story.settle(story.ledger.release([use.lease or ""], story.now))
+    story.now += 20
+    story.refuse(use, after=1)
+    counted = [(used.at, used.amount) for used in story.history if used.what == "requests"]
+    assert counted == [(NOON + 3590, 1), (NOON + 3590, -1)]
+
+
+def test_a_late_refusal_after_a_reset_leaves_no_negative_number() -> None:
+    story = Story(provider("a", 1, limit(5)))
+    use = story.use()
+    story.settle(story.ledger.release([use.lease or ""], story.now))
+    order(story, orders.reset, "counters", None)
+    story.refuse(use, after=1)
+    assert story.ledger.book.tallies["a"].requests == 0
+
+
 def test_a_late_refusal_gives_the_estimate_back_too() -> None:
     story = Story(provider("a", 1, limit(1000, "1h", of="tokens"), limit(5)))
     use = story.use(estimate=600)
@@ -789,7 +808,10 @@ def test_a_request_that_is_too_long_goes_only_to_a_larger_model_and_stays_there(
     story = Story(provider("a", 1, context=100), provider("c", 1, context=100), large, provider("d", 3))
     recorded = story.report(story.use(), "error", status=400, body=too_long)
     assert (recorded.verdict.kind, next_use(recorded).provider) == ("context", "b")
+    assert story.told("switched") == ["a has no larger context window; using b"]
+    assert [(used.provider, used.what) for used in story.history if used.what == "switches"] == [("a", "switches")]
     assert story.use().provider == "b"
+    assert len(story.told("switched")) == 1, "once"
     alone = Story(provider("a", 1, context=100), provider("d", 3))
     assert alone.report(alone.use(), "error", status=400, body=too_long).next is None
     unknown = Story(provider("a"), large)

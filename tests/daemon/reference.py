@@ -255,7 +255,7 @@ class Reference:
             return "new"
         if lease is not None or outcome != "accepted":
             self.errors[provider] += outcome == "error"
-            self.count(provider, lease, it, now, refused=outcome in {"error", "unsent"})
+            self.count(provider, lease, it, now, refused=outcome in {"error", "unsent"}, unsent=outcome == "unsent")
         started = min(now, it.at) if was_held else now
         for scope in ("server", "account"):
             rest = self.rests[provider, scope]
@@ -274,7 +274,7 @@ class Reference:
         self.remember(lease, it, "accepted" if outcome == "accepted" else "final")
         return "new"
 
-    def count(self, provider: str, lease: str | None, it: Lease, now: float, *, refused: bool) -> None:
+    def count(self, provider: str, lease: str | None, it: Lease, now: float, *, refused: bool, unsent: bool) -> None:
         if it.stage == "reserved" and it.held and lease is not None:
             self.settle(lease, it, now, counts=not refused)
             self.requests[provider] += not refused
@@ -283,9 +283,10 @@ class Reference:
                 count = self.counts[provider, per]
                 count.turn(now)
                 count.used += 1
+                it.counted.append((provider, per, count.start))
                 self.keep(provider, per)
             self.requests[provider] += 1
-        elif it.stage == "lapsed" and refused:
+        elif (it.stage == "lapsed" and refused) or (it.stage == "accepted" and unsent):
             for name, per, start in it.counted:
                 count = self.counts[name, per]
                 if name in self.providers and per in self.providers[name].limits:
@@ -294,7 +295,7 @@ class Reference:
                         count.used = max(0, count.used - 1)
                     self.keep(name, per)
             it.counted = []
-            self.requests[provider] -= 1
+            self.requests[provider] = max(0, self.requests[provider] - 1)
 
     def settle(self, lease: str, it: Lease, now: float, *, counts: bool) -> None:
         """A reservation becomes a request that counts, in its own window, or is given back."""
