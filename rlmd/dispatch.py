@@ -322,9 +322,14 @@ _UNREAD = "Others have not read what they asked for, and there is no room for mo
 
 
 def _until(request: protocol.CooldownOrder, now: float) -> float:
-    if request.for_ms is not None:
+    if request.for_ms:
         return now + request.for_ms / 1000
-    if request.until is not None and 0 <= request.until.timestamp() - now <= protocol.YEAR_MS / 1000:
-        return request.until.timestamp()
+    if request.for_ms is None and request.until is not None:
+        until = request.until.timestamp()
+        if 0 < until - now <= protocol.YEAR_MS / 1000:
+            return until
     message = 'cooldown: give "for_ms", or "until" as a time in the coming year.'
+    if request.for_ms == 0:
+        mend = f"rlmctl reset {request.provider} --cooldowns"
+        message = f'cooldown: "for_ms" is 0, which is no rest. To end a cooldown: {mend}'
     raise protocol.BadRequestError(protocol.Error(id=request.id, code="bad_request", message=message))

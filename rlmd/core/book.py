@@ -106,6 +106,8 @@ class Book:
                 own.append(counter)
         for provider in policy.providers:
             tally = self.tallies.setdefault(provider.id, Tally())
+            if tally.follow(enabled=provider.enabled):
+                self.keep_tally(provider.id, step)
             self.targets[provider.id] = {}
             for model, offer in provider.models.items():
                 keys = (
@@ -150,7 +152,7 @@ class Book:
                     stored = msgspec.json.decode(row, type=TallyRow)
                     tally = self.tallies.setdefault(key, Tally())
                     tally.requests, tally.errors = stored.requests, stored.errors
-                    tally.override = stored.override
+                    tally.override, tally.configured = stored.override, stored.configured
                 case "snapshot":
                     snapshots = msgspec.json.decode(row, type=dict[str, Snapshot])
                     self._snapshots[key] = {name: s for name, s in snapshots.items() if now < s.resets_at}

@@ -31,8 +31,12 @@ def reset(book: Book, what: Literal["counters", "cooldowns", "all"], provider: s
             _forget_counts(book, name, now, step)
         if what in {"cooldowns", "all"}:
             _forget_rests(book, name, now, step)
+    freed = [name for name in names if what == "all" and _forget_order(book, name, step)]
     whose = provider or "all providers"
     text = f"{what if what != 'all' else 'counters and cooldowns'} of {whose} were reset by hand"
+    for name in freed:
+        enabled = next(p.enabled for p in book.policy.providers if p.id == name)
+        text += f"; {name} is {'enabled' if enabled else 'disabled'} again, as the configuration says"
     step.notices.append(Notice("reset", now, text, provider=provider))
     return step
 
@@ -61,7 +65,9 @@ def enable(book: Book, provider: str, now: float, *, enabled: bool) -> Step:
     """Let a provider serve, or keep it out, whatever the configuration says. Raises `UnknownNameError`."""
     _known(book, provider)
     step = Step()
-    book.tallies[provider].override = enabled
+    tally = book.tallies[provider]
+    tally.override = enabled
+    tally.configured = next(p.enabled for p in book.policy.providers if p.id == provider)
     book.keep_tally(provider, step)
     text = f"{provider} is {'enabled' if enabled else 'disabled'} by hand"
     step.notices.append(Notice("state", now, text, provider=provider))
@@ -91,6 +97,16 @@ def pin(book: Book, provider: str | None, model: str | None, now: float) -> Step
     step.facts["setting", "pins"] = lambda: book.pins
     step.notices.append(Notice("state", now, text, provider=provider, model=model))
     return step
+
+
+def _forget_order(book: Book, provider: str, step: Step) -> bool:
+    """Forget that a provider was enabled or disabled by hand. True where it was."""
+    tally = book.tallies[provider]
+    if tally.override is None:
+        return False
+    tally.override = tally.configured = None
+    book.keep_tally(provider, step)
+    return True
 
 
 def _known(book: Book, provider: str) -> None:

@@ -81,20 +81,37 @@ class TallyRow(Struct):
     requests: int = 0
     errors: int = 0
     override: bool | None = None
+    configured: bool | None = None
 
 
 class Tally:
-    """A provider's own numbers. `override` is what the person said by hand about its being enabled."""
+    """A provider's own numbers. `override` is what the person said by hand about its being enabled.
+
+    `configured` is what the configuration said at that time: once it says something else, that is the person's last
+    word.
+    """
 
     def __init__(self) -> None:
         self.requests = 0
         self.errors = 0
         self.in_flight = 0
         self.override: bool | None = None
+        self.configured: bool | None = None
 
     def row(self) -> TallyRow:
         """Give the durable part."""
-        return TallyRow(self.requests, self.errors, self.override)
+        return TallyRow(self.requests, self.errors, self.override, self.configured)
+
+    def follow(self, *, enabled: bool) -> bool:
+        """Take in what the configuration says now. True where that ends what was said by hand."""
+        if self.override is None:
+            return False
+        if self.configured is None:
+            self.configured = enabled
+        if self.configured == enabled:
+            return False
+        self.override = self.configured = None
+        return True
 
 
 class Target:

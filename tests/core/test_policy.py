@@ -982,6 +982,35 @@ def test_a_rest_ordered_by_hand_is_the_last_word_on_its_end() -> None:
     assert story.use(session="newer").provider == "a"
 
 
+def test_a_changed_configuration_is_the_last_word_on_who_is_enabled() -> None:
+    for away in (False, True):
+        story = Story(*TWO)
+        order(story, orders.enable, "a", enabled=False)
+        story.reload(story.policy)
+        story.restart()
+        assert story.use().provider == "b", "the configuration says what it said: the order holds"
+        for enabled, taken in ((False, "b"), (True, "a")):
+            story.policy = Story(provider("a", enabled=enabled), provider("b", 2)).policy
+            if away:
+                story.restart()
+            else:
+                story.reload(story.policy)
+            assert story.use(session=None).provider == taken
+
+
+def test_a_reset_of_everything_forgets_who_was_enabled_or_disabled_by_hand() -> None:
+    story = Story(provider("a", enabled=False), provider("b", 2))
+    order(story, orders.enable, "a", enabled=True)
+    order(story, orders.reset, "cooldowns", "a")
+    assert story.use(session=None).provider == "a"
+    order(story, orders.reset, "all", "a")
+    assert story.told("reset")[-1] == (
+        "counters and cooldowns of a were reset by hand; a is disabled again, as the configuration says"
+    )
+    story.restart()
+    assert story.use(session=None).provider == "b"
+
+
 def test_enabling_by_hand_beats_the_configuration() -> None:
     story = Story(provider("a", enabled=False), provider("b", 2))
     assert story.use("a").reason == "disabled"

@@ -375,6 +375,8 @@ class Reference:
                     self.counts[p, per].forget(now)
                     self.keep(p, per)
                 self.requests[p] = self.errors[p] = 0
+            if what == "all":
+                self.enabled[p] = True
             if what in {"cooldowns", "all"}:
                 for scope in ("server", "account"):
                     rest = self.rests[p, scope]

@@ -142,8 +142,10 @@ class History:
                 model.enabled[name] = False
             case "cooldown":
                 span = rng.choice([0, 10, 600, 3600])
-                await self.ask("cooldown", provider=name, for_ms=span * 1000)
-                model.rest(name, self.now + span, self.now)
+                reply = await self.ask("cooldown", provider=name, for_ms=span * 1000)
+                assert reply["type"] == ("done" if span else "error")
+                if span:
+                    model.rest(name, self.now + span, self.now)
             case "pin":
                 who, what = rng.choice([name, name, None]), rng.choice([None, "m"])
                 await self.ask("pin", provider=who, model=what)
