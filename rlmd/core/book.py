@@ -34,6 +34,7 @@ class BreakerRow(Struct):
     changed: Moment
     reason: str = ""
     early_at: Moment | None = None
+    silent: bool = False
 
 
 class Book:
@@ -54,6 +55,8 @@ class Book:
         """Canonical model, or `*` for all, to the provider that the person put first."""
         self.unusable: set[str] = set()
         """Providers that refuse the key and models that are missing, as far as that has been told."""
+        self.unanswered: set[str] = set()
+        """Breakers of the servers from which no answer has come to their last request."""
         self.targets: dict[str, dict[str, Target]] = {}
         """By provider, then by canonical model."""
         self.chains: dict[str, Chain] = {}
@@ -147,7 +150,9 @@ class Book:
                 case "window":
                     self._windows[key] = msgspec.json.decode(row, type=CounterRow)
                 case "breaker":
-                    self.breakers[key] = _restored(msgspec.json.decode(row, type=BreakerRow), now)
+                    breaker = self.breakers[key] = _restored(msgspec.json.decode(row, type=BreakerRow), now)
+                    if breaker.silent:
+                        self.unanswered.add(key)
                 case "tally":
                     stored = msgspec.json.decode(row, type=TallyRow)
                     tally = self.tallies.setdefault(key, Tally())
@@ -244,15 +249,9 @@ def _counter(key: str, limit: Limit, row: CounterRow | None) -> Counter:
 
 
 def _restored(row: BreakerRow, now: float) -> Breaker:
-    live = row.opened and now < row.until
-    return Breaker(
-        opened=live,
-        until=row.until if live else 0.0,
-        level=row.level,
-        changed=row.changed,
-        reason=row.reason if live else "",
-        early_at=row.early_at if live else None,
-    )
+    if row.opened and now >= row.until:  # its block has ended since, and it is closed from then on
+        return Breaker(level=row.level, changed=row.until)
+    return Breaker(row.opened, row.until, row.level, row.changed, row.reason, row.early_at, row.silent)
 
 
 def _limits_by_account(policy: Policy) -> dict[str, list[Limit]]:

@@ -7,6 +7,7 @@ Everything is synchronous and there are no locks: nobody can come between readin
 from __future__ import annotations
 
 from functools import partial
+from math import inf
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
@@ -58,6 +59,8 @@ NOTHING_SEEN = Answer()
 OK = Verdict("ok")
 CANCELLED = Verdict("cancelled")
 
+NO_ANSWER: frozenset[Kind] = frozenset({"unreachable", "transient"})
+"""Kinds that, without a status, say that nothing answered."""
 PLAUSIBLE = DAY
 """Seconds for which a request may have been under way."""
 
@@ -74,6 +77,8 @@ class Ledger:
         self.sessions = Sessions()
         self._all_limited: dict[str, float] = {}
         """Models that nobody serves, and until when that has been told."""
+        self._awake_since = -inf
+        """When the machine woke up last: what was under way before says nothing of who did not answer."""
 
     def configure(self, policy: Policy, now: float) -> Step:
         """Put a policy into force and tell what is now true; leases and counts of what is still there go on."""
@@ -105,6 +110,10 @@ class Ledger:
         self.leases.clear()
         self._all_limited.clear()
         return self.restore(facts, policy, now)
+
+    def suspended(self, now: float) -> None:
+        """Take in that the machine has slept until now: connections of before have died with nobody to blame."""
+        self._awake_since = now
 
     def acquire(
         self,
@@ -190,6 +199,8 @@ class Ledger:
             step.reply = Recorded(verdict, place, duplicate=True)
             return step
         verdict = self._verdict(target.provider.id if target else provider, outcome, answer, now)
+        if verdict.kind == "unreachable" and receipt.stage == "accepted":
+            verdict = Verdict("transient", verdict.scope)  # the connection broke after the answer had begun
         if target is None:
             # Its provider has left the configuration; what is said of it still is said once.
             verdict = Verdict(verdict.kind, "none", verdict.hint)
@@ -208,29 +219,19 @@ class Ledger:
             said = observe(answer.headers, now)
             others = reversed(self.leases.values())
             counting.observe(said, target, others, started=started, now=now, book=self.book, step=step)
-        if outcome == "error":
-            verdict = resting.failed(
-                target,
-                verdict,
-                lease=lease,
-                started=started,
-                now=now,
-                rand=rand,
-                said=partial(_sentence, answer),
-                book=self.book,
-                step=step,
-            )
+        silent = outcome == "error" and not answer.status and verdict.kind in NO_ANSWER
+        slept = silent and started < self._awake_since <= now
+        if outcome == "error" and not slept:
+            verdict = self._failed(target, verdict, answer, lease, started, now, rand, step, silent=silent)
             self._note_failure(target, session, verdict, now)
         elif outcome in {"accepted", "ok"}:
-            if outcome == "ok":
-                resting.sample(target, started, now)
-            resting.passed(target, lease, started, now, self.book, step)
-            self.book.keep_current(target.provider.id, step)
+            self._passed(target, outcome, lease, started, now, step)
         self._settle(target, held, receipt, change, outcome, usage, now, step)
         receipt.at, receipt.verdict = now, verdict
         if lease is not None:
             step.receipts[lease] = receipt
-        place = self._next(target, issued, session, verdict, now) if retry else None
+        # What died while the machine slept is sent again to the same place: that is as good as before.
+        place = self._next(target, issued, session, verdict, now) if retry and not slept else None
         if isinstance(place, Wait) and not place.patient:
             self._tell_all_limited(place, target, session, now, step)
         if verdict.kind == "context" and session is not None and isinstance(place, Use):
@@ -422,6 +423,45 @@ class Ledger:
             return Verdict("transient", "server") if verdict.kind == "ok" else verdict
         return CANCELLED if outcome in {"cancelled", "unsent"} else OK
 
+    def _passed(
+        self, target: Target, outcome: Outcome, lease: str | None, started: float, now: float, step: Step
+    ) -> None:
+        """Take in a good answer."""
+        resting.heard(target, self.book, now, step)
+        if outcome == "ok":
+            resting.sample(target, started, now)
+        resting.passed(target, lease, started, now, self.book, step)
+        self.book.keep_current(target.provider.id, step)
+
+    def _failed(
+        self,
+        target: Target,
+        verdict: Verdict,
+        answer: Answer,
+        lease: str | None,
+        started: float,
+        now: float,
+        rand: float,
+        step: Step,
+        *,
+        silent: bool,
+    ) -> Verdict:
+        """Take in a failure; return the verdict with the end of the rest that it leads to."""
+        if not silent:
+            resting.heard(target, self.book, now, step)
+        return resting.failed(
+            target,
+            verdict,
+            lease=lease,
+            started=started,
+            now=now,
+            rand=rand,
+            silent=silent,
+            said=partial(_sentence, answer),
+            book=self.book,
+            step=step,
+        )
+
     def _count(
         self,
         target: Target,
@@ -443,7 +483,7 @@ class Ledger:
         elif change.requests < 0:
             counting.give_back(receipt, target, self.book, now, step)
         if change.requests:
-            # What is given back is taken off the hour in which it was counted, and never from what a reset left.
+            # A request is given back where it was counted: off that time's history, never off what a reset left.
             at = now if change.requests > 0 else receipt.at
             step.usage.append(Used(at, target.provider.id, target.model, "requests", change.requests))
             target.tally.requests = max(0, target.tally.requests + change.requests)

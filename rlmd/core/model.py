@@ -27,6 +27,7 @@ Kind = Literal[
     "credits",
     "overloaded",
     "transient",
+    "unreachable",
     "auth",
     "model_missing",
     "context",

@@ -92,11 +92,21 @@ def pin(book: Book, provider: str | None, model: str | None, now: float) -> Step
         if model is not None and model not in book.targets[provider]:
             raise UnknownNameError(f"{provider} serves no model {model!r}{known(model, book.targets[provider])}")
         book.pins[model or "*"] = provider
+        _try_at_once(book, provider, model, now, step)
         book.keep_current(provider, step)
         text = f"{provider} is used first{f' for {model}' if model else ''} until you say otherwise"
     step.facts["setting", "pins"] = lambda: book.pins
     step.notices.append(Notice("state", now, text, provider=provider, model=model))
     return step
+
+
+def _try_at_once(book: Book, provider: str, model: str | None, now: float, step: Step) -> None:
+    """Let the next request try whatever rests there: the person has just put it first."""
+    for target in book.targets[provider].values():
+        if model in {None, target.model}:
+            for key, breaker in target.breakers:
+                if breaker.pin(now):
+                    book.keep_breaker(key, step)
 
 
 def _forget_order(book: Book, provider: str, step: Step) -> bool:

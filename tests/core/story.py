@@ -91,7 +91,9 @@ class Story:
         name, lease = (use, None) if isinstance(use, str) else (use.provider, use.lease)
         model = more.pop("model", MODEL if isinstance(use, str) else use.model)
         lease = more.pop("lease", lease)
-        answer = Answer(more.pop("status", None), more.pop("headers", {}), more.pop("body", ""))
+        answer = Answer(
+            more.pop("status", None), more.pop("headers", {}), more.pop("body", ""), more.pop("message", "")
+        )
         kept = self.facts.get(("receipt", lease or ""))
         recorded = self.settle(
             self.ledger.report(

@@ -77,6 +77,13 @@ def test_a_target_is_available_when_its_server_account_and_model_are_closed() ->
         assert story.use().provider == "b", key
 
 
+def test_one_failure_of_a_server_rests_nothing_whatever_wait_it_names() -> None:
+    story = Story(provider("a"))
+    recorded = story.report(story.use(), "error", status=524, headers={"retry-after": "120"})
+    assert (recorded.verdict.kind, recorded.verdict.hint, recorded.verdict.until) == ("transient", 120, None)
+    assert story.use().provider == "a"
+
+
 def test_a_models_throttle_leaves_the_other_models_of_the_provider_alone() -> None:
     story = Story(provider("a", 1, models=(MODEL, "haiku")), provider("b", 2, models=(MODEL, "haiku")))
     recorded = story.refuse(story.use(), after=60, body=THROTTLED_MODEL)
@@ -208,13 +215,15 @@ def test_a_probe_accepted_and_then_broken_in_the_stream_moves_on_for_this_turn()
 def test_only_a_low_value_request_tries_a_long_block_early() -> None:
     story = Story(*TWO)
     quota(story, story.use(), after=8 * HOUR)
-    story.now += 4 * HOUR
+    story.now += HOUR
     assert story.use(dry_run=True).provider == "b", "this session has asked before"
     early = story.use(purpose="aux")
     assert (early.provider, early.reason) == ("a", "probe")
     assert story.use(session="new").provider == "b", "one at a time"
-    quota(story, early, after=8 * HOUR)
-    story.now += 2 * HOUR
+    quota(story, early, after=7 * HOUR)
+    story.now += 2 * HOUR - 1
+    assert story.use(session="newest").provider == "b"
+    story.now += 1
     assert story.use(session="newer").reason == "probe"
 
 
@@ -271,9 +280,49 @@ def test_the_end_of_a_block_that_was_tried_early_is_announced_once() -> None:
     quota(story, story.use(), after=8 * HOUR)
     story.now += 4 * HOUR
     quota(story, story.use(purpose="aux"), after=8 * HOUR)
-    story.now = NOON + 8 * HOUR
-    roll(story)
-    assert len(story.told("recovered")) == 1
+    for hour, told in ((8, 0), (12, 1)):
+        story.now = NOON + hour * HOUR
+        roll(story)
+        assert len(story.told("recovered")) == told, "the early probe was told a later end"
+
+
+def test_a_slow_early_probe_is_the_only_one_and_its_success_ends_the_block() -> None:
+    story = Story(*TWO)
+    quota(story, story.use(), after=8 * HOUR)
+    story.now += HOUR
+    slow = story.use(session="new")
+    assert (slow.provider, slow.reason) == ("a", "probe")
+    for n in range(10):
+        story.now += 21
+        assert story.use(session=f"newer {n}").provider == "b"
+    story.report(slow, "accepted")
+    assert breaker(story, "account:a").state(story.now) == "closed"
+
+
+def test_a_provider_that_is_put_first_is_tried_at_once_and_then_on_schedule() -> None:
+    story = Story(*TWO)
+    quota(story, story.use(), after=8 * HOUR)
+    assert story.use().provider == "b"
+    story.now += 60
+    order(story, orders.pin, "a", None)
+    story.restart()
+    first = story.use()
+    assert (first.provider, first.reason) == ("a", "probe")
+    quota(story, first, after=8 * HOUR)
+    assert story.use().provider == "b"
+    story.now += 2 * HOUR
+    assert story.use().provider == "a", "also in the midst of a turn: the person wants it"
+
+
+def test_a_pin_for_one_model_tries_what_keeps_that_model() -> None:
+    both = (MODEL, "haiku")
+    story = Story(provider("a", 1, models=both), provider("b", 2, models=both))
+    for model in both:
+        body = THROTTLED_MODEL.replace("sonnet", model)
+        story.refuse(story.use(session=model, model=model), after=60, body=body, session=model)
+    order(story, orders.pin, "a", "haiku")
+    assert story.use(session="x", model="haiku").provider == "a"
+    assert story.use(session="y").provider == "b"
 
 
 def test_a_probe_that_was_overtaken_by_a_later_refusal_changes_nothing() -> None:

@@ -59,50 +59,48 @@ class Rest:
 
     until: float | None = None
     changed: float = 0.0
-    probe: str | None = None
-    probe_until: float = 0.0
-    stale: bool = False
-    """What the probe brings is no news any more."""
+    probes: dict[str, tuple[float, bool]] = field(default_factory=dict)
+    """Leases that try it: until when each keeps others off, and whether what it brings is news."""
     early: float | None = None
 
     def free_at(self, now: float, *, early: bool) -> float:
         if self.until is None:
             return now
-        at = self.early if early and self.early is not None else self.until
-        tried = self.probe is not None and now < self.probe_until
-        return max(at, self.probe_until) if tried else at
+        at = self.early if early and self.early is not None and not self.probes else self.until
+        return max([at, *(until for until, _ in self.probes.values() if now < until)])
 
     def ends(self, lease: str | None) -> bool:
         """Whether this lease tries the rest and its outcome counts."""
-        if lease is None or self.probe != lease:
-            return False
-        self.probe = None
-        return not self.stale
+        return self.probes.pop(lease or "", (0.0, False))[1]
 
     def good(self, lease: str | None, started: float, now: float) -> None:
         tried = self.ends(lease)
         if self.until is not None and (tried or (now >= self.until and started >= self.until)):
-            self.until, self.changed, self.early, self.probe = None, now, None, None
+            self.until, self.changed, self.early, self.probes = None, now, None, {}
 
     def bad(self, lease: str | None, started: float, now: float, hint: float) -> None:
         tried = self.ends(lease)
-        if tried and self.until is not None and now < self.until:
-            self.plan(now)
-            return
+        early = tried and self.until is not None and now < self.until
+        if early:
+            self.plan(now, 7200)
         if self.until is None and started < self.changed <= now and not tried:
             return
         if self.until is None or now + hint > self.until:
-            self.until, self.changed, self.stale = now + hint, now, True
-            self.plan(now)
+            self.until, self.changed = now + hint, now
+            self.overtake()
+            self.plan(now, 7200 if early else 3600)
 
     def missed(self, lease: str | None, now: float) -> None:
-        if self.ends(lease) and self.early is not None:
-            self.plan(now)
+        if self.ends(lease) and self.early is not None and self.until is not None and now < self.until:
+            self.plan(now, 7200)
 
-    def plan(self, now: float) -> None:
-        """A long rest may be tried when half of it is over."""
-        left = (self.until or now) - now
-        self.early = now + left / 2 if left > 3600 else None
+    def plan(self, now: float, pause: float) -> None:
+        """A long rest may be tried after an hour, and then every two hours."""
+        self.early = now + pause if (self.until or now) - now > pause else None
+
+    def overtake(self) -> None:
+        """What those who try it bring is no news any more."""
+        self.probes = {lease: (until, False) for lease, (until, _) in self.probes.items()}
 
 
 @dataclass
@@ -196,7 +194,7 @@ class Reference:
         times = []
         lost = ""
         for p in ordered:
-            cause, at = self.refusal(p, now, early=early)
+            cause, at = self.refusal(p, now, early=early or p.name == pin)
             if not cause:
                 tries = any(rest.until is not None for rest in self.rests_of(p.name))
                 reason = "probe" if tries else "pinned" if p.name == pin else lost or "preferred"
@@ -236,7 +234,7 @@ class Reference:
                 held.slots.append((decision.provider, per, count.start))
             for rest in self.rests_of(decision.provider):
                 if rest.until is not None:
-                    rest.probe, rest.probe_until, rest.stale = lease, now + PROBE, False
+                    rest.probes[lease] = now + PROBE, True
         return decision
 
     def report(
@@ -315,8 +313,7 @@ class Reference:
         if it.held:
             it.held = False
             for rest in self.rests_of(it.provider or ""):
-                if rest.probe == lease:
-                    rest.probe = None
+                rest.probes.pop(lease or "", None)
 
     def let_go(self, lease: str, now: float) -> None:
         it = self.leases[lease]
@@ -358,15 +355,21 @@ class Reference:
 
     def rest(self, name: str, until: float, now: float) -> None:
         rest = self.rests[name, "server"]
-        rest.until, rest.changed, rest.stale, rest.early = until, now, True, None
+        rest.until, rest.changed, rest.early = until, now, None
+        rest.overtake()
         self.keep_rest(name, "server")
 
-    def pin(self, name: str | None, model: str | None) -> None:
+    def pin(self, name: str | None, model: str | None, now: float) -> None:
         if name is None:
             for key in list(self.pins) if model is None else [model]:
                 self.pins.pop(key, None)
         else:
             self.pins[model or "*"] = self.current = name
+            for scope in ("server", "account"):
+                rest = self.rests[name, scope]
+                if rest.until is not None and now < rest.until:
+                    rest.early = now
+                    self.keep_rest(name, scope)
 
     def reset(self, what: str, name: str | None, now: float) -> None:
         for p in [name] if name is not None else list(self.providers):
@@ -380,7 +383,7 @@ class Reference:
             if what in {"cooldowns", "all"}:
                 for scope in ("server", "account"):
                     rest = self.rests[p, scope]
-                    rest.until, rest.changed, rest.probe, rest.early = None, now, None, None
+                    rest.until, rest.changed, rest.probes, rest.early = None, now, {}, None
                     self.keep_rest(p, scope)
 
     def status(self, now: float) -> dict[str, object]:

@@ -149,7 +149,7 @@ class History:
             case "pin":
                 who, what = rng.choice([name, name, None]), rng.choice([None, "m"])
                 await self.ask("pin", provider=who, model=what)
-                model.pin(who, what)
+                model.pin(who, what, self.now)
             case _:
                 what, whose = rng.choice(["counters", "cooldowns", "all"]), rng.choice([name, None])
                 await self.ask("reset", what=what, provider=whose)
