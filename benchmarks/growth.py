@@ -164,7 +164,7 @@ class _World:
     def __init__(self, providers: int, models: int, sessions: int) -> None:
         served = names_served(providers, models)
         self.ledger = Ledger("benchmark")
-        self.ledger.configure(Policy(tuple(_provider(n, names) for n, names in enumerate(served)), zone=UTC))
+        self.ledger.configure(Policy(tuple(_provider(n, names) for n, names in enumerate(served)), zone=UTC), NOON)
         self.sessions = cycle([f"session-{n}" for n in range(sessions)])
         self.now = NOON
         for _ in range(ceil(sessions / CALLS)):

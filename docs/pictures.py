@@ -101,8 +101,8 @@ def at_noon() -> dict[str, Any]:
         (file := Path(directory, "config.toml")).write_text(CONFIG)
         policy = load(file).policy
     ledger = Ledger("picture")
-    ledger.configure(policy)
     noon = NOON.timestamp()
+    ledger.configure(policy, noon)
 
     def turn(at: float) -> None:
         use = ledger.acquire("anthropic", MODEL, at, session="s").reply

@@ -97,7 +97,12 @@ class Daemon:
         self._config = self._first_config()
         self.notifier = Notifier(self._store, self._clock)
         self.notifier.configure(self._config.notify, self._config.policy.zone)
-        self._store.set_aside(self.ledger.restore(self._store.facts(), self._config.policy, self.started_at))
+        self._take_in(*self.ledger.restore(self._store.facts(), self._config.policy, self.started_at))
+
+    def _take_in(self, step: Step, odd: list[Senseless]) -> None:
+        """Keep what a restored state has changed, and set aside the rows of it that make no sense."""
+        self._store.set_aside(odd)
+        self.outbox.add(step)
 
     def settings(self) -> protocol.Settings:
         """Return the `[agent]` table for the agents."""
@@ -119,11 +124,12 @@ class Daemon:
             log.error("%s", error)  # noqa: TRY400  (told to a person, not traced)
             return Step(notices=[Notice("config", now, f"{error} The daemon keeps the configuration it has.")])
         self.config_error = None
-        self.ledger.configure(self._config.policy)
+        step = self.ledger.configure(self._config.policy, now)
         self.notifier.configure(self._config.notify, self._config.policy.zone)
         providers = counted(len(self._config.policy.providers), "provider")
         text = f"the configuration {self.config_path} is in force: {providers}"
-        return Step(notices=[Notice("config", now, text)])
+        step.notices.append(Notice("config", now, text))
+        return step
 
     async def history(self, request: protocol.HistoryQuery) -> protocol.AnyReply:
         """Look usage up, in a process of its own. There is nothing yet of what is to come."""
@@ -142,7 +148,7 @@ class Daemon:
         if rescue.import_path(self._store.path).stat().st_size + self._store.log_size() > LOG_MOST:
             raise OSError("it is too large to be taken over while rlmd runs: rlmctl stop, and import it then")
         kept = self._store.replace()
-        self._store.set_aside(self.ledger.begin_anew(self._store.facts(), self._config.policy, self._clock()))
+        self._take_in(*self.ledger.begin_anew(self._store.facts(), self._config.policy, self._clock()))
         self.notifier.take_up()
         log.info("the state was replaced by an import; the one before is kept in %s", kept)
         return f"the state is replaced; the one before is kept in {kept}"

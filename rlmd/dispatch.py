@@ -11,6 +11,8 @@ import random
 import sqlite3
 from typing import TYPE_CHECKING, Protocol, assert_never
 
+import trio
+
 from rlmd import __version__, bounds, peer, protocol, replies, rescue, status
 from rlmd.core import orders
 from rlmd.core.adopt import Found, adopt
@@ -26,6 +28,10 @@ if TYPE_CHECKING:
     from rlmd.core.model import Receipt, Step
     from rlmd.notify import Notifier
     from rlmd.outbox import Outbox
+
+
+SUSPENDED = 30.0
+"""Seconds by which the wall clock gains on trio's before the machine counts as having slept: time servers step less."""
 
 
 class Host(Protocol):
@@ -72,6 +78,8 @@ class Dispatcher:
         self._host = host
         self._connections = connections
         self._clock = clock
+        self._drift: float | None = None
+        """Seconds by which the wall clock was ahead of trio's, which stands still while the machine sleeps."""
         self._random = random.Random()  # noqa: S311  (it spreads returns over time, it hides nothing)
         self.watching: set[Connection] = set()
         """Those who are to be told of the next change to what status shows."""
@@ -81,6 +89,7 @@ class Dispatcher:
     ) -> protocol.AnyReply:
         """Do what a request asks for. Raises what is a bug."""
         now = self._clock()
+        self._notice_suspend(now)
         book = self._ledger.book
         id_ = request.id
         try:
@@ -141,6 +150,13 @@ class Dispatcher:
             return protocol.Error(id=id_, code="unavailable", message=f"The state cannot be read now: {error}.")
         self._outbox.add(step)
         return protocol.Done(id=id_, message=step.notices[-1].message)
+
+    def _notice_suspend(self, now: float) -> None:
+        """Tell the ledger where the machine has slept since the last request."""
+        drift = now - trio.current_time()
+        if self._drift is not None and drift - self._drift >= SUSPENDED:
+            self._ledger.suspended(now)
+        self._drift = drift
 
     async def history(self, request: protocol.HistoryQuery) -> protocol.AnyReply:
         """Look usage up: the one request that takes its time."""
@@ -322,9 +338,14 @@ _UNREAD = "Others have not read what they asked for, and there is no room for mo
 
 
 def _until(request: protocol.CooldownOrder, now: float) -> float:
-    if request.for_ms is not None:
+    if request.for_ms:
         return now + request.for_ms / 1000
-    if request.until is not None and 0 <= (until := protocol.seconds(request.until)) - now <= protocol.YEAR_MS / 1000:
-        return until
+    if request.for_ms is None and request.until is not None:
+        until = protocol.seconds(request.until)
+        if 0 < until - now <= protocol.YEAR_MS / 1000:
+            return until
     message = 'cooldown: give "for_ms", or "until" as a time in the coming year.'
+    if request.for_ms == 0:
+        mend = f"rlmctl reset {request.provider} --cooldowns"
+        message = f'cooldown: "for_ms" is 0, which is no rest. To end a cooldown: {mend}'
     raise protocol.BadRequestError(protocol.Error(id=request.id, code="bad_request", message=message))

@@ -140,9 +140,8 @@ class Outbox:
         if step.receipts:
             self._receipts.update(step.receipts)
         if step.usage:
-            quarter = int(self._clock()) // QUARTER * QUARTER
-            for provider, model, what, amount in step.usage:
-                used = (quarter, provider, model, what)
+            for at, provider, model, what, amount in step.usage:
+                used = (int(at) // QUARTER * QUARTER, provider, model, what)
                 self._usage[used] = self._usage.get(used, 0) + amount
         for notice in step.notices:
             self._tell(notice)

@@ -27,7 +27,18 @@ PATIENCE = 5.0
 LOWEST = 19
 FAILED = 3
 """Exit code where the database cannot be read; the answer is then SQLite's code and words."""
-KINDS = ("throttle", "quota", "credits", "overloaded", "transient", "auth", "model_missing", "context", "client")
+KINDS = (
+    "throttle",
+    "quota",
+    "credits",
+    "overloaded",
+    "transient",
+    "unreachable",
+    "auth",
+    "model_missing",
+    "context",
+    "client",
+)
 REST = 2.0
 """Times as long as a step took that the next one is put off: a core of its own is often half of a real one."""
 

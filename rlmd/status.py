@@ -98,9 +98,11 @@ def explained(
 
 
 def _why(target: Target, refusal: Refusal | None, ask: Ask, first: Target, *, taken: bool, decided: bool) -> str:
-    if refusal is not None:
-        return refusal.why
     name = target.provider.id
+    if refusal is not None:
+        if not taken:
+            return refusal.why
+        return f"{name} is tried although it {refusal.why.removeprefix(f'{name} ')}: nobody answers"
     if taken:
         if name == ask.pin:
             return f"{name} is pinned"

@@ -34,6 +34,7 @@ class BreakerRow(Struct):
     changed: Moment
     reason: str = ""
     early_at: Moment | None = None
+    silent: bool = False
 
 
 class Book:
@@ -54,6 +55,8 @@ class Book:
         """Canonical model, or `*` for all, to the provider that the person put first."""
         self.unusable: set[str] = set()
         """Providers that refuse the key and models that are missing, as far as that has been told."""
+        self.unanswered: set[str] = set()
+        """Breakers of the servers from which no answer has come to their last request."""
         self.targets: dict[str, dict[str, Target]] = {}
         """By provider, then by canonical model."""
         self.chains: dict[str, Chain] = {}
@@ -83,8 +86,9 @@ class Book:
         """Find the target that the agent calls so; its canonical name will do as well."""
         return self._names.get((provider, name)) or self.targets.get(provider, {}).get(name)
 
-    def configure(self, policy: Policy) -> None:
+    def configure(self, policy: Policy) -> Step:
         """Put a policy into force. What was counted for a limit that is still there stays counted."""
+        step = Step()
         for by_model in self.targets.values():
             for target in by_model.values():
                 self._snapshots[target.key] = dict(target.snapshots)
@@ -96,7 +100,8 @@ class Book:
             for limit in limits:
                 key = f"{account}|{limit.key}"
                 if key not in self._met:
-                    self._met[key] = _counter(key, limit, self._windows.pop(key, None))
+                    row = self._windows.pop(key, None) or self._windows.get(f"{account}|{limit.former_key}")
+                    self._met[key] = _counter(key, limit, row)
                 counter = self.counters[key] = self._met[key]
                 counter.hold(limit)
                 if key not in before:
@@ -104,6 +109,8 @@ class Book:
                 own.append(counter)
         for provider in policy.providers:
             tally = self.tallies.setdefault(provider.id, Tally())
+            if tally.follow(enabled=provider.enabled):
+                self.keep_tally(provider.id, step)
             self.targets[provider.id] = {}
             for model, offer in provider.models.items():
                 keys = (
@@ -130,6 +137,7 @@ class Book:
             model: Chain(t for other in _stand_ins(model, policy.fallback) for t in serving.get(other, ()))
             for model in serving
         }
+        return step
 
     def restore(self, facts: Iterable[tuple[str, str, bytes]], now: float, longest: float = inf) -> None:
         """Take in stored facts (kind, key, JSON) before the first `configure`. Times in the past are dropped.
@@ -146,11 +154,13 @@ class Book:
                     if breaker.until - now > YEAR:
                         raise msgspec.ValidationError("it rests for more than a year")
                     self.breakers[key] = _restored(breaker, now)
+                    if self.breakers[key].silent:
+                        self.unanswered.add(key)
                 case "tally":
                     stored = msgspec.json.decode(row, type=TallyRow)
                     tally = self.tallies.setdefault(key, Tally())
                     tally.requests, tally.errors = stored.requests, stored.errors
-                    tally.override = stored.override
+                    tally.override, tally.configured = stored.override, stored.configured
                 case "snapshot":
                     snapshots = msgspec.json.decode(row, type=dict[str, Snapshot])
                     if any(s.resets_at - now > longest for s in snapshots.values()):
@@ -237,20 +247,16 @@ def _itself(row: object) -> object:
 
 def _counter(key: str, limit: Limit, row: CounterRow | None) -> Counter:
     counter = Counter(key, limit, Window.from_row(limit, row.window) if row else Window.for_limit(limit))
-    counter.told = row.told if row else (0.0, 0.0)
+    if row is not None:
+        counter.told = row.told
+        counter.judged = limit.max if row.judged is None else row.judged
     return counter
 
 
 def _restored(row: BreakerRow, now: float) -> Breaker:
-    live = row.opened and now < row.until
-    return Breaker(
-        opened=live,
-        until=row.until if live else 0.0,
-        level=row.level,
-        changed=row.changed,
-        reason=row.reason if live else "",
-        early_at=row.early_at if live else None,
-    )
+    if row.opened and now >= row.until:  # its block has ended since, and it is closed from then on
+        return Breaker(level=row.level, changed=row.until)
+    return Breaker(row.opened, row.until, row.level, row.changed, row.reason, row.early_at, row.silent)
 
 
 def _limits_by_account(policy: Policy) -> dict[str, list[Limit]]:

@@ -1,8 +1,27 @@
 """A circuit breaker a scope: closed, open until a time, half open for one probe.
 
 No timer is needed to be right: an open breaker whose time has passed *is* half open, by reading the clock
-that every call hands in. What may happen in which state is the table `TRANSITIONS`; an event that is not in
-it for the present state changes nothing. Nothing is decided here about who is asked next.
+that every call hands in. Everything that changes a breaker is in this file, and each change is an event.
+
+`TRANSITIONS` says to which state an event leads; an event that is not in it for the present state changes nothing.
+What an event does to the other variables:
+
+    event         until      level     reason  changed  early_at       silent        probes      streak, recent
+    refused       computed   +1 (1)    kind    now      in 1 h (2)     by the error  overtaken   forgotten
+    told          hint (3)   -         kind    now      in 1 h (2)     by the error  overtaken   forgotten
+    early_failed  -          -         -       -        in 2 h (2)     -             -           -
+    probe_passed  0          halved    empty   now      none           no            forgotten   -
+    heard         0          0         empty   now      none           no            forgotten   -
+    ordered       the order  -         given   now      none           no            overtaken   -
+    pinned        -          -         -       -        now            -             -           -
+    cleared       0          0         empty   now      none           no            forgotten   forgotten
+
+(1) For kinds whose rest doubles. (2) None where the block ends before, or lasts an hour at the most.
+(3) With jitter, and never sooner than the end that stands. Where an early probe is told so, the next one leaves in 2 h.
+
+Every event that opens a closed breaker first takes one off the level for each hour for which the breaker was closed. A
+lease whose outcome is reported leaves `probes`. Beside these events, `admit` and `release` change `probes`, `sample`
+changes `streak` and `recent`, and nothing else.
 """
 
 from __future__ import annotations
@@ -14,7 +33,7 @@ from msgspec import Struct
 from rlmd.core.model import HOUR, Cooldown, Kind, Verdict
 
 BreakerState = Literal["closed", "open", "half_open"]
-Event = Literal["refused", "told", "probe_passed", "ordered", "cleared"]
+Event = Literal["refused", "told", "early_failed", "probe_passed", "heard", "ordered", "pinned", "cleared"]
 
 TRANSITIONS: dict[tuple[BreakerState, Event], BreakerState] = {
     # "refused": a block without a hint. "told": the provider said until when.
@@ -23,26 +42,43 @@ TRANSITIONS: dict[tuple[BreakerState, Event], BreakerState] = {
     ("open", "told"): "open",
     ("half_open", "refused"): "open",
     ("half_open", "told"): "open",
-    ("half_open", "probe_passed"): "closed",
-    # An early probe of a long block is held while the breaker is still open.
+    # A probe may leave while a long block still lasts.
+    ("open", "early_failed"): "open",
     ("open", "probe_passed"): "closed",
+    ("half_open", "probe_passed"): "closed",
+    # Somebody answers again, after a time in which nobody did.
+    ("open", "heard"): "closed",
+    ("half_open", "heard"): "closed",
     ("closed", "ordered"): "open",
     ("open", "ordered"): "open",
     ("half_open", "ordered"): "open",
+    # The person puts the provider first: the next request tries it.
+    ("open", "pinned"): "open",
     ("open", "cleared"): "closed",
     ("half_open", "cleared"): "closed",
 }
 
+DOUBLES: frozenset[Kind] = frozenset({"throttle", "quota", "transient"})
+"""Kinds whose rest is twice as long each time: only these raise the level."""
 LONG_BLOCK = HOUR
 """A block longer than this may be probed early: stated resets of plans are often wrong."""
+EARLY_FIRST = HOUR
+EARLY_AGAIN = 2 * HOUR
+"""Seconds until a long block is probed early for the first time, and after a probe that failed."""
+LEVEL_AGES = HOUR
+"""Seconds that a breaker is closed until its level falls by one."""
 QUOTA_MAX = 8 * HOUR
 TRANSIENT_FIRST = 30.0
 TRANSIENT_IN_A_ROW = 5
 TRANSIENT_SPAN = 60.0
 TRANSIENT_BUCKETS = 12
+TRANSIENT_WAIT = 60.0
+"""The longest wait, in seconds, that is believed of a server that fails: such a wait is a gateway's habit."""
+UNREACHABLE_IN_A_ROW = 3
+UNREACHABLE = 10.0
 PROBE = 20.0
 """Seconds for which a probe has a half-open breaker to itself: others wait that long for its outcome, not for
-the end of its lease, which may be a quarter of an hour away. A slower one still counts when it is back."""
+the end of its lease, which may be a quarter of an hour away. A slower probe still counts when its outcome is known."""
 LEVEL_MOST = 60
 """The highest level that still makes a block longer: a power of two beyond it would be none that a float can hold."""
 JITTER_MAX = 30.0
@@ -59,6 +95,8 @@ def rest(kind: Kind, level: int, cooldown: Cooldown) -> float:
             return min(cooldown.default * 2.0 ** (level - 1), max(QUOTA_MAX, cooldown.default))
         case "transient":
             return min(TRANSIENT_FIRST * 2.0 ** (level - 1), cooldown.throttle_max)
+        case "unreachable":
+            return UNREACHABLE
         case "overloaded":
             return cooldown.overloaded
         case _:
@@ -70,26 +108,34 @@ def jitter(hint: float, rand: float) -> float:
     return rand * min(JITTER_MAX, JITTER_SHARE * hint)
 
 
+class Probe(Struct):
+    """One lease that tries a breaker out."""
+
+    keeps_until: float
+    """Until when the probe keeps all other requests waiting."""
+    overtaken: bool = False
+    """The breaker was opened again while the probe was under way: the probe's outcome is no evidence."""
+
+
 class Breaker(Struct):
-    """What rests, until when and why. The fields down to `early_at` are durable."""
+    """What rests, until when and why. The fields down to `silent` are durable."""
 
     opened: bool = False
     until: float = 0.0
     level: int = 0
     changed: float = 0.0
-    """When it was last opened or closed, or what it knows last became worse."""
+    """When the breaker was last opened or closed, or its end last became later."""
     reason: str = ""
     early_at: float | None = None
-    probe: str | None = None
-    """The lease that tries it out."""
-    probe_until: float = 0.0
-    """Until when it keeps all others waiting."""
-    overtaken: bool = False
-    """It has been opened again since the probe left, which is still the only one out."""
+    """From when one request may try a long block before its end."""
+    silent: bool = False
+    """Rests only because nothing answered: where nobody else can serve either, the rest holds no request back."""
+    probes: dict[str, Probe] = {}
+    """Leases that try the breaker out. The slow ones are among them."""
     streak: int = 0
-    """Transient failures in a row."""
+    """Failures in a row: transient, or no answer."""
     recent: dict[int, tuple[int, int]] = {}
-    """Results and transient failures by span of TRANSIENT_SPAN / TRANSIENT_BUCKETS seconds."""
+    """Results and such failures by span of TRANSIENT_SPAN / TRANSIENT_BUCKETS seconds."""
 
     def state(self, now: float) -> BreakerState:
         """Read the state at this time."""
@@ -100,35 +146,33 @@ class Breaker(Struct):
     def free_at(self, now: float, *, early: bool = False) -> float:
         """When a request may pass if nothing else happens; a time not after `now` means now.
 
-        `early`: the request is one that may try a long block before its time.
+        `early`: the request is one that may try a long block before its end. There is one such probe at a time,
+        however slow: all others have somewhere else to go, or a long wait before them anyway.
         """
         if not self.opened:
             return now
         at = self.until
-        if early and self.early_at is not None:
+        if early and self.early_at is not None and not self.probes:
             at = min(at, self.early_at)
-        if self.probe is not None and now < self.probe_until:
-            at = max(at, self.probe_until)
+        for probe in self.probes.values():
+            if now < probe.keeps_until:
+                at = max(at, probe.keeps_until)
         return at
 
     def admit(self, lease: str, now: float) -> None:
-        """Let a request pass that `free_at` allows; while this is not closed, its lease is the probe."""
-        self.probe, self.probe_until, self.overtaken = lease, now + PROBE, False
+        """Let a request pass that `free_at` allows; its lease is a probe."""
+        self.probes[lease] = Probe(now + PROBE)
 
     def release(self, lease: str) -> None:
         """Forget a probe whose outcome says nothing about this breaker: the next request becomes one."""
-        if self.probe == lease:
-            self.probe = None
+        self.probes.pop(lease, None)
 
     def missed(self, lease: str, now: float) -> bool:
         """Take in that a probe failed for another reason. True where something durable changed.
 
-        The next request tries again at once; a long block is not tried early once more before half of what is left.
+        The next request tries again at once; a long block waits for the next early probe.
         """
-        if not self._ends_probe(lease) or self.early_at is None:
-            return False
-        self._plan_early_probe(now)
-        return True
+        return self._ends_probe(lease) and self._early_failed(now)
 
     def is_late(self, started: float, now: float) -> bool:
         """Whether a request that started then says nothing about what this breaker has become since."""
@@ -137,7 +181,7 @@ class Breaker(Struct):
         return started < self.changed <= now  # where that lies ahead, the clock has stepped back: nobody knows
 
     def sample(self, now: float, *, failed: bool) -> None:
-        """Note a result, for telling one transient failure from too many."""
+        """Note a result, for telling one failure from too many."""
         span = int(now // (TRANSIENT_SPAN / TRANSIENT_BUCKETS))
         if span not in self.recent:
             self.recent = {s: n for s, n in self.recent.items() if span - TRANSIENT_BUCKETS < s <= span}
@@ -156,7 +200,18 @@ class Breaker(Struct):
         if not self._go("probe_passed", now):
             return False
         self.level //= 2
-        self.until, self.reason, self.early_at, self.changed, self.probe = 0.0, "", None, now, None
+        self._close(now)
+        return True
+
+    def heard(self, now: float) -> bool:
+        """Take in that somebody answers again: what rests only because nothing answered rests no longer.
+
+        True where something durable changed.
+        """
+        if not self.silent or not self._go("heard", now):
+            return False
+        self.level = 0
+        self._close(now)
         return True
 
     def failed(
@@ -169,52 +224,62 @@ class Breaker(Struct):
         cooldown: Cooldown,
         rand: float,
         window_end: float | None = None,
+        silent: bool = False,
     ) -> bool:
         """Take in a failure of this breaker's scope that blocks. True where something durable changed.
 
-        `window_end` is when the exhausted window that a quota without a hint speaks of ends.
+        `window_end` is when the exhausted window that a quota without a hint speaks of ends. `silent`: nothing
+        answered the request.
         """
         is_probe = self._ends_probe(lease)
         state = self.state(now)
-        if is_probe and state == "open":
-            self._plan_early_probe(now)
-            return True
         late = self.is_late(started, now) and not is_probe
-        if verdict.hint is None:
-            if late or (verdict.kind == "transient" and not self._trips(state, now)):
-                return False
-            return self._refused(verdict.kind, now, cooldown, window_end)
-        return self._told(verdict, now, rand, late=late)
+        early = is_probe and state == "open" and self._early_failed(now)
+        hint = verdict.hint
+        if verdict.kind in {"transient", "unreachable"}:
+            if late or not self._trips(verdict.kind, state, now):
+                return early
+            hint = None if hint is None else min(hint, TRANSIENT_WAIT)
+        if late and (hint is None or not self.opened):
+            return False
+        if hint is not None:
+            until = now + hint + jitter(hint, rand)
+            return self._told(verdict.kind, until, now, early=early, silent=silent) or early
+        return self._refused(verdict.kind, now, cooldown, window_end, silent=silent) or early
 
-    def _refused(self, kind: Kind, now: float, cooldown: Cooldown, window_end: float | None) -> bool:
+    def _refused(self, kind: Kind, now: float, cooldown: Cooldown, window_end: float | None, *, silent: bool) -> bool:
         if not self._go("refused", now):
             return False
-        self.level += 1
-        length = rest(kind, self.level, cooldown)
+        self.level += kind in DOUBLES
+        length = rest(kind, max(1, self.level), cooldown)
         until = window_end if kind == "quota" and window_end is not None and window_end > now else now + length
-        self._open(until, kind, now)
+        self._open(until, kind, now, silent=silent)
         return True
 
-    def _told(self, verdict: Verdict, now: float, rand: float, *, late: bool) -> bool:
-        hint = verdict.hint or 0.0
-        until = now + hint + jitter(hint, rand)
-        if late and not self.opened:
-            return False
+    def _told(self, kind: Kind, until: float, now: float, *, early: bool, silent: bool) -> bool:
         if until <= self.until or not self._go("told", now):
             return False
-        self._open(max(until, self.until), verdict.kind, now)
+        self._open(until, kind, now, silent=silent, pause=EARLY_AGAIN if early else EARLY_FIRST)
         return True
 
     def order(self, until: float, reason: str, now: float) -> None:
         """Open by hand: neither level nor early probes have a say."""
         self._go("ordered", now)
-        self.until, self.reason, self.changed, self.early_at, self.overtaken = until, reason, now, None, True
+        self.until, self.reason, self.changed, self.early_at, self.silent = until, reason, now, None, False
+        self._overtake()
+
+    def pin(self, now: float) -> bool:
+        """Let the next request try a block because the person puts its provider first. True where it may now."""
+        if not self._go("pinned", now):
+            return False
+        self.early_at = now
+        return True
 
     def clear(self, now: float) -> None:
         """Close by hand and forget the level."""
         self._go("cleared", now)
-        self.until, self.level, self.reason, self.changed = 0.0, 0, "", now
-        self.early_at, self.probe, self.streak, self.recent = None, None, 0, {}
+        self.level, self.streak, self.recent = 0, 0, {}
+        self._close(now)
 
     def row(self) -> dict[str, object] | None:
         """Give the durable part, None where there is nothing to remember."""
@@ -227,35 +292,58 @@ class Breaker(Struct):
             "changed": self.changed,
             "reason": self.reason,
             "early_at": self.early_at,
+            "silent": self.silent,
         }
 
-    def _open(self, until: float, reason: str, now: float) -> None:
-        self.until, self.reason, self.changed = until, reason, now
-        self.streak, self.recent, self.overtaken = 0, {}, True
-        self._plan_early_probe(now)
+    def _open(self, until: float, reason: str, now: float, *, silent: bool, pause: float = EARLY_FIRST) -> None:
+        self.until, self.reason, self.changed, self.silent = until, reason, now, silent
+        self.streak, self.recent = 0, {}
+        self._plan_early_probe(now, pause)
+        self._overtake()
+
+    def _close(self, now: float) -> None:
+        self.until, self.reason, self.changed, self.silent = 0.0, "", now, False
+        self.early_at, self.probes = None, {}
+
+    def _overtake(self) -> None:
+        for probe in self.probes.values():
+            probe.overtaken = True
 
     def _ends_probe(self, lease: str | None) -> bool:
-        """Note that a lease is over. True where it was the probe and nothing has become known since it left."""
-        if lease is None or self.probe != lease:
+        """Note that a lease is over. True where it was a probe and nothing has become known since the probe left."""
+        if lease is None:
             return False
-        self.probe = None
-        return not self.overtaken
+        probe = self.probes.pop(lease, None)
+        return probe is not None and not probe.overtaken
 
-    def _plan_early_probe(self, now: float) -> None:
-        left = self.until - now
-        self.early_at = now + left / 2 if left > LONG_BLOCK else None
+    def _early_failed(self, now: float) -> bool:
+        """Put the next early probe off. True where there was one to put off."""
+        if self.early_at is None or not self._go("early_failed", now):
+            return False
+        self._plan_early_probe(now, EARLY_AGAIN)
+        return True
+
+    def _plan_early_probe(self, now: float, pause: float) -> None:
+        self.early_at = now + pause if self.until - now > max(pause, LONG_BLOCK) else None
 
     def _go(self, event: Event, now: float) -> bool:
-        after = TRANSITIONS.get((self.state(now), event))
+        before = self.state(now)
+        after = TRANSITIONS.get((before, event))
         if after is None:
             return False
+        if before == "closed" and now > self.changed:
+            self.level = max(0, self.level - int((now - self.changed) // LEVEL_AGES))
         self.opened = after != "closed"
         return True
 
-    def _trips(self, state: BreakerState, now: float) -> bool:
-        """Count a transient failure and tell whether it is one too many."""
+    def _trips(self, kind: Kind, state: BreakerState, now: float) -> bool:
+        """Count a failure of a server and tell whether it is one too many."""
         self.sample(now, failed=True)
+        if state == "half_open":
+            return True
+        if kind == "unreachable":
+            return self.streak >= UNREACHABLE_IN_A_ROW
         results = sum(n for n, _ in self.recent.values())
         failures = sum(n for _, n in self.recent.values())
         enough = results >= TRANSIENT_IN_A_ROW and failures * 2 > results
-        return state == "half_open" or self.streak >= TRANSIENT_IN_A_ROW or enough
+        return self.streak >= TRANSIENT_IN_A_ROW or enough

@@ -66,11 +66,20 @@ def classify(
         if pattern.provider in {None, provider} and pattern.match.matches(fault.raw):
             kind, scope = _PERSONAL[pattern.kind]
             return Verdict(kind, scope, hint=_cut(wait or pattern.lasts, longest) if kind != "client" else None)
+    if _is_unreachable(status, fault):
+        return Verdict("unreachable", "server")
     kind, scope = _judge(provider.lower(), fault, wait)
     if kind == "quota" and (wait or 0) < HOUR and _GOOGLE.search(fault.codes) and wording.DAILY.search(fault.text):
         # RetryInfo speaks of the minute, whatever the quota (gemini-rpd-429-short-delay).
         wait = _pacific_midnight(now) - now
     return Verdict(kind, scope, hint=_cut(wait, longest) if kind in _COOLING else None)
+
+
+def _is_unreachable(status: int | None, fault: Fault) -> bool:
+    """Tell whether no answer came at all. What a gateway says of the host behind it is an answer."""
+    if (status is not None and status > 0) or fault.status or fault.structured:
+        return False
+    return wording.UNREACHABLE.search(fault.raw) is not None
 
 
 def _cut(wait: float | None, longest: float) -> float | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import takewhile
 from typing import TYPE_CHECKING, Literal
 
-from rlmd.core.model import EventKind, Notice, Receipt, Step, Usage
+from rlmd.core.model import EventKind, Notice, Receipt, Step, Usage, Used
 from rlmd.core.snapshot import Snapshot, merge
 from rlmd.core.target import Counter, Target, foreseen
 from rlmd.core.words import clock, named, of_model, plain, stated
@@ -26,13 +26,25 @@ _BACK = 2.0
 def reserve(lease: Lease, now: float) -> None:
     """Take out of every limit what the request will use as far as it is known."""
     for counter in lease.target.counters:
-        amount = 1.0 if counter.counts_requests else counter.amount(lease.estimate)
-        if amount > 0:
-            lease.slots.append((counter, counter.window.reserve(amount, now), amount))
+        _reserve(lease, counter, now)
     for name, snapshot in lease.target.snapshots.items():
         amount = foreseen(snapshot.of, lease.estimate)
         snapshot.since += amount
         lease.noted[name] = snapshot, amount
+
+
+def reserve_in_new_limits(lease: Lease, now: float) -> None:
+    """Take a request that is under way out of the limits that a reload has added since it began."""
+    known = {counter.key for counter, _, _ in lease.slots}
+    for counter in lease.target.counters:
+        if counter.key not in known and (counter.counts_requests or not lease.receipt.metered):
+            _reserve(lease, counter, now)
+
+
+def _reserve(lease: Lease, counter: Counter, now: float) -> None:
+    amount = 1.0 if counter.counts_requests else counter.amount(lease.estimate)
+    if amount > 0:
+        lease.slots.append((counter, counter.window.reserve(amount, now), amount))
 
 
 def settle_request(lease: Lease, book: Book, now: float, step: Step, *, counts: bool) -> None:
@@ -60,11 +72,11 @@ def settle_tokens(lease: Lease, book: Book, now: float, step: Step, *, keep: boo
     lease.slots = []
 
 
-def count_request(target: Target, book: Book, now: float, step: Step) -> None:
+def count_request(target: Target, receipt: Receipt, book: Book, now: float, step: Step) -> None:
     """Count a request for which nothing is reserved here."""
     for counter in target.counters:
         if counter.counts_requests:
-            counter.window.count(1.0, now)
+            receipt.counted.append((counter.key, counter.window.count(1.0, now)))
             changed(counter, target, book, now, step)
 
 
@@ -87,7 +99,7 @@ def meter(
     receipt.metered, receipt.estimated = True, []
     for what in ("tokens", "cost"):
         if amount := usage.amount(what):
-            step.usage.append((target.provider.id, target.model, what, amount))
+            step.usage.append(Used(now, target.provider.id, target.model, what, amount))
     if lease and target.meters:
         lease.slots = [kept for kept in lease.slots if kept[0].counts_requests]
     if lease and lease.noted:
@@ -160,6 +172,13 @@ def changed(counter: Counter, target: Target, book: Book, now: float, step: Step
     book.keep_counter(counter, step)
     if counter.key not in book.counters:
         return  # its limit has been taken out
+    _warn(counter, target, book, now, step)
+    if counter.planned is None:
+        plan_end(counter, book, now)
+
+
+def _warn(counter: Counter, target: Target, book: Book, now: float, step: Step) -> None:
+    """Tell that a share has been reached which has not been told of this window."""
     limit = counter.limit
     share = counter.window.used(now) / limit.max
     if share >= counter.first_warning:
@@ -169,8 +188,23 @@ def changed(counter: Counter, target: Target, book: Book, now: float, step: Step
         if reached is not None:
             counter.told = (start, reached)
             step.notices.append(_warning(counter, target, book, now, exhausted=reached >= 1))
-    if counter.planned is None:
-        plan_end(counter, book, now)
+
+
+def judge_anew(counter: Counter, book: Book, now: float, step: Step) -> None:
+    """Tell what is now true of a counter whose maximum has changed: it is used up, warned of, or has room again."""
+    if counter.judged == counter.limit.max:
+        return
+    counter.judged, counter.planned = counter.limit.max, None
+    before = counter.told
+    used_up = before == (counter.window.started(now) or 0.0, 1)
+    counter.told = (0.0, 0.0)
+    target, *_ = book.behind(counter.key)
+    _warn(counter, target, book, now, step)
+    plan_end(counter, book, now)
+    if counter.told != before:
+        book.keep_counter(counter, step)
+    if used_up and counter.fits(counter.amount(None), now):
+        step.notices.append(_has_room_again(counter, book, now))
 
 
 def plan_end(counter: Counter, book: Book, now: float) -> None:
@@ -197,17 +231,23 @@ def announce_end(counter: Counter, book: Book, now: float, step: Step) -> None:
     counter.planned = None
     limit = counter.limit
     whose = book.behind(counter.key)
-    whom, its = named(whose)
+    whom, _ = named(whose)
     name = whose[0].provider.id
     if limit.window != "rolling":
         text = f"{whom}: a new window of {stated(limit)} begins"
         step.notices.append(Notice("reset", now, text, provider=name, model=limit.model))
     if counter.told[1] == 1 and counter.fits(counter.amount(None), now):
         counter.told = (counter.told[0], _BACK)
-        text = f"{whom} may be used again: {its} limit per {limit.per}{of_model(limit)} has room"
-        step.notices.append(Notice("recovered", now, text, provider=name, model=limit.model))
+        step.notices.append(_has_room_again(counter, book, now))
         book.keep_counter(counter, step)
     plan_end(counter, book, now)
+
+
+def _has_room_again(counter: Counter, book: Book, now: float) -> Notice:
+    limit, whose = counter.limit, book.behind(counter.key)
+    whom, its = named(whose)
+    text = f"{whom} may be used again: {its} limit per {limit.per}{of_model(limit)} has room"
+    return Notice("recovered", now, text, provider=whose[0].provider.id, model=limit.model)
 
 
 def _warning(counter: Counter, target: Target, book: Book, now: float, *, exhausted: bool) -> Notice:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from rlmd.core import counting
-from rlmd.core.model import Receipt
+from rlmd.core.model import Receipt, Used
 from rlmd.core.snapshot import Snapshot
 from rlmd.core.target import Counter, Target
 
@@ -109,16 +109,18 @@ class Leases(OrderedDict[str, Lease]):
             counting.settle_request(held, book, now, step, counts=True)
             held.target.tally.requests += 1
             held.target.recent.note(now, held.target.key)
-            step.usage.append((held.target.provider.id, held.target.model, "requests", 1))
-            held.receipt.stage = "lapsed"
+            step.usage.append(Used(now, held.target.provider.id, held.target.model, "requests", 1))
+            held.receipt.stage, held.receipt.at = "lapsed", now
             book.keep_tally(held.target.provider.id, step)
         counting.settle_tokens(held, book, now, step, keep=True)
         step.receipts[held.id] = held.receipt
 
-    def follow(self, book: Book) -> None:
-        """Let leases of what is still configured belong to that."""
+    def follow(self, book: Book, now: float) -> None:
+        """Let leases of what is still configured belong to that, and count in its new limits too."""
         for lease in self.values():
             was = lease.target
             same = book.targets.get(was.provider.id, {}).get(was.model)
             if same is not None and same.provider.account == was.provider.account:
                 lease.target = same
+                if lease.receipt.stage == "reserved":
+                    counting.reserve_in_new_limits(lease, now)

@@ -7,11 +7,13 @@ Everything is synchronous and there are no locks: nobody can come between readin
 from __future__ import annotations
 
 from functools import partial
+from math import inf
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
 from rlmd.core import counting, resting
+from rlmd.core import receipt as receipts
 from rlmd.core.book import Book
 from rlmd.core.leases import Leases
 from rlmd.core.model import (
@@ -30,6 +32,7 @@ from rlmd.core.model import (
     Step,
     Usage,
     Use,
+    Used,
     Verdict,
     Wait,
 )
@@ -41,6 +44,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
     from rlmd.core.leases import Lease
+    from rlmd.core.receipt import Change
     from rlmd.core.target import Chain, Target
 
 
@@ -57,6 +61,8 @@ NOTHING_SEEN = Answer()
 OK = Verdict("ok")
 CANCELLED = Verdict("cancelled")
 
+NO_ANSWER: frozenset[Kind] = frozenset({"unreachable", "transient"})
+"""Kinds that, without a status, say that nothing answered."""
 PLAUSIBLE = DAY
 """Seconds for which a request may have been under way."""
 
@@ -73,35 +79,52 @@ class Ledger:
         self.sessions = Sessions()
         self._all_limited: dict[str, float] = {}
         """Models that nobody serves, and until when that has been told."""
+        self._awake_since = -inf
+        """When the machine woke up last: what was under way before says nothing of who did not answer."""
 
-    def configure(self, policy: Policy) -> None:
-        """Put a policy into force; leases and counts of what is still there go on."""
-        self.book.configure(policy)
+    def configure(self, policy: Policy, now: float) -> Step:
+        """Put a policy into force and tell what is now true; leases and counts of what is still there go on."""
+        step = self.book.configure(policy)
         self._all_limited = {model: until for model, until in self._all_limited.items() if model in self.book.chains}
-        self.leases.follow(self.book)
+        self.leases.follow(self.book, now)
+        for counter in self.book.counters.values():
+            counting.judge_anew(counter, self.book, now, step)
+        return step
 
-    def restore(self, facts: Iterable[tuple[str, str, bytes]], policy: Policy, now: float) -> list[Senseless]:
-        """Take in what the store kept, and the policy. Return the facts that make no sense, and are passed over."""
+    def restore(
+        self, facts: Iterable[tuple[str, str, bytes]], policy: Policy, now: float
+    ) -> tuple[Step, list[Senseless]]:
+        """Take in what the store kept, and the policy; tell what that changes.
+
+        The facts that make no sense are passed over, and returned.
+        """
         odd = []
         for kind, key, row in facts:
             try:
                 self.book.restore([(kind, key, row)], now, policy.cooldown.longest)
             except SENSELESS as error:
                 odd.append(Senseless("fact", (kind, key), row, error))
-        self.book.configure(policy)
+        step = self.book.configure(policy)
         for key, breaker in self.book.breakers.items():
             if breaker.opened:
                 self.book.plan(breaker.until, key)
         for counter in self.book.counters.values():
+            counting.judge_anew(counter, self.book, now, step)
             counting.plan_end(counter, self.book, now)
-        return odd
+        return step, odd
 
-    def begin_anew(self, facts: Iterable[tuple[str, str, bytes]], policy: Policy, now: float) -> list[Senseless]:
+    def begin_anew(
+        self, facts: Iterable[tuple[str, str, bytes]], policy: Policy, now: float
+    ) -> tuple[Step, list[Senseless]]:
         """Forget everything and go on from other facts. Leases under way are then those of a former daemon."""
         self.book, self.sessions = Book(), Sessions()
         self.leases.clear()
         self._all_limited.clear()
         return self.restore(facts, policy, now)
+
+    def suspended(self, now: float) -> None:
+        """Take in that the machine has slept until now: connections of before have died with nobody to blame."""
+        self._awake_since = now
 
     def acquire(
         self,
@@ -149,7 +172,9 @@ class Ledger:
         if not dry_run:
             self._all_limited.pop(asked.model, None)
             if session is not None and known is not None:
-                self._move(known, session, asked, use, choice, purpose, now, step)
+                known.leased = known.leased or purpose != "turn"
+                if purpose != "aux":
+                    self._move(known, session, asked.provider.id, asked.model, use, choice.refusals, now, step)
         return step
 
     def report(
@@ -178,59 +203,53 @@ class Ledger:
         receipt = issued.receipt if issued else receipt or Receipt("reserved", now)
         target = issued.target if issued else self._target(receipt, provider, model)
         session = session or (issued.session if issued else None)
-        if receipt.stage == "final" or receipt.stage == outcome == "accepted":
+        change = receipts.change(receipt, outcome, under_way=held is not None)
+        if change is receipts.DUPLICATE:
             verdict = receipt.verdict or OK
             place = self._next(target, issued, session, verdict, now) if retry else None
             step.reply = Recorded(verdict, place, duplicate=True)
             return step
         verdict = self._verdict(target.provider.id if target else provider, outcome, answer, now)
+        if verdict.kind == "unreachable" and receipt.stage == "accepted":
+            verdict = Verdict("transient", verdict.scope)  # the connection broke after the answer had begun
         if target is None:
+            # Its provider has left the configuration; what is said of it still is said once.
             verdict = Verdict(verdict.kind, "none", verdict.hint)
+            receipt.stage, receipt.at, receipt.verdict = "final", now, verdict
             if lease is not None:
-                # Its provider has left the configuration; what is said of it still is said once.
-                receipt.stage, receipt.at, receipt.verdict = "final", now, verdict
                 step.receipts[lease] = receipt
             step.reply = Recorded(verdict)
             return step
         started = min(now, self._started(started_at, issued, now))
         if lease is not None or outcome != "accepted":  # without a lease only the end of a request counts
             error = verdict.kind if outcome == "error" else None
-            self._count(target, held, receipt, error, now, step, sent=outcome != "unsent")
+            self._count(target, held, receipt, change, error, now, step)
         if answer.headers:
             from rlmd.core.hints import observe  # noqa: PLC0415  (see _verdict)
 
             said = observe(answer.headers, now)
             others = reversed(self.leases.values())
             counting.observe(said, target, others, started=started, now=now, book=self.book, step=step)
-        if outcome == "error":
-            verdict = resting.failed(
-                target,
-                verdict,
-                lease=lease,
-                started=started,
-                now=now,
-                rand=rand,
-                said=partial(_sentence, answer),
-                book=self.book,
-                step=step,
-            )
+        silent = outcome == "error" and not answer.status and verdict.kind in NO_ANSWER
+        slept = silent and started < self._awake_since <= now
+        if outcome == "error" and not slept:
+            verdict = self._failed(target, verdict, answer, lease, started, now, rand, step, silent=silent)
             self._note_failure(target, session, verdict, now)
         elif outcome in {"accepted", "ok"}:
-            if outcome == "ok":
-                resting.sample(target, started, now)
-            resting.passed(target, lease, started, now, self.book, step)
-            self.book.keep_current(target.provider.id, step)
-        self._settle(target, held, receipt, outcome, usage, now, step)
+            self._passed(target, outcome, lease, started, now, step)
+        self._settle(target, held, receipt, change, outcome, usage, now, step)
         receipt.at, receipt.verdict = now, verdict
         if lease is not None:
             step.receipts[lease] = receipt
-        place = self._next(target, issued, session, verdict, now) if retry else None
+        # What died while the machine slept is sent again to the same place: that is as good as before.
+        place = self._next(target, issued, session, verdict, now) if retry and not slept else None
         if isinstance(place, Wait) and not place.patient:
             self._tell_all_limited(place, target, session, now, step)
         if verdict.kind == "context" and session is not None and isinstance(place, Use):
             known = self.sessions.touch(session)
             known.failed |= {target.provider.id}
-            known.provider = place.provider
+            wanted = issued.wanted if issued else target.model
+            self._move(known, session, target.provider.id, wanted, place, (), now, step)
         step.reply = Recorded(verdict, place)
         return step
 
@@ -355,33 +374,30 @@ class Ledger:
         self,
         session: Session,
         name: str,
-        asked: Target,
+        asked: str,
+        model: str,
         use: Use,
-        choice: Choice,
-        purpose: Purpose,
+        refusals: Sequence[Refusal],
         now: float,
         step: Step,
     ) -> None:
-        """Remember where a session goes, and tell when that is news."""
-        session.leased = session.leased or purpose != "turn"
-        if purpose == "aux":
-            return
-        before = session.provider or asked.provider.id
+        """Remember where a session goes that asked for a model at a provider, and tell when that is news."""
+        before = session.provider or asked
         session.provider = use.provider
-        if use.provider != before and all(t.provider.id != before for t in self.book.chains[asked.model].targets):
-            before = asked.provider.id  # the person has chosen another model, which the former provider does not have
+        if use.provider != before and all(t.provider.id != before for t in self.book.chains[model].targets):
+            before = asked  # the person has chosen another model, which the former provider does not have
         if use.provider != before:
-            step.usage.append((before, asked.model, "switches", 1))
+            step.usage.append(Used(now, before, model, "switches", 1))
             notice = Notice(
                 "switched",
                 now,
                 f"back on {use.provider}" if use.reason == "preferred" else use.message,
                 provider=before,
                 to=use.provider,
-                model=asked.model,
+                model=model,
                 session=name,
                 reason=use.reason,
-                until=next((r.until for r in choice.refusals if r.provider == before), None),
+                until=next((r.until for r in refusals if r.provider == before), None),
             )
             step.notices.append(notice)
 
@@ -418,36 +434,72 @@ class Ledger:
             return Verdict("transient", "server") if verdict.kind == "ok" else verdict
         return CANCELLED if outcome in {"cancelled", "unsent"} else OK
 
+    def _passed(
+        self, target: Target, outcome: Outcome, lease: str | None, started: float, now: float, step: Step
+    ) -> None:
+        """Take in a good answer."""
+        resting.heard(target, self.book, now, step)
+        if outcome == "ok":
+            resting.sample(target, started, now)
+        resting.passed(target, lease, started, now, self.book, step)
+        self.book.keep_current(target.provider.id, step)
+
+    def _failed(
+        self,
+        target: Target,
+        verdict: Verdict,
+        answer: Answer,
+        lease: str | None,
+        started: float,
+        now: float,
+        rand: float,
+        step: Step,
+        *,
+        silent: bool,
+    ) -> Verdict:
+        """Take in a failure; return the verdict with the end of the rest that it leads to."""
+        if not silent:
+            resting.heard(target, self.book, now, step)
+        return resting.failed(
+            target,
+            verdict,
+            lease=lease,
+            started=started,
+            now=now,
+            rand=rand,
+            silent=silent,
+            said=partial(_sentence, answer),
+            book=self.book,
+            step=step,
+        )
+
     def _count(
         self,
         target: Target,
         held: Lease | None,
         receipt: Receipt,
+        change: Change,
         error: Kind | None,
         now: float,
         step: Step,
-        *,
-        sent: bool,
     ) -> None:
-        """Settle whether the request counts: it does once it was accepted, or may have been."""
-        refused, before = error is not None or not sent, target.tally.requests
+        """Count the request, or give it back, as the table of receipts says."""
         if error is not None:
             target.tally.errors += 1
-            step.usage.append((target.provider.id, target.model, error, 1))
-        match receipt.stage:
-            case "reserved" if held:
-                counting.settle_request(held, self.book, now, step, counts=not refused)
-                target.tally.requests += not refused
-            case "reserved" if not refused:
-                counting.count_request(target, self.book, now, step)
-                target.tally.requests += 1
-            case "lapsed" if refused:
-                counting.give_back(receipt, target, self.book, now, step)
-                target.tally.requests -= 1
-        if target.tally.requests > before:
+            step.usage.append(Used(now, target.provider.id, target.model, error, 1))
+        if held is not None and receipt.stage == "reserved":
+            counting.settle_request(held, self.book, now, step, counts=change.requests > 0)
+        elif change.requests > 0:
+            counting.count_request(target, receipt, self.book, now, step)
+        elif change.requests < 0:
+            counting.give_back(receipt, target, self.book, now, step)
+        if change.requests:
+            # A request is given back where it was counted: off that time's history, never off what a reset left.
+            at = now if change.requests > 0 else receipt.at
+            step.usage.append(Used(at, target.provider.id, target.model, "requests", change.requests))
+            target.tally.requests = max(0, target.tally.requests + change.requests)
+        if change.requests > 0:
             target.recent.note(now, target.key)
-        if target.tally.requests != before:
-            step.usage.append((target.provider.id, target.model, "requests", target.tally.requests - before))
         self.book.keep_tally(target.provider.id, step)
 
     def _settle(
@@ -455,6 +507,7 @@ class Ledger:
         target: Target,
         held: Lease | None,
         receipt: Receipt,
+        change: Change,
         outcome: Outcome,
         usage: Usage | None,
         now: float,
@@ -462,13 +515,13 @@ class Ledger:
     ) -> None:
         """Move a lease on; a final report ends it, unless the tokens it reserved are still to be metered."""
         was = receipt.stage
-        receipt.stage = "accepted" if outcome == "accepted" else "final"
+        receipt.stage = change.after
         if usage is not None and not receipt.metered:
             counting.meter(target, held, receipt, usage, self.book, now, step)
         if held is None or outcome == "accepted":
             return
         held.land()
-        if outcome in {"error", "unsent"} and was == "reserved":
+        if outcome == "unsent" or (outcome == "error" and was == "reserved"):
             counting.settle_tokens(held, self.book, now, step, keep=False)
         if not held.slots:
             del self.leases[held.id]

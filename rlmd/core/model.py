@@ -7,7 +7,7 @@ unless a field says that it is the agent's own.
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import tzinfo
+from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Annotated, Literal, NamedTuple
 
 from msgspec import DecodeError, Meta, Struct, field
@@ -38,6 +38,7 @@ Kind = Literal[
     "credits",
     "overloaded",
     "transient",
+    "unreachable",
     "auth",
     "model_missing",
     "context",
@@ -75,6 +76,10 @@ class Senseless(NamedTuple):
     key: tuple[object, ...]
     row: bytes
     error: Exception
+def _has_whole_hours(zone: tzinfo) -> bool:
+    """Tell whether the hours of a zone begin when those of UTC do, in summer and in winter."""
+    offsets = (datetime(2026, month, 1, tzinfo=zone).utcoffset() for month in (1, 7))
+    return all(offset is not None and offset % timedelta(hours=1) == timedelta(0) for offset in offsets)
 
 
 class Limit(Struct, frozen=True):
@@ -93,7 +98,16 @@ class Limit(Struct, frozen=True):
     @property
     def key(self) -> str:
         """Identity of the counter behind the limit: a changed `max` or `warn_at` keeps what was counted."""
-        return f"{self.of}/{self.per}/{self.window}/{self.model or '*'}/{self.zone}"
+        zone = UTC if self.per == "1h" and self.window == "calendar" and _has_whole_hours(self.zone) else self.zone
+        return self._key(zone)
+
+    @property
+    def former_key(self) -> str:
+        """Identity of the counter as rlmd 0.1.0 wrote it: with the zone also where the zone changes nothing."""
+        return self._key(self.zone)
+
+    def _key(self, zone: tzinfo) -> str:
+        return f"{self.of}/{self.per}/{self.window}/{self.model or '*'}/{zone}"
 
 
 class ProviderModel(Struct, frozen=True):
@@ -263,6 +277,18 @@ class Receipt(Struct, omit_defaults=True):
 Spent = Literal["requests", "tokens", "cost", "switches"]
 """What the usage history adds up beside errors by kind."""
 
+
+class Used(NamedTuple):
+    """What is to be added to the usage history."""
+
+    at: float
+    provider: str
+    model: str
+    """Canonical."""
+    what: Spent | Kind
+    amount: float
+
+
 FactKind = Literal["window", "breaker", "tally", "snapshot", "setting"]
 
 EventKind = Literal["switched", "exhausted", "recovered", "warning", "all_limited", "reset", "auth", "config", "state"]
@@ -322,5 +348,5 @@ class Step(Struct):
     receipts: dict[str, Receipt] = {}
     """What is to be remembered of leases."""
     notices: list[Notice] = []
-    usage: list[tuple[str, str, Spent | Kind, float]] = []
-    """For the history: provider, canonical model, what of it, and how much there is to add."""
+    usage: list[Used] = []
+    """For the history."""

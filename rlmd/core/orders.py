@@ -31,8 +31,12 @@ def reset(book: Book, what: Literal["counters", "cooldowns", "all"], provider: s
             _forget_counts(book, name, now, step)
         if what in {"cooldowns", "all"}:
             _forget_rests(book, name, now, step)
+    freed = [name for name in names if what == "all" and _forget_order(book, name, step)]
     whose = provider or "all providers"
     text = f"{what if what != 'all' else 'counters and cooldowns'} of {whose} were reset by hand"
+    for name in freed:
+        enabled = next(p.enabled for p in book.policy.providers if p.id == name)
+        text += f"; {name} is {'enabled' if enabled else 'disabled'} again, as the configuration says"
     step.notices.append(Notice("reset", now, text, provider=provider))
     return step
 
@@ -61,7 +65,9 @@ def enable(book: Book, provider: str, now: float, *, enabled: bool) -> Step:
     """Let a provider serve, or keep it out, whatever the configuration says. Raises `UnknownNameError`."""
     _known(book, provider)
     step = Step()
-    book.tallies[provider].override = enabled
+    tally = book.tallies[provider]
+    tally.override = enabled
+    tally.configured = next(p.enabled for p in book.policy.providers if p.id == provider)
     book.keep_tally(provider, step)
     text = f"{provider} is {'enabled' if enabled else 'disabled'} by hand"
     step.notices.append(Notice("state", now, text, provider=provider))
@@ -86,11 +92,31 @@ def pin(book: Book, provider: str | None, model: str | None, now: float) -> Step
         if model is not None and model not in book.targets[provider]:
             raise UnknownNameError(f"{provider} serves no model {model!r}{known(model, book.targets[provider])}")
         book.pins[model or "*"] = provider
+        _try_at_once(book, provider, model, now, step)
         book.keep_current(provider, step)
         text = f"{provider} is used first{f' for {model}' if model else ''} until you say otherwise"
     step.facts["setting", "pins"] = lambda: book.pins
     step.notices.append(Notice("state", now, text, provider=provider, model=model))
     return step
+
+
+def _try_at_once(book: Book, provider: str, model: str | None, now: float, step: Step) -> None:
+    """Let the next request try whatever rests there: the person has just put it first."""
+    for target in book.targets[provider].values():
+        if model in {None, target.model}:
+            for key, breaker in target.breakers:
+                if breaker.pin(now):
+                    book.keep_breaker(key, step)
+
+
+def _forget_order(book: Book, provider: str, step: Step) -> bool:
+    """Forget that a provider was enabled or disabled by hand. True where it was."""
+    tally = book.tallies[provider]
+    if tally.override is None:
+        return False
+    tally.override = tally.configured = None
+    book.keep_tally(provider, step)
+    return True
 
 
 def _known(book: Book, provider: str) -> None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rlmd.core.book import Book
     from rlmd.core.target import Target
 
-BLOCKS: frozenset[Kind] = frozenset({"throttle", "quota", "credits", "overloaded", "transient"})
+BLOCKS: frozenset[Kind] = frozenset({"throttle", "quota", "credits", "overloaded", "transient", "unreachable"})
 """Kinds after which a scope may have to rest."""
 
 ROUTES_AWAY: frozenset[Kind] = BLOCKS | {"model_missing", "context"}
@@ -26,6 +26,25 @@ def sample(target: Target, started: float, now: float) -> None:
     server = target.breakers[0][1]
     if not server.is_late(started, now):
         server.sample(now, failed=False)
+
+
+def heard(target: Target, book: Book, now: float, step: Step) -> None:
+    """Take in that a provider answers.
+
+    Where nothing answered its last request, nobody's rest for the same reason stands any longer: what was gone was the
+    network. Where only others got no answer, that is their own failure.
+    """
+    if target.breakers[0][0] not in book.unanswered:
+        return
+    name = target.provider.id
+    for key in book.unanswered:
+        if not book.breakers[key].heard(now):
+            continue
+        book.keep_breaker(key, step)
+        back = key.partition(":")[2]
+        text = f"{name} answers again" if back == name else f"{back} may be used again: {name} answers"
+        step.notices.append(Notice("state", now, text, provider=back, reason="closed"))
+    book.unanswered.clear()
 
 
 def passed(target: Target, lease: str | None, started: float, now: float, book: Book, step: Step) -> None:
@@ -51,12 +70,14 @@ def failed(
     started: float,
     now: float,
     rand: float,
+    silent: bool,
     said: Callable[[], str],
     book: Book,
     step: Step,
 ) -> Verdict:
-    """Rest what the verdict speaks of, and return it with the end of that rest; `said` reads the error's sentence.
+    """Rest what the verdict speaks of, and return it with the end of that rest.
 
+    `silent`: nothing answered the request. `said` reads the error's sentence.
     A probe that failed for another reason than its breaker rests for says nothing: the next one tries.
     """
     if verdict.kind in {"auth", "model_missing"}:
@@ -64,13 +85,15 @@ def failed(
         if what not in book.unusable:
             book.unusable.add(what)
             step.notices.append(_unusable(target, verdict, now))
+    if silent:
+        book.unanswered.add(target.breakers[0][0])
     until: float | None = None
     for key, breaker in target.breakers:
         if verdict.kind not in BLOCKS or key.partition(":")[0] != verdict.scope:
             if lease is not None and breaker.missed(lease, now):
                 book.keep_breaker(key, step)
             continue
-        was_open = breaker.state(now) == "open"
+        is_told = breaker.state(now) == "open" or (silent and breaker.silent)
         window_end = _used_up_until(target, now) if verdict.kind == "quota" else None
         if breaker.failed(
             verdict,
@@ -80,12 +103,13 @@ def failed(
             cooldown=book.policy.cooldown,
             rand=rand,
             window_end=window_end,
+            silent=silent,
         ):
             book.keep_breaker(key, step)
             book.plan(breaker.until, key)
         if breaker.state(now) == "open":
             until = breaker.until
-            if not was_open:
+            if not is_told:
                 step.notices.append(_resting(target, verdict, until, said, now, book))
     return Verdict(verdict.kind, verdict.scope, verdict.hint, until)
 
@@ -93,6 +117,8 @@ def failed(
 def announce_end(key: str, at: float, book: Book, now: float, step: Step) -> None:
     """Tell that a rest is over, if it is the one that was planned to end then."""
     breaker = book.breakers[key]
+    if breaker.silent:
+        return  # nobody knows whether anything answers now
     if breaker.until == at and breaker.state(now) == "half_open":
         whose = book.behind(key)
         if not whose:

@@ -42,6 +42,8 @@ class Ask(Struct, frozen=True):
     """May try a long block before its end."""
     beyond: int | None = None
     """Only places that take more tokens than this: the request was too long for one that takes so many."""
+    silent: bool = False
+    """A rest because nothing answered holds the request back from nobody."""
 
 
 class Choice(Struct, frozen=True):
@@ -59,17 +61,13 @@ def refuse(target: Target, ask: Ask, now: float, zone: tzinfo | None) -> Refusal
     """Say why a request cannot go there now and from when it may; None: it can."""
     context = target.offer.context
     if ask.beyond is not None and (context is None or context <= ask.beyond):
-        return _refusal(target, "closed", None, "context", "takes no longer requests either")
+        return _refusal(target, "closed", None, "context", "has no larger context window")
     if context is not None and ask.estimate is not None and ask.estimate > context:
         return _refusal(target, "closed", None, "context", f"takes at most {context:,} tokens a request")
     if not target.enabled:
         why = f"is disabled (rlmctl enable {target.provider.id})"
         return _refusal(target, "disabled", None, "disabled", why)
-    resting: Breaker | None = None
-    until = now
-    for _, breaker in target.breakers:
-        if breaker.opened and (at := breaker.free_at(now, early=ask.early)) > until:
-            resting, until = breaker, at
+    resting, until = _resting(target, ask, now)
     full = _full(target, ask.estimate, now)
     if full is not None:
         room_at, why = full
@@ -86,6 +84,18 @@ def refuse(target: Target, ask: Ask, now: float, zone: tzinfo | None) -> Refusal
     if until < resting.until:
         why += f" and may be tried at {clock(until, now, zone)}"
     return _refusal(target, "open", until, "cooldown", why, resting.reason)
+
+
+def _resting(target: Target, ask: Ask, now: float) -> tuple[Breaker | None, float]:
+    """Which breaker keeps a request off longest, and until when; `now` where none does."""
+    resting, until = None, now
+    early = ask.early or target.provider.id == ask.pin
+    for _, breaker in target.breakers:
+        if breaker.opened and not (ask.silent and breaker.silent):
+            at = breaker.free_at(now, early=early)
+            if at > until:
+                resting, until = breaker, at
+    return resting, until
 
 
 def _full(target: Target, estimate: int | None, now: float) -> tuple[float | None, str] | None:
@@ -152,6 +162,11 @@ def choose(chain: Chain, policy: Policy, ask: Ask, now: float) -> Choice:
     conversation.
     """
     choice = _choose(chain, policy, ask, now)
+    if choice.target is None and not choice.patient:
+        # Offline is not limited: where nobody else is left, a rest because nothing answered holds nobody back.
+        offline = _choose(chain, policy, replace(ask, silent=True), now)
+        if offline.target is not None:
+            return offline
     retry_at = choice.retry_at
     if retry_at is None or not (choice.patient or _is_followed_closely(retry_at, choice.refusals, policy.patience)):
         return choice

@@ -25,6 +25,8 @@ class CounterRow(Struct):
 
     window: WindowRow
     told: tuple[float, float] = (0.0, 0.0)
+    judged: float | None = None
+    """The maximum for which `told` holds; None where an older rlmd has not kept it."""
 
 
 class Counter:
@@ -35,6 +37,8 @@ class Counter:
         self.window = window
         self.counts_requests = limit.of == "requests"
         self.hold(limit)
+        self.judged = limit.max
+        """The maximum for which `told` holds."""
         self.told: tuple[float, float] = (0.0, 0.0)
         """The window's start and the largest share of it that a warning has named."""
         self.planned: float | None = None
@@ -49,7 +53,7 @@ class Counter:
 
     def row(self) -> CounterRow:
         """Give the durable part."""
-        return CounterRow(self.window.row(), self.told)
+        return CounterRow(self.window.row(), self.told, self.judged)
 
     def amount(self, estimate: int | None) -> float:
         """How much of this limit a request takes as far as it is known beforehand."""
@@ -78,20 +82,37 @@ class TallyRow(Struct):
     requests: Count = 0
     errors: Count = 0
     override: bool | None = None
+    configured: bool | None = None
 
 
 class Tally:
-    """A provider's own numbers. `override` is what the person said by hand about its being enabled."""
+    """A provider's own numbers. `override` is what the person said by hand about its being enabled.
+
+    `configured` is what the configuration said at that time: once it says something else, that is the person's last
+    word.
+    """
 
     def __init__(self) -> None:
         self.requests = 0
         self.errors = 0
         self.in_flight = 0
         self.override: bool | None = None
+        self.configured: bool | None = None
 
     def row(self) -> TallyRow:
         """Give the durable part."""
-        return TallyRow(self.requests, self.errors, self.override)
+        return TallyRow(self.requests, self.errors, self.override, self.configured)
+
+    def follow(self, *, enabled: bool) -> bool:
+        """Take in what the configuration says now. True where that ends what was said by hand."""
+        if self.override is None:
+            return False
+        if self.configured is None:
+            self.configured = enabled
+        if self.configured == enabled:
+            return False
+        self.override = self.configured = None
+        return True
 
 
 class Target:

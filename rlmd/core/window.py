@@ -175,10 +175,13 @@ class Window(Struct):
         if slot in self.slots:  # else it has left, and all that was in it
             self._change(slot, min(real, expected), -expected, -1)
 
-    def count(self, amount: float, now: float) -> None:
-        """Count what nothing was reserved for. Nothing opens no window."""
-        if amount:
-            self._change(self._open(now), used=_billionths(amount))
+    def count(self, amount: float, now: float) -> Slot:
+        """Count what nothing was reserved for, and return the slot, for `refund`. Nothing opens no window."""
+        if not amount:
+            return self.start
+        slot = self._open(now)
+        self._change(slot, used=_billionths(amount))
+        return slot
 
     def refund(self, slot: Slot, amount: float, now: float) -> None:
         """Take back what was counted as used in a slot; nothing where the slot has left."""

@@ -105,6 +105,20 @@ REQUEST_CODE = re.compile(
 )
 """The request is wrong: what an error event without a status means when no rule holds."""
 
+# No answer at all, in the words of the agents' runtimes: error names and codes of Node, undici, Bun and OpenSSL.
+UNREACHABLE = re.compile(
+    r"\b(?:ENOTFOUND|EAI_\w+|EDNS\w*|DNS\w*(?:Failed|Error)|ECONNREFUSED|ECONNRESET|ECONNABORTED|EPIPE|EHOSTUNREACH"
+    r"|EHOSTDOWN|ENETUNREACH|ENETDOWN|ENETRESET|ENONET|EADDRNOTAVAIL|EPROTO|UND_ERR_CONNECT_TIMEOUT|UND_ERR_SOCKET"
+    r"|ConnectionRefused|ConnectionClosed|ConnectionReset|FailedToOpenSocket|NetworkUnreachable|HostUnreachable"
+    r"|ERR_(?:TLS|SSL)_\w+|CERT_\w+|UNABLE_TO_\w+|DEPTH_ZERO_SELF_SIGNED_CERT|SELF_SIGNED_CERT_IN_CHAIN|HOSTNAME_MISMATCH"
+    r"|UNKNOWN_CERTIFICATE_VERIFICATION_ERROR|ERR_(?:INTERNET_DISCONNECTED|NETWORK_CHANGED|NAME_NOT_RESOLVED))\b"
+    r"|\b(?:fetch failed|socket hang up|connect ETIMEDOUT|unable to connect\b|connection refused|connection was closed"
+    r"|other side closed|getaddrinfo|name resolution|network is unreachable|no route to host|typo in the url"
+    r"|network (?:error|connection was lost)|certificate has expired|self.signed certificate"
+    r"|unable to (?:verify the first|get (?:local )?issuer) certificate)",
+    re.IGNORECASE,
+)
+
 # What the limit is about.
 WINDOW = re.compile(
     r"(?P<short>per[ _-]?(?:sec|min(?!us))|/ ?(?:sec(?:ond)?s?|min(?:ute)?s?|s|m)\b|\bminute limit"

@@ -89,7 +89,7 @@ class Simulation:
     def __init__(self, policy: Policy, load: Load, behaviours: Mapping[str, Behaviour], rng: Random) -> None:
         self._load = load
         self._ledger = Ledger("simulated")
-        self._ledger.configure(policy)
+        self._ledger.configure(policy, load.start)
         self._places = build(policy, behaviours)
         self._metered = any(limit.of != "requests" for provider in policy.providers for limit in provider.limits)
         """Tokens are told to the ledger where it counts them."""

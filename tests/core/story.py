@@ -20,6 +20,7 @@ from rlmd.core.model import (
     Step,
     Usage,
     Use,
+    Used,
     Verdict,
     Wait,
 )
@@ -53,9 +54,10 @@ class Story:
         self.now = now
         self.policy = Policy(providers=providers, **{"patience": 0.0, "zone": UTC, **policy})
         self.ledger = Ledger(boot)
-        self.ledger.configure(self.policy)
         self.facts: dict[tuple[str, str], bytes] = {}
         self.notices: list[Notice] = []
+        self.history: list[Used] = []
+        self.settle(self.ledger.configure(self.policy, now))
 
     def settle(self, step: Step) -> Any:
         """Keep what a step changed as the store would, and return its reply."""
@@ -68,6 +70,7 @@ class Story:
         for lease, receipt in step.receipts.items():
             self.facts["receipt", lease] = msgspec.json.encode(receipt)
         self.notices += step.notices
+        self.history += step.usage
         return step.reply
 
     def ask(self, asked: str = "a", session: str | None = "s", **more: Any) -> Any:
@@ -88,7 +91,9 @@ class Story:
         name, lease = (use, None) if isinstance(use, str) else (use.provider, use.lease)
         model = more.pop("model", MODEL if isinstance(use, str) else use.model)
         lease = more.pop("lease", lease)
-        answer = Answer(more.pop("status", None), more.pop("headers", {}), more.pop("body", ""))
+        answer = Answer(
+            more.pop("status", None), more.pop("headers", {}), more.pop("body", ""), more.pop("message", "")
+        )
         kept = self.facts.get(("receipt", lease or ""))
         recorded = self.settle(
             self.ledger.report(
@@ -131,7 +136,13 @@ class Story:
         """Die without a word and come back with what the store kept."""
         self.ledger = Ledger(boot)
         stored = ((kind, key, row) for (kind, key), row in self.facts.items() if kind != "receipt")
-        self.ledger.restore(stored, self.policy, self.now)
+        step, odd = self.ledger.restore(stored, self.policy, self.now)
+        assert odd == []
+        self.settle(step)
+
+    def reload(self, policy: Policy) -> None:
+        """Put another policy into force."""
+        self.settle(self.ledger.configure(policy, self.now))
 
     def told(self, event: str) -> list[str]:
         return [n.message for n in self.notices if n.event == event]

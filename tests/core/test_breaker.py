@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from itertools import product
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
+import msgspec
 import pytest
 
-from rlmd.core.breaker import TRANSITIONS, Breaker, BreakerState, Event, jitter, rest
+from rlmd.core.breaker import TRANSITIONS, Breaker, BreakerState, Event, Probe, jitter, rest
 from rlmd.core.model import HOUR, Cooldown, Kind, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 DEFAULT = Cooldown()
 T = 1_768_219_200.0
@@ -24,6 +28,7 @@ def fail(
     lease: str | None = None,
     rand: float = 0.0,
     window_end: float | None = None,
+    silent: bool = False,
 ) -> bool:
     return breaker.failed(
         Verdict(kind, "model", hint),
@@ -33,17 +38,103 @@ def fail(
         cooldown=DEFAULT,
         rand=rand,
         window_end=window_end,
+        silent=silent,
     )
 
 
 def test_every_state_and_event_is_in_the_table_or_means_nothing() -> None:
     nothing = {pair for pair in product(get_args(BreakerState), get_args(Event)) if pair not in TRANSITIONS}
     assert nothing == {
+        ("closed", "early_failed"),
         ("closed", "probe_passed"),
+        ("closed", "heard"),
+        ("closed", "pinned"),
         ("closed", "cleared"),
         ("open", "refused"),
+        ("half_open", "early_failed"),
+        ("half_open", "pinned"),
     }
     assert all(after in get_args(BreakerState) for after in TRANSITIONS.values())
+
+
+BLOCK = 9 * HOUR
+"""Of the breakers below, in the open and the half-open state; the half-open one is at its end."""
+
+
+def a_breaker(state: BreakerState) -> Breaker:
+    """A breaker whose every variable has a value that an event could change."""
+    if state == "closed":
+        return Breaker(level=6, changed=T - 2 * HOUR, streak=1, recent={1: (1, 1)})
+    until = T + BLOCK if state == "open" else T
+    return Breaker(
+        opened=True,
+        until=until,
+        level=4,
+        changed=T - HOUR,
+        reason="credits",
+        early_at=T,
+        silent=True,
+        probes={"p": Probe(T), "other": Probe(T + 20)},
+        streak=1,
+        recent={1: (1, 1)},
+    )
+
+
+EVENTS: dict[Event, Callable[[Breaker], object]] = {
+    "refused": lambda b: fail(b, "throttle"),
+    "told": lambda b: fail(b, "throttle", 10 * HOUR),
+    "early_failed": lambda b: fail(b, "throttle", lease="p"),
+    "probe_passed": lambda b: b.passed("p", T, T),
+    "heard": lambda b: b.heard(T),
+    "ordered": lambda b: b.order(T + 60, "lunch", T),
+    "pinned": lambda b: b.pin(T),
+    "cleared": lambda b: b.clear(T),
+}
+NOTHING = {"until": 0.0, "reason": "", "changed": T, "early_at": None, "silent": False, "probes": {}}
+FORGOTTEN = {"streak": 0, "recent": {}}
+OVERTAKEN = {"p": Probe(T, overtaken=True), "other": Probe(T + 20, overtaken=True)}
+TOLD = {"until": T + 10 * HOUR, "reason": "throttle", "changed": T, "silent": False, "early_at": T + HOUR} | FORGOTTEN
+ORDERED = {"until": T + 60, "reason": "lunch", "changed": T, "early_at": None, "silent": False}
+CHANGES: dict[tuple[BreakerState, Event], dict[str, object]] = {
+    # Closed for two hours: the level is two less before anything else.
+    ("closed", "refused"): {"opened": True, "until": T + 480, "level": 5, "reason": "throttle", "changed": T}
+    | FORGOTTEN,
+    ("closed", "told"): {"opened": True, "level": 4, **TOLD},
+    ("closed", "ordered"): {"opened": True, "level": 4, **ORDERED},
+    ("open", "told"): {**TOLD, "probes": OVERTAKEN},
+    ("open", "early_failed"): {"early_at": T + 2 * HOUR, "probes": {"other": Probe(T + 20)}},
+    ("open", "probe_passed"): {"opened": False, "level": 2, **NOTHING},
+    ("open", "heard"): {"opened": False, "level": 0, **NOTHING},
+    ("open", "ordered"): {**ORDERED, "probes": OVERTAKEN},
+    ("open", "pinned"): {"early_at": T},
+    ("open", "cleared"): {"opened": False, "level": 0, **NOTHING, **FORGOTTEN},
+    ("half_open", "refused"): {
+        "until": T + 480,
+        "level": 5,
+        "reason": "throttle",
+        "changed": T,
+        "early_at": None,
+        "silent": False,
+        "probes": OVERTAKEN,
+        **FORGOTTEN,
+    },
+    ("half_open", "told"): {**TOLD, "probes": OVERTAKEN},
+    ("half_open", "probe_passed"): {"opened": False, "level": 2, **NOTHING},
+    ("half_open", "heard"): {"opened": False, "level": 0, **NOTHING},
+    ("half_open", "ordered"): {**ORDERED, "probes": OVERTAKEN},
+    ("half_open", "cleared"): {"opened": False, "level": 0, **NOTHING, **FORGOTTEN},
+}
+"""What each event does to each variable; a variable that is not named stays as it is."""
+
+
+@pytest.mark.parametrize(("state", "event"), TRANSITIONS)
+def test_an_event_changes_these_variables_and_no_other(state: BreakerState, event: Event) -> None:
+    breaker = a_breaker(state)
+    assert breaker.state(T) == state
+    expected = msgspec.structs.asdict(breaker) | CHANGES[state, event]
+    EVENTS[event](breaker)
+    assert breaker.state(T) == TRANSITIONS[state, event]
+    assert msgspec.structs.asdict(breaker) == expected
 
 
 @pytest.mark.parametrize(
@@ -54,6 +145,7 @@ def test_every_state_and_event_is_in_the_table_or_means_nothing() -> None:
         ("credits", [3600, 3600]),
         ("overloaded", [10, 10, 10]),
         ("transient", [30, 60, 120]),
+        ("unreachable", [10, 10, 10]),
     ],
 )
 def test_waits_without_a_hint(kind: Kind, waits: list[float]) -> None:
@@ -157,7 +249,7 @@ def test_a_probe_that_fails_opens_again_with_its_own_verdict() -> None:
     fail(breaker, hint=10)
     breaker.admit("probe", T + 10)
     assert fail(breaker, "quota", lease="probe", at=T + 11)
-    assert (breaker.until, breaker.reason, breaker.probe) == (T + 11 + HOUR, "quota", None)
+    assert (breaker.until, breaker.reason, breaker.probes) == (T + 11 + HOUR, "quota", {})
 
 
 def test_a_success_without_a_lease_that_started_after_the_block_is_evidence() -> None:
@@ -167,24 +259,94 @@ def test_a_success_without_a_lease_that_started_after_the_block_is_evidence() ->
     assert breaker.state(T + 11) == "closed"
 
 
-def test_a_long_block_may_be_tried_early_at_half_its_rest() -> None:
+def test_a_long_block_may_be_tried_early_after_an_hour_and_then_every_two() -> None:
     breaker = Breaker()
     fail(breaker, "quota", hint=8 * HOUR)
-    assert breaker.free_at(T, early=True) == T + 4 * HOUR
+    assert breaker.free_at(T, early=True) == T + HOUR
     assert breaker.free_at(T) == T + 8 * HOUR
-    now = T + 4 * HOUR
+    tried = []
+    while breaker.early_at is not None:
+        now = breaker.early_at
+        tried.append((now - T) / HOUR)
+        breaker.admit("probe", now)
+        assert fail(breaker, "quota", lease="probe", started=now, at=now)
+    assert tried == [1, 3, 5, 7], "at seven hours there is less than two left"
+    assert (breaker.until, breaker.level) == (T + 8 * HOUR, 0)
+
+
+def test_an_early_probe_that_is_told_a_later_end_moves_the_end() -> None:
+    breaker = Breaker()
+    fail(breaker, "quota", hint=2 * HOUR)
+    now = T + HOUR
     breaker.admit("probe", now)
-    assert breaker.free_at(now + 1, early=True) == now + 20, "one at a time"
-    assert fail(breaker, "quota", lease="probe", started=now, at=now)
-    assert (breaker.until, breaker.early_at, breaker.level) == (T + 8 * HOUR, now + 2 * HOUR, 0)
+    assert fail(breaker, "quota", hint=20 * HOUR, lease="probe", started=now, at=now)
+    assert (breaker.until, breaker.early_at, breaker.level) == (now + 20 * HOUR, now + 2 * HOUR, 0)
+
+
+def test_an_early_probe_that_is_told_a_sooner_end_moves_nothing_but_the_next_early_probe() -> None:
+    breaker = Breaker()
+    fail(breaker, "quota", hint=8 * HOUR)
+    now = T + HOUR
+    breaker.admit("probe", now)
+    assert fail(breaker, "quota", hint=HOUR, lease="probe", started=now, at=now)
+    assert (breaker.until, breaker.early_at) == (T + 8 * HOUR, now + 2 * HOUR)
+
+
+def test_an_early_probe_however_slow_is_the_only_one_and_its_success_counts() -> None:
+    breaker = Breaker()
+    fail(breaker, "quota", hint=8 * HOUR)
+    now = T + HOUR
+    breaker.admit("slow", now)
+    assert breaker.free_at(now + 300, early=True) == T + 8 * HOUR, "no other one leaves meanwhile"
+    assert breaker.passed("slow", now, now + 300)
+    assert breaker.state(now + 300) == "closed"
+
+
+def test_a_slow_probe_of_a_half_open_breaker_counts_although_another_one_has_left_since() -> None:
+    breaker = Breaker()
+    fail(breaker, hint=10)
+    breaker.admit("slow", T + 10)
+    breaker.admit("second", T + 30)
+    assert breaker.free_at(T + 30) == T + 50
+    assert breaker.passed("slow", T + 10, T + 40)
+    assert breaker.state(T + 40) == "closed"
+
+
+def test_a_probe_that_left_before_the_breaker_was_opened_again_is_no_evidence() -> None:
+    breaker = Breaker()
+    fail(breaker, hint=10)
+    breaker.admit("slow", T + 10)
+    breaker.admit("second", T + 30)
+    fail(breaker, hint=60, lease="second", started=T + 30, at=T + 35)
+    assert not breaker.passed("slow", T + 10, T + 40)
+    assert breaker.state(T + 40) == "open"
+
+
+def test_a_pin_lets_the_next_request_try_whatever_rests() -> None:
+    for hint in (60, 8 * HOUR):
+        breaker = Breaker()
+        fail(breaker, hint=hint)
+        assert breaker.pin(T + 1)
+        assert breaker.free_at(T + 1, early=True) <= T + 1
+        breaker.admit("probe", T + 1)
+        fail(breaker, lease="probe", started=T + 1, at=T + 2)
+        assert breaker.until == T + hint
+        assert breaker.early_at == (None if hint == 60 else T + 2 + 2 * HOUR)
+
+
+def test_a_level_falls_by_one_for_each_hour_that_the_breaker_was_closed() -> None:
+    for hours, length in ((0, 240), (1, 120), (2.9, 60), (3, 30), (1000, 30)):
+        breaker = Breaker(level=3, changed=T - hours * HOUR)
+        fail(breaker)
+        assert breaker.until == T + length, hours
 
 
 def test_an_early_probe_that_passes_ends_the_block() -> None:
     breaker = Breaker()
     fail(breaker, "quota", hint=8 * HOUR)
-    breaker.admit("probe", T + 4 * HOUR)
-    assert breaker.passed("probe", T + 4 * HOUR, T + 4 * HOUR)
-    assert breaker.state(T + 4 * HOUR) == "closed"
+    breaker.admit("probe", T + HOUR)
+    assert breaker.passed("probe", T + HOUR, T + HOUR)
+    assert breaker.state(T + HOUR) == "closed"
 
 
 def test_a_block_of_an_hour_is_not_tried_early() -> None:
@@ -197,6 +359,34 @@ def test_one_transient_failure_blocks_nothing_five_in_a_row_do() -> None:
     breaker = Breaker()
     assert [fail(breaker, "transient", at=T + 100 * n) for n in range(5)] == [False] * 4 + [True]
     assert breaker.until == T + 400 + 30
+
+
+def test_one_transient_failure_blocks_nothing_whatever_wait_it_names() -> None:
+    breaker = Breaker()
+    ends = [fail(breaker, "transient", 120, at=T + 100 * n) and breaker.until for n in range(5)]
+    assert ends == [False, False, False, False, T + 400 + 60], "then a minute of it is believed"
+    assert fail(breaker, "transient", 7, at=T + 460)
+    assert (breaker.until, breaker.level) == (T + 467, 0)
+
+
+def test_two_in_a_row_that_reach_nobody_block_nothing_and_then_it_is_ten_seconds_each_time() -> None:
+    breaker = Breaker()
+    assert [fail(breaker, "unreachable", at=T + n, silent=True) for n in range(3)] == [False, False, True]
+    assert (breaker.until, breaker.silent) == (T + 12, True)
+    for n in range(50):
+        assert fail(breaker, "unreachable", at=breaker.until, silent=True)
+        assert (breaker.until, breaker.level) == (T + 22 + 10 * n, 0)
+
+
+def test_a_rest_because_nothing_answered_ends_when_somebody_answers_and_no_other_rest_does() -> None:
+    silent, told, ordered = Breaker(), Breaker(), Breaker()
+    for n in range(3):
+        fail(silent, "unreachable", at=T + n, silent=True)
+        fail(told, "unreachable", at=T + n, silent=True)
+    fail(told, "overloaded", 60, at=T + 3)
+    ordered.order(T + 60, "lunch", T)
+    assert [b.heard(T + 5) for b in (silent, told, ordered)] == [True, False, False]
+    assert [b.state(T + 5) for b in (silent, told, ordered)] == ["closed", "open", "open"]
 
 
 def test_over_half_of_at_least_five_in_a_minute_are_too_many() -> None:

@@ -187,9 +187,57 @@ def test_a_429_is_the_accounts_where_the_provider_counts_the_account(provider: s
     assert judge(429, {"error": {"message": "slow"}}, provider=provider).scope == "account"
 
 
-@pytest.mark.parametrize("message", ["fetch failed", "connect ETIMEDOUT 10.0.0.1:429", "socket hang up", "terminated"])
-def test_no_answer_is_the_server(message: str) -> None:
+@pytest.mark.parametrize(
+    "message",
+    [
+        # Bun, as the shim writes an error: name, code, message
+        "Error: ConnectionRefused Unable to connect. Is the computer able to access the url?",
+        "Error: FailedToOpenSocket Was there a typo in the url or port?",
+        "Error: ECONNRESET The socket connection was closed unexpectedly. For more information, pass `verbose: true`",
+        "Error: ConnectionClosed The socket connection was closed unexpectedly.",
+        "Error: ENOTFOUND getaddrinfo ENOTFOUND api.anthropic.com",
+        "Error: UNABLE_TO_VERIFY_LEAF_SIGNATURE unable to verify the first certificate",
+        "Error: CERT_HAS_EXPIRED certificate has expired",
+        "Error: ERR_TLS_CERT_ALTNAME_INVALID fetch() was redirected to another host",
+        # Node and undici
+        "TypeError:  fetch failed",
+        "Error: EAI_AGAIN getaddrinfo EAI_AGAIN api.openai.com",
+        "Error: ECONNREFUSED connect ECONNREFUSED 127.0.0.1:4290",
+        "Error: ENETUNREACH connect ENETUNREACH 2606:4700::1:443",
+        "Error: EHOSTUNREACH connect EHOSTUNREACH 10.0.0.1:443",
+        "Error: DEPTH_ZERO_SELF_SIGNED_CERT self-signed certificate",
+        "ConnectTimeoutError: UND_ERR_CONNECT_TIMEOUT Connect Timeout Error",
+        "SocketError: UND_ERR_SOCKET other side closed",
+        "Error:  socket hang up",
+        "connect ETIMEDOUT 10.0.0.1:429",
+        # The AI SDK's own words around any of them
+        "AI_APICallError:  Cannot connect to API: Unable to connect. Is the computer able to access the url?",
+    ],
+)
+def test_a_server_that_nobody_reaches_is_unreachable(message: str) -> None:
+    assert judge(None, message=message) == Verdict("unreachable", "server")
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "TimeoutError: 23 timed out: nothing in 180000 ms",
+        "TimeoutError: 23 The operation timed out.",
+        "HeadersTimeoutError: UND_ERR_HEADERS_TIMEOUT Headers Timeout Error",
+        "BodyTimeoutError: UND_ERR_BODY_TIMEOUT Body Timeout Error",
+        "TypeError:  terminated",
+        "TypeError:  Cannot read properties of undefined",
+    ],
+)
+def test_an_answer_that_is_late_or_breaks_off_is_transient(message: str) -> None:
     assert judge(None, message=message) == Verdict("transient", "server")
+
+
+@pytest.mark.parametrize("status", [200, 400, 502])
+def test_what_a_gateway_says_of_the_host_behind_it_is_an_answer(status: int) -> None:
+    body = 'event: error\ndata: {"error":{"message":"connect ECONNREFUSED 10.0.0.1:443"}}\n\n'
+    assert judge(status, body).kind != "unreachable"
+    assert judge(None, {"error": {"message": "connect ECONNREFUSED 10.0.0.1:443"}}).kind != "unreachable"
 
 
 def test_an_error_without_a_status_is_read_like_one_in_a_stream() -> None:

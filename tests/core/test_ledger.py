@@ -531,12 +531,12 @@ def test_reloading_keeps_counts_of_unchanged_limits_and_leases_under_way() -> No
     story.report(story.use())
     open_lease = story.use()
     changed = Story(provider("a", 1, limit(2), limit(9, "90s")), provider("b", 2)).policy
-    story.ledger.configure(changed)
+    story.reload(changed)
     assert (story.used("a", 0), story.reserved("a", 0), story.used("a", 1)) == (1, 1, 0)
     assert story.use(session="x").provider == "b", "one used and one under way of now two"
     story.report(open_lease)
     assert (story.used("a", 0), story.reserved("a", 0)) == (2, 0)
-    story.ledger.configure(story.policy)
+    story.reload(story.policy)
     assert story.used("a", 1) == 2, "what was counted for the day is still known, and who was under way"
 
 
@@ -544,7 +544,7 @@ def test_a_report_for_a_provider_that_left_the_configuration_is_taken_once() -> 
     story = Story(*TWO)
     use = story.use()
     story.restart()
-    story.ledger.configure(Story(provider("b", 2)).policy)
+    story.reload(Story(provider("b", 2)).policy)
     assert not story.report(use).duplicate
     assert story.report(use).duplicate
 
@@ -552,7 +552,7 @@ def test_a_report_for_a_provider_that_left_the_configuration_is_taken_once() -> 
 def test_after_a_reload_that_changed_its_account_a_failed_place_is_not_named_as_the_next() -> None:
     story = Story(provider("a"))
     use = story.use()
-    story.ledger.configure(Story(provider("a", account="another")).policy)
+    story.reload(Story(provider("a", account="another")).policy)
     recorded = story.report(use, "error", status=500)
     assert not isinstance(recorded.next, Use)
 

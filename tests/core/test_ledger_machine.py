@@ -86,7 +86,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.asked[decision.lease] = asked, session, estimate
         for key, breaker in self.target(decision).breakers:
             if breaker.opened:
-                assert not self.is_trying(self.probes.get(key)), "a second probe"
+                assert breaker.silent or not self.is_trying(self.probes.get(key)), "a second probe"
                 assert decision.reason == "probe"
                 self.probes[key] = decision.lease
         for name, (left, of) in room.items():
@@ -151,7 +151,12 @@ class LedgerMachine(RuleBasedStateMachine):
     def refuse(self, use: Use, status: int, after: float | None, early: float, rand: float) -> None:
         started = self.story.now - early
         old = {key: rest for key, rest in self.rests().items() if self.probes.get(key) != use.lease}
-        late = {key: rest for key, rest in old.items() if self.is_late(self.story.ledger.book.breakers[key], started)}
+        breakers = self.story.ledger.book.breakers
+        late = {
+            key: rest
+            for key, rest in old.items()
+            if self.is_late(breakers[key], started) and not breakers[key].silent  # an answer, however old, ends that
+        }
         known = use.lease in self.story.ledger.leases
         recorded = self.story.refuse(use, after, status=status, rand=rand, started_at=started)
         for key, (opened, until, level) in late.items():
@@ -165,6 +170,30 @@ class LedgerMachine(RuleBasedStateMachine):
             self.is_configured(recorded.next)
         elif isinstance(recorded.next, Wait) and known and self.story.ledger.book.find(asked, MODEL):
             self.holds_at_the_time_it_names(recorded.next, asked, session, "step", estimate)
+
+    @rule(use=consumes(leases), message=st.sampled_from(["connect ECONNREFUSED 10.0.0.1:443", "timed out"]))
+    def get_no_answer(self, use: Use, message: str) -> None:
+        known = use.lease in self.story.ledger.leases
+        recorded = self.story.report(use, "error", message=message)
+        asked, session, estimate = self.asked[use.lease or ""]
+        if isinstance(recorded.next, Wait) and known and self.story.ledger.book.find(asked, MODEL):
+            self.holds_at_the_time_it_names(recorded.next, asked, session, "step", estimate)
+
+    @rule(leases=st.lists(consumes(leases), min_size=3, max_size=6))
+    def lose_the_network(self, leases: list[Use]) -> None:
+        for use in leases:
+            self.get_no_answer(use, "timed out")
+
+    @rule(seconds=st.sampled_from([30.0, 3600.0]))
+    def sleep(self, seconds: float) -> None:
+        self.story.now += seconds
+        self.story.ledger.suspended(self.story.now)
+
+    @invariant()
+    def what_rests_because_nothing_answered_is_known_to(self) -> None:
+        if hasattr(self, "story"):
+            book = self.story.ledger.book
+            assert {key for key, breaker in book.breakers.items() if breaker.silent} <= book.unanswered
 
     @rule(use=consumes(leases), status=st.sampled_from([429, 529]), after=st.sampled_from([None, 60.0]))
     def refuse_what_began_before_a_reset(self, use: Use, status: int, after: float | None) -> None:
@@ -251,7 +280,7 @@ class LedgerMachine(RuleBasedStateMachine):
             patience=old.patience,
             zone=old.zone,
         )
-        self.story.ledger.configure(self.story.policy)
+        self.story.reload(self.story.policy)
 
     @rule()
     def restart(self) -> None:
@@ -279,9 +308,9 @@ class LedgerMachine(RuleBasedStateMachine):
         breakers = self.story.ledger.book.breakers
         self.probes = {key: lease for key, lease in self.probes.items() if breakers[key].opened}
         for breaker in self.story.ledger.book.breakers.values():
-            if breaker.probe is not None:
+            if breaker.probes:
                 assert breaker.opened
-                assert breaker.probe in leases or self.story.now >= breaker.probe_until
+                assert breaker.probes.keys() <= leases.keys()
 
 
 LedgerMachine.TestCase.settings = settings(

@@ -105,8 +105,8 @@ def test_what_was_told_of_models_that_left_the_configuration_is_forgotten() -> N
     story = Story(provider("a"))
     for n in range(100):
         policy = Policy((provider("a", models=(f"m{n}",), enabled=False),))
-        story.ledger.configure(policy)
+        story.ledger.configure(policy, story.now)
         story.ask(model=f"m{n}")
     assert set(story.ledger._all_limited) == {"m99"}
-    story.ledger.configure(Policy((provider("a", models=(MODEL,)),)))
+    story.ledger.configure(Policy((provider("a", models=(MODEL,)),)), story.now)
     assert not story.ledger._all_limited

@@ -56,7 +56,7 @@ def next_wait(recorded: Any) -> Wait:
 
 def reload(story: Story, *providers: Any, **policy: Any) -> None:
     story.policy = Story(*providers, **policy).policy
-    story.ledger.configure(story.policy)
+    story.reload(story.policy)
 
 
 def left(remaining: int, reset: str = "90s", of: str = "requests") -> dict[str, str]:
@@ -75,6 +75,13 @@ def test_a_target_is_available_when_its_server_account_and_model_are_closed() ->
         story = Story(*TWO)
         breaker(story, key).order(NOON + 60, "test", NOON)
         assert story.use().provider == "b", key
+
+
+def test_one_failure_of_a_server_rests_nothing_whatever_wait_it_names() -> None:
+    story = Story(provider("a"))
+    recorded = story.report(story.use(), "error", status=524, headers={"retry-after": "120"})
+    assert (recorded.verdict.kind, recorded.verdict.hint, recorded.verdict.until) == ("transient", 120, None)
+    assert story.use().provider == "a"
 
 
 def test_a_models_throttle_leaves_the_other_models_of_the_provider_alone() -> None:
@@ -208,13 +215,15 @@ def test_a_probe_accepted_and_then_broken_in_the_stream_moves_on_for_this_turn()
 def test_only_a_low_value_request_tries_a_long_block_early() -> None:
     story = Story(*TWO)
     quota(story, story.use(), after=8 * HOUR)
-    story.now += 4 * HOUR
+    story.now += HOUR
     assert story.use(dry_run=True).provider == "b", "this session has asked before"
     early = story.use(purpose="aux")
     assert (early.provider, early.reason) == ("a", "probe")
     assert story.use(session="new").provider == "b", "one at a time"
-    quota(story, early, after=8 * HOUR)
-    story.now += 2 * HOUR
+    quota(story, early, after=7 * HOUR)
+    story.now += 2 * HOUR - 1
+    assert story.use(session="newest").provider == "b"
+    story.now += 1
     assert story.use(session="newer").reason == "probe"
 
 
@@ -271,9 +280,49 @@ def test_the_end_of_a_block_that_was_tried_early_is_announced_once() -> None:
     quota(story, story.use(), after=8 * HOUR)
     story.now += 4 * HOUR
     quota(story, story.use(purpose="aux"), after=8 * HOUR)
-    story.now = NOON + 8 * HOUR
-    roll(story)
-    assert len(story.told("recovered")) == 1
+    for hour, told in ((8, 0), (12, 1)):
+        story.now = NOON + hour * HOUR
+        roll(story)
+        assert len(story.told("recovered")) == told, "the early probe was told a later end"
+
+
+def test_a_slow_early_probe_is_the_only_one_and_its_success_ends_the_block() -> None:
+    story = Story(*TWO)
+    quota(story, story.use(), after=8 * HOUR)
+    story.now += HOUR
+    slow = story.use(session="new")
+    assert (slow.provider, slow.reason) == ("a", "probe")
+    for n in range(10):
+        story.now += 21
+        assert story.use(session=f"newer {n}").provider == "b"
+    story.report(slow, "accepted")
+    assert breaker(story, "account:a").state(story.now) == "closed"
+
+
+def test_a_provider_that_is_put_first_is_tried_at_once_and_then_on_schedule() -> None:
+    story = Story(*TWO)
+    quota(story, story.use(), after=8 * HOUR)
+    assert story.use().provider == "b"
+    story.now += 60
+    order(story, orders.pin, "a", None)
+    story.restart()
+    first = story.use()
+    assert (first.provider, first.reason) == ("a", "probe")
+    quota(story, first, after=8 * HOUR)
+    assert story.use().provider == "b"
+    story.now += 2 * HOUR
+    assert story.use().provider == "a", "also in the midst of a turn: the person wants it"
+
+
+def test_a_pin_for_one_model_tries_what_keeps_that_model() -> None:
+    both = (MODEL, "haiku")
+    story = Story(provider("a", 1, models=both), provider("b", 2, models=both))
+    for model in both:
+        body = THROTTLED_MODEL.replace("sonnet", model)
+        story.refuse(story.use(session=model, model=model), after=60, body=body, session=model)
+    order(story, orders.pin, "a", "haiku")
+    assert story.use(session="x", model="haiku").provider == "a"
+    assert story.use(session="y").provider == "b"
 
 
 def test_a_probe_that_was_overtaken_by_a_later_refusal_changes_nothing() -> None:
@@ -439,6 +488,25 @@ def test_tokens_of_a_lapsed_lease_are_replaced_by_the_figures_that_come_after_al
         story.restart()
         story.report(other, usage=Usage(input=350))
         assert story.used("a") == 450
+
+
+def test_a_late_refusal_is_taken_off_the_hour_in_which_it_was_counted() -> None:
+    story = Story(provider("a", 1, limit(5)), now=NOON + 3590)
+    use = story.use()
+    story.settle(story.ledger.release([use.lease or ""], story.now))
+    story.now += 20
+    story.refuse(use, after=1)
+    counted = [(used.at, used.amount) for used in story.history if used.what == "requests"]
+    assert counted == [(NOON + 3590, 1), (NOON + 3590, -1)]
+
+
+def test_a_late_refusal_after_a_reset_leaves_no_negative_number() -> None:
+    story = Story(provider("a", 1, limit(5)))
+    use = story.use()
+    story.settle(story.ledger.release([use.lease or ""], story.now))
+    order(story, orders.reset, "counters", None)
+    story.refuse(use, after=1)
+    assert story.ledger.book.tallies["a"].requests == 0
 
 
 def test_a_late_refusal_gives_the_estimate_back_too() -> None:
@@ -789,7 +857,10 @@ def test_a_request_that_is_too_long_goes_only_to_a_larger_model_and_stays_there(
     story = Story(provider("a", 1, context=100), provider("c", 1, context=100), large, provider("d", 3))
     recorded = story.report(story.use(), "error", status=400, body=too_long)
     assert (recorded.verdict.kind, next_use(recorded).provider) == ("context", "b")
+    assert story.told("switched") == ["a has no larger context window; using b"]
+    assert [(used.provider, used.what) for used in story.history if used.what == "switches"] == [("a", "switches")]
     assert story.use().provider == "b"
+    assert len(story.told("switched")) == 1, "once"
     alone = Story(provider("a", 1, context=100), provider("d", 3))
     assert alone.report(alone.use(), "error", status=400, body=too_long).next is None
     unknown = Story(provider("a"), large)
@@ -960,6 +1031,35 @@ def test_a_rest_ordered_by_hand_is_the_last_word_on_its_end() -> None:
     assert story.use(session="newer").provider == "a"
 
 
+def test_a_changed_configuration_is_the_last_word_on_who_is_enabled() -> None:
+    for away in (False, True):
+        story = Story(*TWO)
+        order(story, orders.enable, "a", enabled=False)
+        story.reload(story.policy)
+        story.restart()
+        assert story.use().provider == "b", "the configuration says what it said: the order holds"
+        for enabled, taken in ((False, "b"), (True, "a")):
+            story.policy = Story(provider("a", enabled=enabled), provider("b", 2)).policy
+            if away:
+                story.restart()
+            else:
+                story.reload(story.policy)
+            assert story.use(session=None).provider == taken
+
+
+def test_a_reset_of_everything_forgets_who_was_enabled_or_disabled_by_hand() -> None:
+    story = Story(provider("a", enabled=False), provider("b", 2))
+    order(story, orders.enable, "a", enabled=True)
+    order(story, orders.reset, "cooldowns", "a")
+    assert story.use(session=None).provider == "a"
+    order(story, orders.reset, "all", "a")
+    assert story.told("reset")[-1] == (
+        "counters and cooldowns of a were reset by hand; a is disabled again, as the configuration says"
+    )
+    story.restart()
+    assert story.use(session=None).provider == "b"
+
+
 def test_enabling_by_hand_beats_the_configuration() -> None:
     story = Story(provider("a", enabled=False), provider("b", 2))
     assert story.use("a").reason == "disabled"
@@ -1068,7 +1168,7 @@ def test_a_request_goes_on_with_its_provider_of_the_same_name_after_a_reload() -
     lone = Story(provider("a"))
     for told in (story, lone):
         use = told.use()
-        told.ledger.configure(told.policy)
+        told.reload(told.policy)
         recorded = told.report(use, "error", status=500, headers=left(1))
         if told is lone:
             assert recorded.next is None, "to send it back to where it failed is no next"
@@ -1098,6 +1198,72 @@ def test_a_renamed_model_of_the_agent_is_the_same_model() -> None:
     story.report(use, model="old")
     assert story.used("a") == 1
     assert story.use("a", model="new").model == "new"
+
+
+def test_a_request_under_way_counts_in_a_limit_that_a_reload_adds() -> None:
+    story = Story(*TWO)
+    use, refused = story.use(session="1", estimate=70), story.use(session="2")
+    story.report(accepted := story.use(session="3"), "accepted")
+    more = provider("a", 1, limit(3), limit(1000, "1m", of="tokens"))
+    reload(story, more, provider("b", 2))
+    assert (story.reserved("a", 0), story.reserved("a", 1)) == (2, 70), "what was accepted before is in the past"
+    story.report(use, usage=Usage(input=50))
+    story.refuse(refused, after=1)
+    story.report(accepted)
+    assert (story.used("a", 0), story.reserved("a", 0), story.used("a", 1)) == (1, 0, 50)
+
+
+def test_a_raised_limit_is_told_anew() -> None:
+    story = Story(provider("a", 1, limit(10, "month")), provider("b", 2))
+    for _ in range(10):
+        story.report(story.use(session=None))
+    assert story.told("exhausted") == ["a has used 10 of 10 requests per month, resets Sun 1 Feb 00:00"]
+    reload(story, provider("a", 1, limit(40, "month")), provider("b", 2))
+    assert story.told("recovered") == ["a may be used again: its limit per month has room"]
+    for _ in range(30):
+        story.report(story.use(session=None))
+    assert story.told("warning")[1:] == [
+        f"a has used {used} of 40 requests per month, resets Sun 1 Feb 00:00" for used in (32, 38)
+    ]
+    assert story.told("exhausted")[1:] == ["a has used 40 of 40 requests per month, resets Sun 1 Feb 00:00"]
+
+
+@pytest.mark.parametrize("away", [False, True])
+def test_a_lowered_limit_is_told_at_once_and_its_end_too(away: bool) -> None:
+    story = Story(provider("a", 1, limit(20)), provider("b", 2))
+    for _ in range(8):
+        story.report(story.use(session=None))
+    story.policy = Story(provider("a", 1, limit(5)), provider("b", 2)).policy
+    if away:
+        story.restart()
+    else:
+        story.reload(story.policy)
+    assert story.told("exhausted") == ["a has used 8 of 5 requests per 1h, resets 13:00:00"]
+    story.reload(story.policy)
+    story.restart(boot="b3")
+    assert len(story.told("exhausted")) == 1, "once"
+    story.now += HOUR
+    roll(story)
+    assert story.told("recovered") == ["a may be used again: its limit per 1h has room"]
+
+
+def test_a_journey_keeps_the_count_of_an_hour_where_the_hours_are_the_same() -> None:
+    zones = {"Europe/Berlin": 3, "America/New_York": 3, "Asia/Kolkata": 0}
+    story = Story(provider("a", 1, limit(9, zone=ZoneInfo("Europe/Berlin"))))
+    for _ in range(3):
+        story.report(story.use(session=None))
+    for zone, used in zones.items():
+        reload(story, provider("a", 1, limit(9, zone=ZoneInfo(zone))))
+        assert story.used("a") == used, zone
+
+
+def test_a_count_that_an_older_rlmd_kept_by_its_zone_goes_on() -> None:
+    story = Story(provider("a", 1, limit(9, zone=ZoneInfo("Europe/Berlin"))))
+    story.report(story.use())
+    kept = story.facts.pop(("window", "a|requests/1h/calendar/*/UTC"))
+    story.facts["window", "a|requests/1h/calendar/*/Europe/Berlin"] = kept
+    story.restart()
+    assert story.used("a") == 1
 
 
 def test_a_lowered_limit_holds_at_once() -> None:

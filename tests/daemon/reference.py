@@ -59,50 +59,48 @@ class Rest:
 
     until: float | None = None
     changed: float = 0.0
-    probe: str | None = None
-    probe_until: float = 0.0
-    stale: bool = False
-    """What the probe brings is no news any more."""
+    probes: dict[str, tuple[float, bool]] = field(default_factory=dict)
+    """Leases that try it: until when each keeps others off, and whether what it brings is news."""
     early: float | None = None
 
     def free_at(self, now: float, *, early: bool) -> float:
         if self.until is None:
             return now
-        at = self.early if early and self.early is not None else self.until
-        tried = self.probe is not None and now < self.probe_until
-        return max(at, self.probe_until) if tried else at
+        at = self.early if early and self.early is not None and not self.probes else self.until
+        return max([at, *(until for until, _ in self.probes.values() if now < until)])
 
     def ends(self, lease: str | None) -> bool:
         """Whether this lease tries the rest and its outcome counts."""
-        if lease is None or self.probe != lease:
-            return False
-        self.probe = None
-        return not self.stale
+        return self.probes.pop(lease or "", (0.0, False))[1]
 
     def good(self, lease: str | None, started: float, now: float) -> None:
         tried = self.ends(lease)
         if self.until is not None and (tried or (now >= self.until and started >= self.until)):
-            self.until, self.changed, self.early, self.probe = None, now, None, None
+            self.until, self.changed, self.early, self.probes = None, now, None, {}
 
     def bad(self, lease: str | None, started: float, now: float, hint: float) -> None:
         tried = self.ends(lease)
-        if tried and self.until is not None and now < self.until:
-            self.plan(now)
-            return
+        early = tried and self.until is not None and now < self.until
+        if early:
+            self.plan(now, 7200)
         if self.until is None and started < self.changed <= now and not tried:
             return
         if self.until is None or now + hint > self.until:
-            self.until, self.changed, self.stale = now + hint, now, True
-            self.plan(now)
+            self.until, self.changed = now + hint, now
+            self.overtake()
+            self.plan(now, 7200 if early else 3600)
 
     def missed(self, lease: str | None, now: float) -> None:
-        if self.ends(lease) and self.early is not None:
-            self.plan(now)
+        if self.ends(lease) and self.early is not None and self.until is not None and now < self.until:
+            self.plan(now, 7200)
 
-    def plan(self, now: float) -> None:
-        """A long rest may be tried when half of it is over."""
-        left = (self.until or now) - now
-        self.early = now + left / 2 if left > 3600 else None
+    def plan(self, now: float, pause: float) -> None:
+        """A long rest may be tried after an hour, and then every two hours."""
+        self.early = now + pause if (self.until or now) - now > pause else None
+
+    def overtake(self) -> None:
+        """What those who try it bring is no news any more."""
+        self.probes = {lease: (until, False) for lease, (until, _) in self.probes.items()}
 
 
 @dataclass
@@ -150,6 +148,20 @@ class Reference:
         self.heard = 0.0
         self.configure(providers)
 
+    def reload(self, providers: list[Provider], now: float) -> None:
+        """Who is under way counts in limits that are new, too."""
+        self.configure(providers)
+        for lease, it in self.leases.items():
+            p = self.providers.get(it.provider or "")
+            if p is None or not it.held or it.stage != "reserved":
+                continue
+            for per in p.limits:
+                if (p.name, per) not in {(name, known) for name, known, _ in it.slots}:
+                    count = self.counts[p.name, per]
+                    count.turn(now)
+                    count.waiting.add(lease)
+                    it.slots.append((p.name, per, count.start))
+
     def configure(self, providers: list[Provider]) -> None:
         self.providers = {p.name: p for p in providers}
         for p in providers:
@@ -182,7 +194,7 @@ class Reference:
         times = []
         lost = ""
         for p in ordered:
-            cause, at = self.refusal(p, now, early=early)
+            cause, at = self.refusal(p, now, early=early or p.name == pin)
             if not cause:
                 tries = any(rest.until is not None for rest in self.rests_of(p.name))
                 reason = "probe" if tries else "pinned" if p.name == pin else lost or "preferred"
@@ -222,7 +234,7 @@ class Reference:
                 held.slots.append((decision.provider, per, count.start))
             for rest in self.rests_of(decision.provider):
                 if rest.until is not None:
-                    rest.probe, rest.probe_until, rest.stale = lease, now + PROBE, False
+                    rest.probes[lease] = now + PROBE, True
         return decision
 
     def report(
@@ -241,7 +253,7 @@ class Reference:
             return "new"
         if lease is not None or outcome != "accepted":
             self.errors[provider] += outcome == "error"
-            self.count(provider, lease, it, now, refused=outcome in {"error", "unsent"})
+            self.count(provider, lease, it, now, refused=outcome in {"error", "unsent"}, unsent=outcome == "unsent")
         started = min(now, it.at) if was_held else now
         for scope in ("server", "account"):
             rest = self.rests[provider, scope]
@@ -260,7 +272,7 @@ class Reference:
         self.remember(lease, it, "accepted" if outcome == "accepted" else "final")
         return "new"
 
-    def count(self, provider: str, lease: str | None, it: Lease, now: float, *, refused: bool) -> None:
+    def count(self, provider: str, lease: str | None, it: Lease, now: float, *, refused: bool, unsent: bool) -> None:
         if it.stage == "reserved" and it.held and lease is not None:
             self.settle(lease, it, now, counts=not refused)
             self.requests[provider] += not refused
@@ -269,9 +281,10 @@ class Reference:
                 count = self.counts[provider, per]
                 count.turn(now)
                 count.used += 1
+                it.counted.append((provider, per, count.start))
                 self.keep(provider, per)
             self.requests[provider] += 1
-        elif it.stage == "lapsed" and refused:
+        elif (it.stage == "lapsed" and refused) or (it.stage == "accepted" and unsent):
             for name, per, start in it.counted:
                 count = self.counts[name, per]
                 if name in self.providers and per in self.providers[name].limits:
@@ -280,7 +293,7 @@ class Reference:
                         count.used = max(0, count.used - 1)
                     self.keep(name, per)
             it.counted = []
-            self.requests[provider] -= 1
+            self.requests[provider] = max(0, self.requests[provider] - 1)
 
     def settle(self, lease: str, it: Lease, now: float, *, counts: bool) -> None:
         """A reservation becomes a request that counts, in its own window, or is given back."""
@@ -300,8 +313,7 @@ class Reference:
         if it.held:
             it.held = False
             for rest in self.rests_of(it.provider or ""):
-                if rest.probe == lease:
-                    rest.probe = None
+                rest.probes.pop(lease or "", None)
 
     def let_go(self, lease: str, now: float) -> None:
         it = self.leases[lease]
@@ -343,15 +355,21 @@ class Reference:
 
     def rest(self, name: str, until: float, now: float) -> None:
         rest = self.rests[name, "server"]
-        rest.until, rest.changed, rest.stale, rest.early = until, now, True, None
+        rest.until, rest.changed, rest.early = until, now, None
+        rest.overtake()
         self.keep_rest(name, "server")
 
-    def pin(self, name: str | None, model: str | None) -> None:
+    def pin(self, name: str | None, model: str | None, now: float) -> None:
         if name is None:
             for key in list(self.pins) if model is None else [model]:
                 self.pins.pop(key, None)
         else:
             self.pins[model or "*"] = self.current = name
+            for scope in ("server", "account"):
+                rest = self.rests[name, scope]
+                if rest.until is not None and now < rest.until:
+                    rest.early = now
+                    self.keep_rest(name, scope)
 
     def reset(self, what: str, name: str | None, now: float) -> None:
         for p in [name] if name is not None else list(self.providers):
@@ -360,10 +378,12 @@ class Reference:
                     self.counts[p, per].forget(now)
                     self.keep(p, per)
                 self.requests[p] = self.errors[p] = 0
+            if what == "all":
+                self.enabled[p] = True
             if what in {"cooldowns", "all"}:
                 for scope in ("server", "account"):
                     rest = self.rests[p, scope]
-                    rest.until, rest.changed, rest.probe, rest.early = None, now, None, None
+                    rest.until, rest.changed, rest.probes, rest.early = None, now, {}, None
                     self.keep_rest(p, scope)
 
     def status(self, now: float) -> dict[str, object]:

@@ -104,7 +104,7 @@ class Days:
     def reload(self) -> None:
         text = CONFIG.format(hourly=self.rng.choice([100, 150, 200])) + NOTIFY
         fresh = config.parse(text, {}, source="soak")
-        self.ledger.configure(fresh.policy)
+        self.outbox.add(self.ledger.configure(fresh.policy, self.now))
         self.notifier.configure(fresh.notify, fresh.policy.zone)
 
     def day(self, requests: int) -> None:

@@ -142,12 +142,14 @@ class History:
                 model.enabled[name] = False
             case "cooldown":
                 span = rng.choice([0, 10, 600, 3600])
-                await self.ask("cooldown", provider=name, for_ms=span * 1000)
-                model.rest(name, self.now + span, self.now)
+                reply = await self.ask("cooldown", provider=name, for_ms=span * 1000)
+                assert reply["type"] == ("done" if span else "error")
+                if span:
+                    model.rest(name, self.now + span, self.now)
             case "pin":
                 who, what = rng.choice([name, name, None]), rng.choice([None, "m"])
                 await self.ask("pin", provider=who, model=what)
-                model.pin(who, what)
+                model.pin(who, what, self.now)
             case _:
                 what, whose = rng.choice(["counters", "cooldowns", "all"]), rng.choice([name, None])
                 await self.ask("reset", what=what, provider=whose)
@@ -166,7 +168,7 @@ class History:
         self.world = self.rng.choice(WORLDS)
         self.house.place.configure(written(self.world))
         assert (await self.ask("reload"))["type"] == "done"
-        self.model.configure(self.world)
+        self.model.reload(self.world, self.now)
 
     async def restart(self) -> None:
         self.told.append((self.now, "restart"))

@@ -498,6 +498,36 @@ async def test_a_rest_ends_in_the_coming_year(peer: Peer, span: dict[str, Any]) 
     assert (await peer.provider())["state"] == "closed"
 
 
+async def test_a_rest_of_no_length_is_refused_and_changes_nothing(peer: Peer) -> None:
+    assert await peer.ask("cooldown", provider="anthropic", for_ms=0) == bad(
+        'cooldown: "for_ms" is 0, which is no rest. To end a cooldown: rlmctl reset anthropic --cooldowns'
+    )
+    assert await peer.ask("cooldown", provider="anthropic", until="2026-01-12T12:00:00Z") == bad(
+        'cooldown: give "for_ms", or "until" as a time in the coming year.'
+    )
+    assert (await peer.provider())["state"] == "closed"
+
+
+async def test_a_changed_limit_is_told_anew_when_the_configuration_is_read_again(house: House, peer: Peer) -> None:
+    for _ in range(3):
+        await peer.report(await peer.use())
+    house.place.configure(TWO.replace("hourly_limit = 50", "hourly_limit = 2"))
+    await peer.ask("reload")
+    told = [event["message"] for event in (await peer.ask("log"))["events"] if event["event"] == "exhausted"]
+    assert told == ["anthropic has used 3 of 2 requests per 1h, resets 13:00:00"]
+
+
+async def test_a_changed_configuration_is_the_last_word_on_who_is_enabled(house: House, peer: Peer) -> None:
+    await peer.ask("disable", provider="anthropic")
+    for text, enabled in ((TWO, False), (TWO.replace("[[provider]]", "[[provider]]\nenabled = false", 1), False)):
+        house.place.configure(text)
+        await peer.ask("reload")
+        assert (await peer.provider())["enabled"] is enabled
+    house.place.configure(TWO)
+    await peer.ask("reload")
+    assert (await peer.provider())["enabled"] is True
+
+
 async def test_a_disabled_provider_gets_nothing_until_it_is_enabled(peer: Peer) -> None:
     assert await peer.ask("disable", provider="anthropic") == {
         "type": "done",

@@ -86,7 +86,8 @@ def stamp(path: Path) -> tuple[str, str] | None:
     text = read(path) or ""
     match = STAMP.search(text)
     if match is None:
-        loaded = (path.parent / PARTS).glob("**/*.ts") if path.name == ENTRY and f'"./{PARTS}/v1/plugin.ts"' in text else ()
+        is_ours = path.name == ENTRY and f'"./{PARTS}/v1/plugin.ts"' in text
+        loaded = (path.parent / PARTS).glob("**/*.ts") if is_ours else ()
         return next(filter(None, map(stamp, sorted(loaded))), None)
     try:
         socket = str(json.loads(match[2] or '""'))
