@@ -22,7 +22,7 @@ from benchmarks.latency import ASK, LEASE, TELL
 from benchmarks.load import Figures, Load, apply, note
 from benchmarks.rounds import Rounds
 from benchmarks.table import Row
-from rlmctl.client import Client
+from rlmd.client.connection import Client
 from rlmd.core.ledger import Ledger
 from rlmd.core.model import Limit, Policy, Provider, ProviderModel, Use
 

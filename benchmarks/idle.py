@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks import servers
 from benchmarks.table import Row, UnavailableError
-from rlmctl.client import Client
+from rlmd.client.connection import Client
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,7 +11,7 @@ from benchmarks import servers
 from benchmarks.load import Figures, Load, apply, note
 from benchmarks.rounds import Rounds
 from benchmarks.table import Row
-from rlmctl.client import Client
+from rlmd.client.connection import Client
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

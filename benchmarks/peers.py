@@ -23,7 +23,7 @@ from benchmarks.latency import ASK, LEASE, TELL
 from benchmarks.load import Figures, Load, apply, note
 from benchmarks.rounds import Rounds
 from benchmarks.table import Row, UnavailableError
-from rlmctl.client import Client
+from rlmd.client.connection import Client
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

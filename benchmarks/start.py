@@ -18,7 +18,7 @@ from benchmarks import servers
 from benchmarks.grown import rows_of_history
 from benchmarks.rounds import Rounds
 from benchmarks.table import Row
-from rlmctl.client import Client
+from rlmd.client.connection import Client
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from benchmarks import servers
 from benchmarks.rounds import Rounds
 from benchmarks.table import Row
-from rlmctl.client import Client
+from rlmd.client.connection import Client
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

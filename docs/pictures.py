@@ -34,13 +34,15 @@ from rlmctl.demo import story
 from rlmctl.demo.opencode_home import find_opencode
 from rlmctl.demo.providers import Providers
 from rlmctl.demo.stage import Stage
-from rlmctl.report import page
-from rlmctl.status_picture import picture
-from rlmd import __version__, protocol, status
-from rlmd.config import load
+from rlmctl.show.html import page
+from rlmctl.show.status_table import picture
+from rlmd import __version__
+from rlmd.config.policy import load
 from rlmd.core.ledger import Ledger
 from rlmd.core.model import Usage, Use
-from rlmd.protocol import rfc3339
+from rlmd.server import status
+from rlmd.wire import messages
+from rlmd.wire.messages import rfc3339
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -118,7 +120,7 @@ def at_noon() -> dict[str, Any]:
     now = noon + 115 * 17 + 20
     ledger.acquire("anthropic", MODEL, now, session="t")
     infos = status.providers(ledger, now)
-    agent = protocol.Agent(
+    agent = messages.Agent(
         client="opencode",
         version="1.18.33",
         pid=4242,
@@ -126,7 +128,7 @@ def at_noon() -> dict[str, Any]:
         directory="~/src/website",
         since=rfc3339(noon - 4 * HOUR),
     )
-    info = protocol.DaemonInfo(
+    info = messages.DaemonInfo(
         pid=1,
         version=__version__,
         started_at=rfc3339(noon - 77 * HOUR),
@@ -138,7 +140,7 @@ def at_noon() -> dict[str, Any]:
         clients=[agent],
         notify=[],
     )
-    reply = protocol.Status(
+    reply = messages.Status(
         daemon=info,
         providers=infos,
         current_provider="openrouter",

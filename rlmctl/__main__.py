@@ -8,9 +8,9 @@ from __future__ import annotations
 import os
 import sys
 
-from rlmctl.client import DaemonNotRunningError, DaemonRefusedError, DaemonUnreachableError
 from rlmctl.commands import FAILED, FINE, UNREACHABLE, WRONG, CommandError, places, say
 from rlmd.address import have_a_home
+from rlmd.client.connection import DaemonNotRunningError, DaemonRefusedError, DaemonUnreachableError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def run(arguments: Sequence[str]) -> int:
 
 def _autostarted() -> bool:
     """Start the daemon that a command lacks, where that is wanted. Raises `CommandError` where none comes up."""
-    from rlmctl import autostart
+    from rlmctl.daemon import autostart
 
     paths = places()
     if not autostart.is_wanted(paths):

@@ -17,18 +17,22 @@ from typing import TYPE_CHECKING
 import msgspec
 import trio
 
-from rlmd import __version__, config, history, listener, protocol, rescue, service, status
+from rlmd import __version__
 from rlmd.address import PathTooLongError
-from rlmd.checkpoint import Checkpoints
+from rlmd.config import policy
 from rlmd.core.ledger import Ledger
 from rlmd.core.model import SENSELESS, Notice, Senseless, Step
-from rlmd.core.words import counted
-from rlmd.migrations import StoreError
-from rlmd.notify import Notifier
-from rlmd.outbox import Outbox
-from rlmd.server import Server
-from rlmd.store import LOG_MOST, Store
-from rlmd.timers import Timers
+from rlmd.core.text import counted
+from rlmd.notify.notifier import Notifier
+from rlmd.server import listener, service_manager, status
+from rlmd.server.outbox import Outbox
+from rlmd.server.server import Server
+from rlmd.server.timers import Timers
+from rlmd.store import history, recovery
+from rlmd.store.checkpoint import Checkpoints
+from rlmd.store.database import LOG_MOST, Store
+from rlmd.store.migrations import StoreError
+from rlmd.wire import messages
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -73,8 +77,8 @@ class Daemon:
         self.outbox = Outbox(self._store, clock)
         try:
             self._load()
-        except rescue.UNREADABLE as error:
-            if not rescue.is_damage(error):
+        except recovery.UNREADABLE as error:
+            if not recovery.is_damage(error):
                 raise StoreError(
                     f"The state in {paths.database} cannot be read: {error}. See rlmctl doctor."
                 ) from error
@@ -104,10 +108,10 @@ class Daemon:
         self._store.set_aside(odd)
         self.outbox.add(step)
 
-    def settings(self) -> protocol.Settings:
+    def settings(self) -> messages.Settings:
         """Return the `[agent]` table for the agents."""
         agent = self._config.agent
-        return protocol.Settings(
+        return messages.Settings(
             daemon_timeout_ms=round(agent.daemon_timeout * 1000),
             first_byte_ms=round(agent.first_byte * 1000),
             wait_ms=round(agent.wait * 1000),
@@ -119,7 +123,7 @@ class Daemon:
         now = self._clock()
         try:
             self._config = self._read()
-        except config.ConfigError as error:
+        except policy.ConfigError as error:
             self.config_error = str(error)
             log.error("%s", error)  # noqa: TRY400  (told to a person, not traced)
             return Step(notices=[Notice("config", now, f"{error} The daemon keeps the configuration it has.")])
@@ -131,21 +135,21 @@ class Daemon:
         step.notices.append(Notice("config", now, text))
         return step
 
-    async def history(self, request: protocol.HistoryQuery) -> protocol.AnyReply:
+    async def history(self, request: messages.HistoryQuery) -> messages.AnyReply:
         """Look usage up, in a process of its own. There is nothing yet of what is to come."""
-        if request.until is not None and protocol.seconds(request.until) > self._clock():
+        if request.until is not None and messages.seconds(request.until) > self._clock():
             request.until = None
         try:
             return await history.answer(self._store.path, request, self._config.policy.zone, self._clock())
         except (OSError, sqlite3.Error) as error:
             self.outbox.mind("the history cannot be read", error)
-            return protocol.Error(id=request.id, code="unavailable", message=f"The state cannot be read now: {error}.")
+            return messages.Error(id=request.id, code="unavailable", message=f"The state cannot be read now: {error}.")
 
     def take_over(self) -> str:
         """Put the state that `rlmctl import` has laid beside the database in its place; say where the old one is."""
         if self.outbox.held or not self.outbox.settle(insist=True):
             raise sqlite3.OperationalError("the disk is busy or fails")
-        if rescue.import_path(self._store.path).stat().st_size + self._store.log_size() > LOG_MOST:
+        if recovery.import_path(self._store.path).stat().st_size + self._store.log_size() > LOG_MOST:
             raise OSError("it is too large to be taken over while rlmd runs: rlmctl stop, and import it then")
         kept = self._store.replace()
         self._take_in(*self.ledger.begin_anew(self._store.facts(), self._config.policy, self._clock()))
@@ -175,10 +179,10 @@ class Daemon:
         async with trio.open_nursery() as conversations:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._accept, listening, conversations)
-                service.notify(f"READY=1\n{self._state()}")
+                service_manager.notify(f"READY=1\n{self._state()}")
                 log.info("serving %s with %s", self.socket, self.config_path)
                 await self._stopping.wait()
-                service.notify("STOPPING=1")
+                service_manager.notify("STOPPING=1")
                 log.info("stopping")
                 nursery.cancel_scope.cancel()
             self.notifier.stop()
@@ -186,11 +190,11 @@ class Daemon:
             conversations.cancel_scope.deadline = trio.current_time() + DRAIN
             self.server.drain()
 
-    def _tell_service_manager(self, event: protocol.Event) -> None:
+    def _tell_service_manager(self, event: messages.Event) -> None:
         """Renew the state in `systemctl status` after an event."""
         del event
-        if service.is_listening():
-            service.notify(self._state())
+        if service_manager.is_listening():
+            service_manager.notify(self._state())
 
     def _state(self) -> str:
         """Say in a line for `systemctl status` how things are."""
@@ -251,26 +255,26 @@ class Daemon:
             pause = 1.0 if more else PRUNE_EVERY
 
     async def _sign_of_life(self) -> None:
-        period = service.watchdog_period()
+        period = service_manager.watchdog_period()
         if period is None:
             return
         while True:
-            service.notify("WATCHDOG=1")
+            service_manager.notify("WATCHDOG=1")
             await trio.sleep(period)
 
-    def _first_config(self) -> config.Config:
+    def _first_config(self) -> policy.Config:
         """Read the configuration; where it is missing or bad, use the last good one, else manage nothing."""
         try:
             return self._read()
-        except config.ConfigError as error:
+        except policy.ConfigError as error:
             self.config_error = str(error)
             log.error("%s", error)  # noqa: TRY400  (told to a person, not traced)
         self._text = self._kept_config()
         if self._text is not None:
             try:
                 source = "the last good configuration"
-                last_good = config.parse(self._text, self._environ, source=source, lenient=True)
-            except config.ConfigError as error:
+                last_good = policy.parse(self._text, self._environ, source=source, lenient=True)
+            except policy.ConfigError as error:
                 log.error("the last good configuration does not serve either: %s", error)  # noqa: TRY400
             else:
                 for warning in last_good.warnings:
@@ -278,7 +282,7 @@ class Daemon:
                 log.warning("the last good configuration serves until the file is mended (then: rlmctl reload)")
                 return last_good
         log.warning("no provider is managed until the file is mended (then: rlmctl reload)")
-        return config.parse("", {}, source="nothing")
+        return policy.parse("", {}, source="nothing")
 
     def _kept_config(self) -> str | None:
         """Read the text of the last good configuration, if there is one."""
@@ -297,9 +301,9 @@ class Daemon:
         step.facts["setting", "config"] = lambda: text
         return step
 
-    def _read(self) -> config.Config:
-        text, mode = config.read(self.paths.config, self._environ)
-        fresh = config.parse(text, self._environ, source=str(self.paths.config), mode=mode)
+    def _read(self) -> policy.Config:
+        text, mode = policy.read(self.paths.config, self._environ)
+        fresh = policy.parse(text, self._environ, source=str(self.paths.config), mode=mode)
         for warning in fresh.warnings:
             log.warning("%s", warning)
         self._text = text
@@ -320,7 +324,7 @@ def run(paths: Paths) -> int:
     """Run the daemon in the foreground until it is told to stop. Returns the exit code."""
     os.umask(0o077)
     try:
-        handed = service.handed_over()
+        handed = service_manager.handed_over()
         listener.claim(paths, handed_over=handed is not None)
         daemon = Daemon(paths, os.environ)
         accepting = listener.Listener(handed, None, 0) if handed else listener.listen(paths.socket)
@@ -328,11 +332,11 @@ def run(paths: Paths) -> int:
         listener.AlreadyRunningError,
         listener.UnusablePlaceError,
         PathTooLongError,
-        service.HandoverError,
+        service_manager.HandoverError,
         StoreError,
     ) as error:
         log.error("%s", error)  # noqa: TRY400  (told to a person, not traced)
-        service.notify(f"STATUS={error}")
+        service_manager.notify(f"STATUS={error}")
         return 1
     if handed:
         daemon.socket = str(handed.getsockname())

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from rlmd.protocol import Event
+    from rlmd.wire.messages import Event
 
 LINE = "%(asctime)s %(levelname)s %(message)s"
 LEVELS = ("debug", "info", "warning", "error")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sys
 
-from rlmctl.client import Client
+from rlmd.client.connection import Client
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def add_json(parser: _ActionsContainer, what: str = "print the daemon's reply as
 
 def check_provider(daemon: Client, name: str) -> None:
     """Raise `CommandError`, with the nearest right name, where the configuration has no provider of this name."""
-    from rlmd.core.words import known
+    from rlmd.core.text import known
 
     names = [provider["id"] for provider in daemon.request("status")["providers"]]
     if name not in names:
@@ -72,7 +72,7 @@ def check_provider(daemon: Client, name: str) -> None:
 
 def seconds(duration: str, example: str) -> float:
     """Read a duration that a person typed. Raises `CommandError`, with a whole command as the example."""
-    from rlmd.durations import parse
+    from rlmd.config.durations import parse
 
     try:
         return parse(duration)

@@ -107,8 +107,8 @@ def completion(args: Namespace) -> int:
 
 def _names(what: str) -> list[str]:
     """Return the names of the providers, or of the models; nothing where neither daemon nor configuration has any."""
-    from rlmctl.client import DaemonRefusedError, DaemonUnreachableError
-    from rlmd.config import ConfigError, load
+    from rlmd.client.connection import DaemonRefusedError, DaemonUnreachableError
+    from rlmd.config.policy import ConfigError, load
 
     try:
         served: dict[str, list[str]] = ask("status")["model_mapping"]

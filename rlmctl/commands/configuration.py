@@ -9,7 +9,7 @@ from rlmctl.commands import FINE, WRONG, CommandError, add_json, places, print_j
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
 
-    from rlmd.config import Config
+    from rlmd.config.policy import Config
 
 
 def add_config(parser: ArgumentParser) -> None:
@@ -65,7 +65,7 @@ def paths(args: Namespace) -> int:
 
 def read() -> Config:
     """Return the configuration. Raises `CommandError` if there is none that can be used."""
-    from rlmd.config import ConfigError, load
+    from rlmd.config.policy import ConfigError, load
 
     try:
         return load(places().config)

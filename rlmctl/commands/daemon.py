@@ -15,10 +15,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rlmctl import autostart
-from rlmctl.client import Client, DaemonHangsError, DaemonNotRunningError
 from rlmctl.commands import FINE, UNREACHABLE, WRONG, CommandError, add_json, connect, places, print_json
-from rlmctl.services import serving
+from rlmctl.daemon import autostart
+from rlmctl.daemon.services import serving
+from rlmd.client.connection import Client, DaemonHangsError, DaemonNotRunningError
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace

@@ -24,7 +24,7 @@ def demo(args: Namespace) -> int:
     """Tell the story, and check that it is true."""
     from rlmctl.demo.opencode_home import find_opencode
     from rlmctl.demo.story import tell
-    from rlmctl.render import console
+    from rlmctl.show.terminal import console
 
     program = find_opencode() if args.opencode else None
     if args.opencode and program is None:

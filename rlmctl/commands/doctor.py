@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from rlmctl.checks import Check
-from rlmctl.client import DaemonRefusedError, DaemonUnreachableError
 from rlmctl.commands import FAILED, FINE, CommandError, add_json, connect, places, print_json
+from rlmctl.doctor import Check
+from rlmd.client.connection import DaemonRefusedError, DaemonUnreachableError
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
@@ -31,20 +31,20 @@ def doctor(args: Namespace) -> int:
     if args.json:
         print_json({"ok": fine, "checks": [check._asdict() for check in checks]})
     else:
-        from rlmctl.render import show_checks
+        from rlmctl.show.terminal import show_checks
 
         show_checks(checks)
     return FINE if fine else FAILED
 
 
 def _checks(paths: Paths) -> Iterator[Check]:
-    from rlmctl.checks.agent import agent
-    from rlmctl.checks.clock import clock, zone
-    from rlmctl.checks.database import database
-    from rlmctl.checks.limits import limits
-    from rlmctl.checks.places import configuration, directory, disk, files, socket
-    from rlmctl.checks.running import daemon
-    from rlmctl.checks.service import service
+    from rlmctl.doctor.agent import agent
+    from rlmctl.doctor.clock import clock, zone
+    from rlmctl.doctor.database import database
+    from rlmctl.doctor.limits import limits
+    from rlmctl.doctor.places import configuration, directory, disk, files, socket
+    from rlmctl.doctor.running import daemon
+    from rlmctl.doctor.service import service
 
     yield from configuration(paths)
     yield from directory(paths)

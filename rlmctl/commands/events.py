@@ -43,7 +43,7 @@ def log(args: Namespace) -> int:
 def _moment(since: str | None) -> str | None:
     if since is None:
         return None
-    from rlmd.durations import parse
+    from rlmd.config.durations import parse
 
     try:
         start = datetime.now(UTC) - timedelta(seconds=parse(since))

@@ -24,8 +24,8 @@ def add_history(parser: ArgumentParser) -> None:
 
 def history(args: Namespace) -> int:
     """Show what each provider and model has been used for."""
-    from rlmctl.rests import MOST_EVENTS
-    from rlmd.durations import parse
+    from rlmctl.insight.rests import MOST_EVENTS
+    from rlmd.config.durations import parse
 
     now = datetime.now(UTC)
     try:
@@ -50,10 +50,10 @@ def history(args: Namespace) -> int:
 
 
 def _draw(reply: dict[str, Any], events: list[dict[str, Any]], since: datetime, now: datetime) -> None:
-    from rlmctl.forecast import gained
-    from rlmctl.history_picture import picture
-    from rlmctl.render import console
-    from rlmctl.rests import rests
+    from rlmctl.insight.forecast import gained
+    from rlmctl.insight.rests import rests
+    from rlmctl.show.history_chart import picture
+    from rlmctl.show.terminal import console
 
     screen = console()
     screen.print(picture(reply, rests(events, now), since, now, screen))
@@ -64,7 +64,7 @@ def _draw(reply: dict[str, Any], events: list[dict[str, Any]], since: datetime, 
 def _write_page(
     file: Path, reply: dict[str, Any], events: list[dict[str, Any]], since: datetime, now: datetime
 ) -> None:
-    from rlmctl.report import page
+    from rlmctl.show.html import page
 
     try:
         file.write_text(page(reply, events, since, now), encoding="utf-8")

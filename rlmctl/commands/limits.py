@@ -10,7 +10,7 @@ from rlmctl.commands import FINE, add_json, check_provider, connect, print_json,
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
 
-    from rlmctl.suggestions import Suggestion
+    from rlmctl.insight.suggestions import Suggestion
 
 MOST = 10_000
 """Events to look through: as many as the daemon gives."""
@@ -31,7 +31,7 @@ def add_limits(parser: ArgumentParser) -> None:
 
 def limits(args: Namespace) -> int:
     """Propose limits for the configuration."""
-    from rlmctl.suggestions import as_toml, shown
+    from rlmctl.insight.suggestions import as_toml, shown
 
     since = datetime.now(UTC) - timedelta(seconds=seconds(args.since, "rlmctl limits suggest --since 30d"))
     found = [s for s in look(since) if args.provider in {None, s.provider}]
@@ -58,7 +58,7 @@ def _stamp(at: datetime) -> str:
 
 def look(since: datetime) -> list[Suggestion]:
     """Return what the daemon's memory since a time suggests."""
-    from rlmctl.suggestions import suggest
+    from rlmctl.insight.suggestions import suggest
 
     with connect() as daemon:
         status: dict[str, Any] = daemon.request("status")

@@ -24,7 +24,7 @@ def why(args: Namespace) -> int:
     if args.json:
         print_json(reply)
         return FINE
-    from rlmctl.words import arrow
+    from rlmctl.show.text import arrow
 
     print(reply["message"])
     for place, candidate in enumerate(reply["candidates"], 1):
@@ -42,7 +42,7 @@ def add_state(parser: ArgumentParser) -> None:
 def state(args: Namespace) -> int:
     """Print the state in the shape of the plugin that this project replaces."""
     del args
-    from rlmctl.plugin_state import written
+    from rlmctl.agents.opencode.predecessor_state import written
 
     print_json(written(ask("status")))
     return FINE

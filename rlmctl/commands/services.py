@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from rlmctl.commands import UNREACHABLE, CommandError
 from rlmctl.commands.daemon import end, running
-from rlmctl.services.launch_agent import LaunchAgent
-from rlmctl.services.user_units import UserUnits
+from rlmctl.daemon.services.launchd import LaunchAgent
+from rlmctl.daemon.services.systemd import UserUnits
 
 if TYPE_CHECKING:
-    from rlmctl.services import Service
+    from rlmctl.daemon.services import Service
     from rlmd.paths import Paths
 
 

@@ -10,17 +10,18 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rlmctl import discovery, interview
+from rlmctl.agents.opencode import configuration
 from rlmctl.commands import FINE, CommandError, add_json, ask, places, print_json, say
 from rlmctl.commands.agents import install_shim
 from rlmctl.commands.configuration import read
 from rlmctl.commands.daemon import launch, replace, running
 from rlmctl.commands.services import install_service, service_manager
 from rlmctl.commands.status import print_text
-from rlmctl.first_config import append, compose, propose, served, tables, write
-from rlmctl.services import serving
+from rlmctl.daemon.services import serving
+from rlmctl.setup import questions
+from rlmctl.setup.configure import append, compose, propose, served, tables, write
 from rlmd import __version__
-from rlmd.core.words import counted
+from rlmd.core.text import counted
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
@@ -42,7 +43,7 @@ def add_setup(parser: ArgumentParser) -> None:
 def setup(args: Namespace) -> int:
     """Do whatever is missing until a daemon answers and the agent knows of it."""
     paths = places()
-    found = discovery.look(Path.cwd(), os.environ)
+    found = configuration.look(Path.cwd(), os.environ)
     for problem in (*found.problems, *_mistakes(found)):
         say(f"! OpenCode       {problem}")
     text = _configuration(paths, found, args)
@@ -79,7 +80,7 @@ def setup(args: Namespace) -> int:
     return FINE
 
 
-def _mistakes(found: discovery.Found) -> list[str]:
+def _mistakes(found: configuration.Found) -> list[str]:
     """Say what is written in OpenCode's configuration as shells write it."""
     return [
         f"{file}: {key} has ${{{name}}}, which OpenCode sends as it stands; write {{env:{name}}}"
@@ -87,22 +88,22 @@ def _mistakes(found: discovery.Found) -> list[str]:
     ]
 
 
-def _configuration(paths: Paths, found: discovery.Found, args: Namespace) -> str | None:
+def _configuration(paths: Paths, found: configuration.Found, args: Namespace) -> str | None:
     """Write a configuration if there is none, or what is missing in one. Return the text, None where none is needed."""
-    if paths.config.exists() and paths.config.read_bytes() != compose(discovery.NOTHING).encode():
+    if paths.config.exists() and paths.config.read_bytes() != compose(configuration.NOTHING).encode():
         return _complete(paths, found, args)
     chosen = propose(found)
-    asking = not (args.yes or args.dry_run) and interview.is_possible()
+    asking = not (args.yes or args.dry_run) and questions.is_possible()
     if asking and served(found):
         say(f"OpenCode has {_described(found)}.")
-        chosen = interview.choose(found, chosen)
+        chosen = questions.choose(found, chosen)
     text = compose(found, chosen)
     if args.dry_run:
         say(f"would write: {paths.config}")
         return text
     if asking:
         say(f"\n{text}")
-        if not interview.agreed(f"Write this to {paths.config}?"):
+        if not questions.agreed(f"Write this to {paths.config}?"):
             raise CommandError("Nothing was written.", "rlmctl setup --dry-run")
     if paths.config.exists():  # the example that nobody has touched
         paths.config.unlink()
@@ -112,7 +113,7 @@ def _configuration(paths: Paths, found: discovery.Found, args: Namespace) -> str
     return text
 
 
-def _complete(paths: Paths, found: discovery.Found, args: Namespace) -> str | None:
+def _complete(paths: Paths, found: configuration.Found, args: Namespace) -> str | None:
     """Leave a configuration as it is, and offer what OpenCode has beside it."""
     there = [provider.id for provider in read().policy.providers]
     say(f"✓ configuration  {paths.config} is there ({counted(len(there), 'provider')}) and stays as it is")
@@ -123,9 +124,9 @@ def _complete(paths: Paths, found: discovery.Found, args: Namespace) -> str | No
     chosen = propose(found)
     text = tables(found, chosen._replace(order=(*there, *missing)), without=there)
     say(f"! configuration  OpenCode has {names} too. To take over, at its end:\n{text}")
-    if args.yes or args.dry_run or not interview.is_possible():
+    if args.yes or args.dry_run or not questions.is_possible():
         return None
-    if not interview.agreed(f"Add this to the end of {paths.config}?", usual=False):
+    if not questions.agreed(f"Add this to the end of {paths.config}?", usual=False):
         return None
     append(paths.config, text)
     read()
@@ -133,14 +134,14 @@ def _complete(paths: Paths, found: discovery.Found, args: Namespace) -> str | No
     return text
 
 
-def _described(found: discovery.Found) -> str:
+def _described(found: configuration.Found) -> str:
     names = (f"{name} ({', '.join(models)})" for name, models in served(found).items())
     return "; ".join(names)
 
 
 def _install_shim(paths: Paths, args: Namespace) -> list[str]:
     """Install the shim where there is an agent. Return what was done, nothing where there is none."""
-    if not discovery.opencode_is_here(os.environ):
+    if not configuration.opencode_is_here(os.environ):
         say("- agent          OpenCode is not here; once it is: rlmctl install opencode")
         return []
     from rlmctl.agents import opencode
@@ -150,8 +151,8 @@ def _install_shim(paths: Paths, args: Namespace) -> list[str]:
         changed = ", ".join(str(path) for shim in shims for path in shim.changed)
         say(f"! agent          {changed} was edited and stays as it is; to replace it: rlmctl install opencode")
         return [f"{changed} was edited and stays as it is."]
-    asking = not (args.yes or args.dry_run or shims) and interview.is_possible()
-    if asking and not interview.agreed("Install the shim into OpenCode?"):
+    asking = not (args.yes or args.dry_run or shims) and questions.is_possible()
+    if asking and not questions.agreed("Install the shim into OpenCode?"):
         say("- agent          the shim was not installed; later: rlmctl install opencode")
         return []
     done = install_shim(paths, dry_run=args.dry_run)
@@ -167,8 +168,8 @@ def _install_service(paths: Paths, args: Namespace) -> list[str]:
     manager = service_manager(paths)
     if manager is None:
         return []
-    asking = not (args.yes or args.dry_run) and serving(paths) is None and interview.is_possible()
-    if asking and not interview.agreed(f"Have {manager} keep the daemon?"):
+    asking = not (args.yes or args.dry_run) and serving(paths) is None and questions.is_possible()
+    if asking and not questions.agreed(f"Have {manager} keep the daemon?"):
         say(f"- service        the daemon runs without {manager}; later: rlmctl install {manager}")
         return []
     try:

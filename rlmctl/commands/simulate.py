@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
     from collections.abc import Callable
 
-    from rlmd.config import Config
+    from rlmctl.simulation.provider import Behaviour
+    from rlmctl.simulation.run import Load
+    from rlmd.config.policy import Config
     from rlmd.core.model import Limit, Policy, Quantity, WindowKind
-    from rlmd.simulate.provider import Behaviour
-    from rlmd.simulate.run import Load
 
 START = datetime(2026, 1, 12)  # noqa: DTZ001  (midnight in the configuration's own zone)
 """A Monday."""
@@ -123,8 +123,8 @@ def simulate(args: Namespace) -> int:
     """Show where a load would go, what would be refused, and what would have to wait."""
     from random import Random
 
-    from rlmctl.simulated import as_json, show
-    from rlmd.simulate.run import simulate as run
+    from rlmctl.show.simulation_table import as_json, show
+    from rlmctl.simulation.run import simulate as run
 
     config = _read(args)
     load = _load(args, config)
@@ -143,7 +143,7 @@ def simulate(args: Namespace) -> int:
 def _read(args: Namespace) -> Config:
     from pathlib import Path
 
-    from rlmd.config import ConfigError, load
+    from rlmd.config.policy import ConfigError, load
 
     try:
         config = load(Path(args.config) if args.config else places().config)
@@ -155,7 +155,7 @@ def _read(args: Namespace) -> Config:
 
 
 def _load(args: Namespace, config: Config) -> Load:
-    from rlmd.simulate.run import Load
+    from rlmctl.simulation.run import Load
 
     providers = sorted(config.policy.providers, key=lambda p: (not p.enabled, p.priority, p.id))
     model = args.model or next(iter(providers[0].models))
@@ -186,7 +186,7 @@ def _behaviours(args: Namespace, policy: Policy, start: float) -> dict[str, Beha
     """Gather what the options say of each provider. Raises `CommandError` if there is none of that name."""
     from msgspec.structs import replace
 
-    from rlmd.simulate.provider import Behaviour
+    from rlmctl.simulation.provider import Behaviour
 
     ids = [provider.id for provider in policy.providers]
     behaviours: dict[str, Behaviour] = {}
@@ -247,7 +247,7 @@ def _tokens(written: str) -> tuple[int, int]:
 
 
 def _seconds(written: str) -> float:
-    from rlmd.durations import parse
+    from rlmd.config.durations import parse
 
     try:
         return parse(written)
@@ -277,8 +277,8 @@ def _real(written: str) -> Real:
 
 def _limit(written: str) -> Limit:
     """Read `40/h` or `400000tokens/m:rolling`; the zone is the configuration's."""
+    from rlmd.config.durations import span
     from rlmd.core.model import Limit
-    from rlmd.durations import span
 
     found = _LIMIT.fullmatch(written)
     if not found:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any
 
-    from rlmctl.client import Client
+    from rlmd.client.connection import Client
 
 DAYS = 7
 """How far back status looks for what it has done for a person."""
@@ -44,7 +44,7 @@ def quick(arguments: Sequence[str]) -> int | None:
 
 def add_status(parser: ArgumentParser) -> None:
     """Declare the arguments of `status`."""
-    from rlmctl.line import described
+    from rlmctl.show.status_line import described
 
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--plain", action="store_true", help="what /rate_limit_status shows in the agent")
@@ -58,7 +58,7 @@ def status(args: Namespace) -> int:
     """Show every provider, its limits, and who serves now."""
     show = _form(args)
     if args.watch:
-        from rlmctl.watch import watch
+        from rlmctl.show.live import watch
 
         with connect() as daemon:
             return watch(daemon, show)
@@ -73,8 +73,8 @@ def print_table() -> None:
     """Print the status as a table, with what it did for the person and what is coming."""
     from datetime import UTC, datetime
 
-    from rlmctl.render import console
-    from rlmctl.status_picture import picture
+    from rlmctl.show.status_table import picture
+    from rlmctl.show.terminal import console
 
     with connect() as daemon:
         reply, endings = daemon.request("status"), gains(daemon)
@@ -89,7 +89,7 @@ def print_text(reply: dict[str, Any]) -> None:
 
 def print_line(form: str, reply: dict[str, Any]) -> None:
     """Print a line of the person's own."""
-    from rlmctl.line import filled
+    from rlmctl.show.status_line import filled
 
     print(filled(form, reply))
 
@@ -98,8 +98,8 @@ def gains(daemon: Client) -> list[str]:
     """Ask for what was done for the person in the last days; nothing where the history cannot be read."""
     from datetime import UTC, datetime, timedelta
 
-    from rlmctl.client import DaemonRefusedError
-    from rlmctl.forecast import gained
+    from rlmctl.insight.forecast import gained
+    from rlmd.client.connection import DaemonRefusedError
 
     try:
         since = datetime.now(UTC) - timedelta(days=DAYS)

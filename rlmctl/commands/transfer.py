@@ -7,13 +7,13 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rlmctl.client import DaemonRefusedError, DaemonUnreachableError
 from rlmctl.commands import FAILED, FINE, WRONG, CommandError, add_json, connect, places, print_json, say
+from rlmd.client.connection import DaemonRefusedError, DaemonUnreachableError
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
 
-    from rlmctl.plugin_state import Reading
+    from rlmctl.agents.opencode.predecessor_state import Reading
     from rlmd.paths import Paths
 
 TRIES = 20
@@ -31,8 +31,8 @@ def export(args: Namespace) -> int:
     del args
     import sqlite3
 
-    from rlmd.migrations import StoreError
-    from rlmd.transfer import export as lines
+    from rlmd.store.migrations import StoreError
+    from rlmd.store.transfer import export as lines
 
     paths = places()
     if not paths.database.exists():
@@ -96,8 +96,8 @@ def _replace(document: Any, name: str) -> str:
     import os
     import sqlite3
 
-    from rlmd.rescue import import_path
-    from rlmd.transfer import DocumentError, build
+    from rlmd.store.recovery import import_path
+    from rlmd.store.transfer import DocumentError, build
 
     paths = places()
     fresh = import_path(paths.database)
@@ -122,7 +122,7 @@ def _tell_left_out(rows: list[str]) -> None:
 
 def _hand_over(paths: Paths) -> str:
     """Have the daemon take it over; where there is none, do what it would."""
-    from rlmctl.client import DaemonNotRunningError
+    from rlmd.client.connection import DaemonNotRunningError
 
     try:
         with connect(paths, deadline=60) as daemon:
@@ -140,9 +140,9 @@ def _hand_over(paths: Paths) -> str:
 
 
 def _put_in_place(paths: Paths) -> str:
-    from rlmd.listener import AlreadyRunningError, UnusablePlaceError, lock
-    from rlmd.migrations import StoreError
-    from rlmd.store import Store
+    from rlmd.server.listener import AlreadyRunningError, UnusablePlaceError, lock
+    from rlmd.store.database import Store
+    from rlmd.store.migrations import StoreError
 
     try:
         lock(paths.state_dir / "rlmd.lock")  # as long as this process lives
@@ -158,7 +158,7 @@ def _put_in_place(paths: Paths) -> str:
 
 def _adopt(document: dict[str, Any], age: float, *, as_json: bool) -> int:
     """Add what the other plugin counted; print what was taken, what was not, and its limits."""
-    from rlmctl.plugin_state import limits, read
+    from rlmctl.agents.opencode.predecessor_state import limits, read
 
     reading: Reading = read(document, age)
     with connect() as daemon:

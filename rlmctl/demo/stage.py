@@ -11,9 +11,9 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rlmctl.client import Client, DaemonUnreachableError
 from rlmctl.commands.daemon import environment
 from rlmd.address import PathTooLongError, check_socket
+from rlmd.client.connection import Client, DaemonUnreachableError
 from rlmd.paths import resolve
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from rlmctl.client import Client
+    from rlmd.client.connection import Client
 
 HOPS = 4
 """How often a turn may be sent: more would be ping-pong."""

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Protocol
 
 from rich.table import Table
 
-from rlmctl.client import DaemonRefusedError, DaemonUnreachableError
 from rlmctl.demo import opencode_home
 from rlmctl.demo.providers import Providers
 from rlmctl.demo.stage import Stage, StageError
 from rlmctl.demo.stand_in import StandIn
+from rlmd.client.connection import DaemonRefusedError, DaemonUnreachableError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from rlmd.core import counting
+from rlmd.core import usage
 from rlmd.core.model import Receipt, Used
 from rlmd.core.snapshot import Snapshot
 from rlmd.core.target import Counter, Target
 
 if TYPE_CHECKING:
-    from rlmd.core.book import Book
     from rlmd.core.model import Step
+    from rlmd.core.state import Book
 
 LEASE = 900.0
 """Seconds after which a lease that nobody reported is let go (the contract's 15 minutes)."""
@@ -71,7 +71,7 @@ class Leases(OrderedDict[str, Lease]):
         self._issued += 1
         receipt = Receipt("reserved", now, place=(target.provider.id, target.model))
         lease = Lease(f"{self._boot}-{self._issued}", target, wanted, session, now, estimate, receipt)
-        counting.reserve(lease, now)
+        usage.reserve(lease, now)
         for _, breaker in target.breakers:
             if breaker.opened:
                 breaker.admit(lease.id, now)
@@ -106,13 +106,13 @@ class Leases(OrderedDict[str, Lease]):
         if held.in_flight:
             held.land()
         if held.receipt.stage == "reserved":
-            counting.settle_request(held, book, now, step, counts=True)
+            usage.settle_request(held, book, now, step, counts=True)
             held.target.tally.requests += 1
             held.target.recent.note(now, held.target.key)
             step.usage.append(Used(now, held.target.provider.id, held.target.model, "requests", 1))
             held.receipt.stage, held.receipt.at = "lapsed", now
             book.keep_tally(held.target.provider.id, step)
-        counting.settle_tokens(held, book, now, step, keep=True)
+        usage.settle_tokens(held, book, now, step, keep=True)
         step.receipts[held.id] = held.receipt
 
     def follow(self, book: Book, now: float) -> None:
@@ -123,4 +123,4 @@ class Leases(OrderedDict[str, Lease]):
             if same is not None and same.provider.account == was.provider.account:
                 lease.target = same
                 if lease.receipt.stage == "reserved":
-                    counting.reserve_in_new_limits(lease, now)
+                    usage.reserve_in_new_limits(lease, now)

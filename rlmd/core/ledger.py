@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from rlmd.core import counting, resting
+from rlmd.core import cooldowns
 from rlmd.core import receipt as receipts
-from rlmd.core.book import Book
+from rlmd.core import usage as counting
+from rlmd.core.cooldowns import ROUTES_AWAY
 from rlmd.core.leases import Leases
 from rlmd.core.model import (
     DAY,
@@ -36,9 +37,9 @@ from rlmd.core.model import (
     Verdict,
     Wait,
 )
-from rlmd.core.resting import ROUTES_AWAY
 from rlmd.core.route import Ask, Choice, as_use, as_wait, choose, in_order, refuse
 from rlmd.core.session import Session, Sessions
+from rlmd.core.state import Book
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
@@ -225,7 +226,7 @@ class Ledger:
             error = verdict.kind if outcome == "error" else None
             self._count(target, held, receipt, change, error, now, step)
         if answer.headers:
-            from rlmd.core.hints import observe  # noqa: PLC0415  (see _verdict)
+            from rlmd.core.errors.headers import observe  # noqa: PLC0415  (see _verdict)
 
             said = observe(answer.headers, now)
             others = reversed(self.leases.values())
@@ -300,7 +301,7 @@ class Ledger:
         self.leases.lapse(self.book, now, step := Step())
         for at, key in self.book.due(now):
             if key in self.book.breakers:
-                resting.announce_end(key, at, self.book, now, step)
+                cooldowns.announce_end(key, at, self.book, now, step)
             elif key in self.book.counters:
                 counting.announce_end(self.book.counters[key], self.book, now, step)
         return step
@@ -417,7 +418,7 @@ class Ledger:
 
     def _verdict(self, provider: str, outcome: Outcome, answer: Answer, now: float) -> Verdict:
         if outcome == "error":
-            from rlmd.core.classify import classify  # noqa: PLC0415  (its patterns would be a tenth of the start)
+            from rlmd.core.errors.classify import classify  # noqa: PLC0415  (its patterns would be a tenth of the start)
 
             cooldown = self.book.policy.cooldown
             verdict = classify(
@@ -438,10 +439,10 @@ class Ledger:
         self, target: Target, outcome: Outcome, lease: str | None, started: float, now: float, step: Step
     ) -> None:
         """Take in a good answer."""
-        resting.heard(target, self.book, now, step)
+        cooldowns.heard(target, self.book, now, step)
         if outcome == "ok":
-            resting.sample(target, started, now)
-        resting.passed(target, lease, started, now, self.book, step)
+            cooldowns.sample(target, started, now)
+        cooldowns.passed(target, lease, started, now, self.book, step)
         self.book.keep_current(target.provider.id, step)
 
     def _failed(
@@ -459,8 +460,8 @@ class Ledger:
     ) -> Verdict:
         """Take in a failure; return the verdict with the end of the rest that it leads to."""
         if not silent:
-            resting.heard(target, self.book, now, step)
-        return resting.failed(
+            cooldowns.heard(target, self.book, now, step)
+        return cooldowns.failed(
             target,
             verdict,
             lease=lease,
@@ -572,6 +573,6 @@ class Ledger:
 
 
 def _sentence(answer: Answer) -> str:
-    from rlmd.core.fault import sentence  # noqa: PLC0415  (see _verdict)
+    from rlmd.core.errors.failure import sentence  # noqa: PLC0415  (see _verdict)
 
     return sentence(answer.status, answer.headers, answer.body, answer.message)

@@ -76,6 +76,8 @@ class Senseless(NamedTuple):
     key: tuple[object, ...]
     row: bytes
     error: Exception
+
+
 def _has_whole_hours(zone: tzinfo) -> bool:
     """Tell whether the hours of a zone begin when those of UTC do, in summer and in winter."""
     offsets = (datetime(2026, month, 1, tzinfo=zone).utcoffset() for month in (1, 7))

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from rlmd.core.model import Policy, Reason, Refusal, Use, Wait
 from rlmd.core.target import Chain, Target, foreseen
-from rlmd.core.words import clock, plain
+from rlmd.core.text import clock, plain
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from rlmd.core.model import Count
+from rlmd.core.text import stated
 from rlmd.core.window import WindowRow
-from rlmd.core.words import stated
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from rlmd.core.allowance import Recent
     from rlmd.core.breaker import Breaker
     from rlmd.core.model import Limit, Provider, ProviderModel, Quantity
+    from rlmd.core.observed_limits import Recent
     from rlmd.core.snapshot import Snapshot
     from rlmd.core.window import Window
 

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 from story import NOON, Story, limit, provider
 
-from rlmd.core.adopt import LONGEST, Found, adopt
+from rlmd.core.takeover import LONGEST, Found, adopt
 
 if TYPE_CHECKING:
-    from rlmd.core.adopt import Adoption
+    from rlmd.core.takeover import Adoption
 
 
 def take(story: Story, *found: Found, current: str | None = None) -> Adoption:

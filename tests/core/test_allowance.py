@@ -9,8 +9,8 @@ import pytest
 from msgspec.structs import replace
 from story import NOON, Story, provider
 
-from rlmd.core.allowance import MOST, Recent, spanned
 from rlmd.core.model import Allowance
+from rlmd.core.observed_limits import MOST, Recent, spanned
 
 if TYPE_CHECKING:
     from rlmd.core.model import Use

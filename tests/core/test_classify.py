@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rlmd.core import rules
-from rlmd.core.classify import classify
+from rlmd.core.errors import rules
+from rlmd.core.errors.classify import classify
 from rlmd.core.expression import Expression
 from rlmd.core.model import DAY, HOUR, Kind, Pattern, Scope, Verdict
 

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from rlmd.core import allowance, rules, wording
-from rlmd.core.fault import TEXT, sentence
+from rlmd.core import observed_limits
+from rlmd.core.errors import phrases, rules
+from rlmd.core.errors.failure import TEXT, sentence
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,8 +32,8 @@ SEARCHED = {
         for rule in (*rules.PROVIDER_RULES, *rules.GENERAL_RULES)
         if rule.says
     },
-    **{f"wording.{name}": getattr(wording, name) for name in ("WINDOW", "UPSTREAM", "A_MODEL", "AN_ACCOUNT", "DAILY")},
-    **{f"allowance.{number}": found for number, found in enumerate(allowance._STATED)},
+    **{f"wording.{name}": getattr(phrases, name) for name in ("WINDOW", "UPSTREAM", "A_MODEL", "AN_ACCOUNT", "DAILY")},
+    **{f"allowance.{number}": found for number, found in enumerate(observed_limits._STATED)},
 }
 
 

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from rlmd.core.classify import classify
+from rlmd.core.errors.classify import classify
 from rlmd.core.expression import LONGEST, SYNTAX, Expression, ExpressionError
 from rlmd.core.model import Pattern
 

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rlmd.core.fault import read
-from rlmd.core.hints import Reported, asked, observe
+from rlmd.core.errors.failure import read
+from rlmd.core.errors.headers import Reported, asked, observe
+from rlmd.core.errors.notations import ahead, moment, span
 from rlmd.core.model import DAY, HOUR
-from rlmd.core.spans import ahead, moment, span
 
 NOW = datetime.fromisoformat("2026-09-24T15:30:00Z").timestamp()
 UNIFIED = "anthropic-ratelimit-unified"

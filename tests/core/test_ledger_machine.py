@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule
 from story import MODEL, NOON, Story, limit, provider
 
-from rlmd.core import orders
+from rlmd.core import commands
 from rlmd.core.breaker import PROBE
 from rlmd.core.leases import LEASE
 from rlmd.core.model import Policy, Use, Wait
@@ -260,13 +260,13 @@ class LedgerMachine(RuleBasedStateMachine):
             return
         match what:
             case "enable" | "disable":
-                step = orders.enable(book, name, now, enabled=what == "enable")
+                step = commands.enable(book, name, now, enabled=what == "enable")
             case "rest":
-                step = orders.rest(book, name, None, now + 2, None, now)
+                step = commands.rest(book, name, None, now + 2, None, now)
             case "pin":
-                step = orders.pin(book, name, None, now)
+                step = commands.pin(book, name, None, now)
             case _:
-                step = orders.reset(book, "all", None, now)
+                step = commands.reset(book, "all", None, now)
         self.story.settle(step)
 
     @rule(number=st.integers(0, len(POLICIES) - 1))

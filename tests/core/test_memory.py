@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from story import MODEL, NOON, Story, limit, provider
 
-from rlmd.core import counting, leases, orders
+from rlmd.core import commands, leases, usage
 from rlmd.core.leases import LEASE
 from rlmd.core.model import Policy
 
@@ -31,7 +31,7 @@ def test_what_is_planned_survives_the_clearing_of_what_is_not_true_any_more() ->
     story = Story(provider("a", 1, limit(3, "1d")), provider("b", 2))
     story.report(story.use())
     for n in range(2000):
-        story.settle(orders.rest(story.ledger.book, "b", None, NOON + 10 + n, None, NOON))
+        story.settle(commands.rest(story.ledger.book, "b", None, NOON + 10 + n, None, NOON))
     story.now = NOON + 10 + 1999
     story.settle(story.ledger.roll(story.now))
     assert story.told("recovered") == ["b may be used again: its cooldown is over"]
@@ -54,14 +54,14 @@ def test_a_provider_may_name_so_many_windows_and_no_more() -> None:
     for n in range(1000):
         story.report("a", headers=said(f"requests-{n}"))
     (target,) = story.ledger.book.targets["a"].values()
-    assert list(target.snapshots) == [f"x-ratelimit-requests-{n}" for n in range(counting.SNAPSHOTS)]
+    assert list(target.snapshots) == [f"x-ratelimit-requests-{n}" for n in range(usage.SNAPSHOTS)]
     story.report("a", headers=said("requests-3", left=0))
     assert story.use().provider == "b", "what is known is kept up to date"
 
 
 def test_windows_that_have_ended_make_room_for_others() -> None:
     story = Story(provider("a"), provider("b", 2))
-    for n in range(counting.SNAPSHOTS):
+    for n in range(usage.SNAPSHOTS):
         story.report("a", headers=said(f"requests-{n}", reset="1m" if n else "1h"))
     story.now += 61
     story.report("a", headers=said("requests-new", left=0))

@@ -11,7 +11,7 @@ import pytest
 from msgspec.structs import replace
 from story import MODEL, NOON, Story, limit, provider
 
-from rlmd.core import orders
+from rlmd.core import commands
 from rlmd.core.leases import LEASE
 from rlmd.core.model import Cooldown, ProviderModel, Usage, Use, Wait
 
@@ -304,7 +304,7 @@ def test_a_provider_that_is_put_first_is_tried_at_once_and_then_on_schedule() ->
     quota(story, story.use(), after=8 * HOUR)
     assert story.use().provider == "b"
     story.now += 60
-    order(story, orders.pin, "a", None)
+    order(story, commands.pin, "a", None)
     story.restart()
     first = story.use()
     assert (first.provider, first.reason) == ("a", "probe")
@@ -320,7 +320,7 @@ def test_a_pin_for_one_model_tries_what_keeps_that_model() -> None:
     for model in both:
         body = THROTTLED_MODEL.replace("sonnet", model)
         story.refuse(story.use(session=model, model=model), after=60, body=body, session=model)
-    order(story, orders.pin, "a", "haiku")
+    order(story, commands.pin, "a", "haiku")
     assert story.use(session="x", model="haiku").provider == "a"
     assert story.use(session="y").provider == "b"
 
@@ -363,9 +363,9 @@ def test_a_late_failure_with_a_hint_that_ends_later_extends_and_the_level_stays(
 def test_levels_pins_and_orders_survive_a_restart() -> None:
     story = Story(*THREE)
     story.refuse(story.use())
-    order(story, orders.pin, "c", MODEL)
-    order(story, orders.enable, "b", enabled=False)
-    order(story, orders.rest, "c", None, NOON + 100, None)
+    order(story, commands.pin, "c", MODEL)
+    order(story, commands.enable, "b", enabled=False)
+    order(story, commands.rest, "c", None, NOON + 100, None)
     story.restart()
     assert breaker(story, "account:a").level == 1
     assert story.ledger.pin_for(MODEL) == "c"
@@ -411,7 +411,7 @@ def test_a_clock_that_steps_back_does_not_keep_leases_for_ever() -> None:
 
 def test_a_clock_that_steps_back_does_not_make_what_follows_late() -> None:
     story = Story(provider("a"), provider("b", 2))
-    story.settle(orders.reset(story.ledger.book, "cooldowns", None, story.now))
+    story.settle(commands.reset(story.ledger.book, "cooldowns", None, story.now))
     story.now -= 7200
     story.refuse(story.use(), 60)
     assert story.use().provider == "b", "its refusal is no older than what is known of it"
@@ -445,7 +445,7 @@ def test_a_reset_by_hand_forgets_on_the_disk_what_had_ended() -> None:
     story.refuse("a", 60)
     story.now += 3600
     story.restart()
-    story.settle(orders.reset(story.ledger.book, "cooldowns", None, story.now))
+    story.settle(commands.reset(story.ledger.book, "cooldowns", None, story.now))
     story.now -= 3590
     story.restart(boot="b3")
     assert story.use().provider == "a"
@@ -504,7 +504,7 @@ def test_a_late_refusal_after_a_reset_leaves_no_negative_number() -> None:
     story = Story(provider("a", 1, limit(5)))
     use = story.use()
     story.settle(story.ledger.release([use.lease or ""], story.now))
-    order(story, orders.reset, "counters", None)
+    order(story, commands.reset, "counters", None)
     story.refuse(use, after=1)
     assert story.ledger.book.tallies["a"].requests == 0
 
@@ -679,7 +679,7 @@ def test_what_is_told_of_limits_reads_like_a_sentence() -> None:
         f"a has used 2,400,000 of 2,500,000 tokens per 1d of {MODEL} and this takes 200,000 "
         "until Tue 13 Jan 00:00; using b"
     )
-    order(story, orders.enable, "b", enabled=False)
+    order(story, commands.enable, "b", enabled=False)
     waiting = story.wait(session="y", estimate=3_000_000)
     assert waiting.retry_at is None
     assert waiting.message == (
@@ -698,16 +698,16 @@ def test_the_order_is_pin_then_session_then_agent_then_priority_then_flight_then
     story = Story(*THREE, provider("d", 1), prefer="agent")
     assert story.use("c", session="s").provider == "c", "the agent asked for it"
     assert story.use("b", session="s").provider == "c", "the session is there"
-    order(story, orders.pin, "b", None)
+    order(story, commands.pin, "b", None)
     assert story.use("a", session="s").provider == "b", "the person wants it"
-    order(story, orders.pin, None, None)
+    order(story, commands.pin, None, None)
     story = Story(*THREE, provider("d", 1))
     assert [story.use("c", session=None).provider for _ in range(3)] == ["a", "d", "a"]
 
 
 def test_a_pin_on_a_provider_that_serves_only_the_fallback_waits_for_its_turn() -> None:
     story = Story(provider("a"), provider("b", 2, models=("llama",)), fallback={MODEL: ("llama",)})
-    order(story, orders.pin, "b", None)
+    order(story, commands.pin, "b", None)
     assert story.use().provider == "a"
     quota(story, story.use(session="x"), after=600)
     use = story.use()
@@ -722,13 +722,13 @@ def test_fallbacks_of_fallbacks_come_in_their_order_and_say_which_model_answers(
         provider("d", 9, models=("opus",)),
         fallback={MODEL: ("opus", "llama"), "opus": ("qwen",)},
     )
-    order(story, orders.enable, "a", enabled=False)
+    order(story, commands.enable, "a", enabled=False)
     seen = []
     for _ in range(3):
         use = story.use(session=None)
         seen.append((use.provider, use.model))
         assert use.message.endswith(f"using {use.provider} with {use.model}")
-        order(story, orders.enable, use.provider, enabled=False)
+        order(story, commands.enable, use.provider, enabled=False)
     assert seen == [("d", "opus"), ("c", "qwen"), ("b", "llama")]
     assert story.wait(session=None).retry_at is None
 
@@ -785,7 +785,7 @@ def test_a_session_returns_when_failback_says(failback: str, after_a_minute: str
 
 def test_aux_requests_do_not_move_the_session() -> None:
     story = Story(*TWO)
-    order(story, orders.rest, "a", None, NOON + 60, None)
+    order(story, commands.rest, "a", None, NOON + 60, None)
     assert story.use(purpose="aux").provider == "b"
     story.now += 60
     assert story.use().provider == "a"
@@ -793,7 +793,7 @@ def test_aux_requests_do_not_move_the_session() -> None:
 
 def test_patience_waits_for_the_sessions_own_provider_and_tells_no_lie() -> None:
     story = Story(*TWO, patience=3.0)
-    order(story, orders.rest, "a", None, NOON + 2, None)
+    order(story, commands.rest, "a", None, NOON + 2, None)
     waiting = story.wait()
     assert waiting.retry_at == NOON + 2
     assert waiting.message == "waiting for a until 12:00:02: a is cooling down until 12:00:02 (by hand)"
@@ -811,21 +811,21 @@ def test_patience_is_for_the_provider_the_session_has_not_for_a_better_one() -> 
     story = Story(*THREE, patience=3.0)
     quota(story, story.use(), after=600)
     story.report(story.use())
-    order(story, orders.rest, "b", None, NOON + 2, None)
+    order(story, commands.rest, "b", None, NOON + 2, None)
     assert story.wait(purpose="turn").retry_at == NOON + 2, "nor is a conversation moved on from b to c"
 
 
 def test_patience_passes_over_a_first_provider_that_is_disabled() -> None:
     story = Story(*THREE, patience=3.0)
-    order(story, orders.enable, "a", enabled=False)
-    order(story, orders.rest, "b", None, NOON + 2, None)
+    order(story, commands.enable, "a", enabled=False)
+    order(story, commands.rest, "b", None, NOON + 2, None)
     assert story.wait().retry_at == NOON + 2
 
 
 def test_patience_holds_for_a_pinned_provider_in_a_new_session() -> None:
     story = Story(*TWO, patience=3.0)
-    order(story, orders.pin, "b", None)
-    order(story, orders.rest, "b", None, NOON + 2, None)
+    order(story, commands.pin, "b", None)
+    order(story, commands.rest, "b", None, NOON + 2, None)
     assert story.wait().retry_at == NOON + 2
 
 
@@ -877,9 +877,9 @@ def test_a_model_whose_context_is_smaller_than_the_estimate_is_passed_over() -> 
 def test_where_a_cooldown_and_a_full_limit_meet_the_later_one_is_told() -> None:
     story = Story(provider("a", 1, limit(1)), provider("b", 2))
     story.report(story.use())
-    order(story, orders.rest, "a", None, NOON + 60, None)
+    order(story, commands.rest, "a", None, NOON + 60, None)
     assert story.use(session="x").message == "a has used 1 of 1 request per 1h until 13:00:00; using b"
-    order(story, orders.rest, "a", None, NOON + 2 * HOUR, None)
+    order(story, commands.rest, "a", None, NOON + 2 * HOUR, None)
     assert story.use(session="y").message == "a is cooling down until 14:00:00 (by hand); using b"
 
 
@@ -1012,7 +1012,7 @@ def test_roll_announces_everything_once_and_next_deadline_knows_when() -> None:
 def test_a_rest_ordered_twice_ends_once() -> None:
     story = Story(*TWO)
     for _ in range(2):
-        order(story, orders.rest, "a", MODEL, NOON + 60, "lunch")
+        order(story, commands.rest, "a", MODEL, NOON + 60, "lunch")
     assert story.told("state") == [f"a/{MODEL} rests until 12:01:00 (lunch)"] * 2
     story.now += 60
     roll(story)
@@ -1022,11 +1022,11 @@ def test_a_rest_ordered_twice_ends_once() -> None:
 def test_a_rest_ordered_by_hand_is_the_last_word_on_its_end() -> None:
     story = Story(*TWO)
     under_way = story.use()
-    order(story, orders.rest, "a", None, NOON + 8 * HOUR, None)
+    order(story, commands.rest, "a", None, NOON + 8 * HOUR, None)
     story.now += 7 * HOUR
     story.report(under_way)
     assert story.use(session="new", purpose="aux").provider == "b", "nobody tries it early"
-    order(story, orders.rest, "a", None, story.now + 60, None)
+    order(story, commands.rest, "a", None, story.now + 60, None)
     story.now += 60
     assert story.use(session="newer").provider == "a"
 
@@ -1034,7 +1034,7 @@ def test_a_rest_ordered_by_hand_is_the_last_word_on_its_end() -> None:
 def test_a_changed_configuration_is_the_last_word_on_who_is_enabled() -> None:
     for away in (False, True):
         story = Story(*TWO)
-        order(story, orders.enable, "a", enabled=False)
+        order(story, commands.enable, "a", enabled=False)
         story.reload(story.policy)
         story.restart()
         assert story.use().provider == "b", "the configuration says what it said: the order holds"
@@ -1049,10 +1049,10 @@ def test_a_changed_configuration_is_the_last_word_on_who_is_enabled() -> None:
 
 def test_a_reset_of_everything_forgets_who_was_enabled_or_disabled_by_hand() -> None:
     story = Story(provider("a", enabled=False), provider("b", 2))
-    order(story, orders.enable, "a", enabled=True)
-    order(story, orders.reset, "cooldowns", "a")
+    order(story, commands.enable, "a", enabled=True)
+    order(story, commands.reset, "cooldowns", "a")
     assert story.use(session=None).provider == "a"
-    order(story, orders.reset, "all", "a")
+    order(story, commands.reset, "all", "a")
     assert story.told("reset")[-1] == (
         "counters and cooldowns of a were reset by hand; a is disabled again, as the configuration says"
     )
@@ -1063,7 +1063,7 @@ def test_a_reset_of_everything_forgets_who_was_enabled_or_disabled_by_hand() -> 
 def test_enabling_by_hand_beats_the_configuration() -> None:
     story = Story(provider("a", enabled=False), provider("b", 2))
     assert story.use("a").reason == "disabled"
-    order(story, orders.enable, "a", enabled=True)
+    order(story, commands.enable, "a", enabled=True)
     story.restart()
     assert story.use("a").provider == "a"
     assert story.told("state") == ["a is enabled by hand"]
@@ -1074,10 +1074,10 @@ def test_a_reset_forgets_counts_or_cooldowns_of_one_or_of_all() -> None:
     story.report(story.use("a"), headers=left(0))
     story.refuse("b", after=600)
     under_way = story.reserved("a")
-    order(story, orders.reset, "counters", "a")
+    order(story, commands.reset, "counters", "a")
     assert (story.used("a"), story.reserved("a"), story.ledger.book.tallies["a"].requests) == (0, under_way, 0)
     assert breaker(story, "account:b").opened
-    order(story, orders.reset, "all", None)
+    order(story, commands.reset, "all", None)
     assert not breaker(story, "account:b").opened
     assert story.told("reset") == [
         "counters of a were reset by hand",
@@ -1091,27 +1091,27 @@ def test_a_reset_forgets_counts_or_cooldowns_of_one_or_of_all() -> None:
 def test_orders_refuse_names_that_nobody_configured() -> None:
     story = Story(*TWO, provider("c", 3, models=("llama",)))
     book = story.ledger.book
-    with pytest.raises(orders.UnknownNameError, match="there are: a, b, c"):
-        orders.enable(book, "x", NOON, enabled=True)
-    with pytest.raises(orders.UnknownNameError, match="there are: a, b, c"):
-        orders.reset(book, "all", "x", NOON)
-    with pytest.raises(orders.UnknownNameError, match="there are: sonnet"):
-        orders.rest(book, "a", "x", NOON + 1, None, NOON)
-    with pytest.raises(orders.UnknownNameError, match="there are: a, b, c"):
-        orders.pin(book, "x", None, NOON)
-    with pytest.raises(orders.UnknownNameError, match="there are: llama, sonnet"):
-        orders.pin(book, "a", "x", NOON)
-    with pytest.raises(orders.UnknownNameError, match="c serves no model 'sonnet'"):
-        orders.pin(book, "c", MODEL, NOON)
+    with pytest.raises(commands.UnknownNameError, match="there are: a, b, c"):
+        commands.enable(book, "x", NOON, enabled=True)
+    with pytest.raises(commands.UnknownNameError, match="there are: a, b, c"):
+        commands.reset(book, "all", "x", NOON)
+    with pytest.raises(commands.UnknownNameError, match="there are: sonnet"):
+        commands.rest(book, "a", "x", NOON + 1, None, NOON)
+    with pytest.raises(commands.UnknownNameError, match="there are: a, b, c"):
+        commands.pin(book, "x", None, NOON)
+    with pytest.raises(commands.UnknownNameError, match="there are: llama, sonnet"):
+        commands.pin(book, "a", "x", NOON)
+    with pytest.raises(commands.UnknownNameError, match="c serves no model 'sonnet'"):
+        commands.pin(book, "c", MODEL, NOON)
 
 
 def test_a_pin_is_told_and_taken_back() -> None:
     story = Story(*TWO)
-    order(story, orders.pin, "b", MODEL)
+    order(story, commands.pin, "b", MODEL)
     assert (story.use().provider, story.ledger.book.current) == ("b", "b")
-    order(story, orders.pin, None, MODEL)
-    order(story, orders.pin, "b", None)
-    order(story, orders.pin, None, None)
+    order(story, commands.pin, None, MODEL)
+    order(story, commands.pin, "b", None)
+    order(story, commands.pin, None, None)
     assert story.use(session="x").provider == "a"
     assert story.told("state") == [
         f"b is used first for {MODEL} until you say otherwise",
@@ -1142,7 +1142,7 @@ def test_a_reload_away_and_back_loses_no_request_under_way() -> None:
 def test_a_provider_that_is_taken_out_keeps_nothing_waiting_and_is_never_named() -> None:
     story = Story(provider("a", 1, limit(5)), provider("b", 2))
     use = story.use()
-    order(story, orders.pin, "a", None)
+    order(story, commands.pin, "a", None)
     reload(story, provider("b", 2))
     recorded = story.refuse(use, after=60)
     assert next_use(recorded).provider == "b"

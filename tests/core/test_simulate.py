@@ -13,11 +13,11 @@ import msgspec
 import pytest
 from story import MODEL, NOON, limit, provider
 
-from rlmd.core.classify import classify
+from rlmctl.simulation.provider import Behaviour, Meter, build
+from rlmctl.simulation.result import Result, Row
+from rlmctl.simulation.run import Load, simulate
+from rlmd.core.errors.classify import classify
 from rlmd.core.model import HOUR, Policy, Provider
-from rlmd.simulate.provider import Behaviour, Meter, build
-from rlmd.simulate.result import Result, Row
-from rlmd.simulate.run import Load, simulate
 
 THREE = (provider("a", 1), provider("b", 2), provider("c", 3))
 SEEDS = range(1, 4)

@@ -8,7 +8,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from rlmctl.client import Client, DaemonUnreachableError
+from rlmd.client.connection import Client, DaemonUnreachableError
 from rlmd.paths import Paths, resolve
 
 if TYPE_CHECKING:

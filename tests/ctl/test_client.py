@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from rlmctl.client import (
+from rlmd.client.connection import (
     Client,
     DaemonHangsError,
     DaemonNotRunningError,

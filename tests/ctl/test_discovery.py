@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from rlmctl.discovery import Found, group, look, opencode_is_here, parse_jsonc
+from rlmctl.agents.opencode.configuration import Found, group, look, opencode_is_here, parse_jsonc
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -310,7 +310,7 @@ def test_a_clock_that_was_never_set(place: Place, tmp_path: Path) -> None:
     package.write_text("")
     os.utime(package, (ahead, ahead))
     script = (
-        "import rlmd; from pathlib import Path; from rlmd.paths import resolve; from rlmctl.checks.clock import clock; "
+        "import rlmd; from pathlib import Path; from rlmd.paths import resolve; from rlmctl.doctor.clock import clock; "
         f"rlmd.__file__ = {str(package)!r}; print([*clock(resolve())])"
     )
     run = subprocess.run([sys.executable, "-c", script], env=place.environ, capture_output=True, text=True, check=True)

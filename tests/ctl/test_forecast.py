@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from rlmctl.forecast import coming, gained
+from rlmctl.insight.forecast import coming, gained
 
 NOON = datetime(2026, 1, 12, 12, tzinfo=UTC)
 

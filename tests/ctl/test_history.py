@@ -13,8 +13,8 @@ import pytest
 from rich.console import Console
 
 from ctl.person import MODEL
-from rlmctl.history_picture import picture
-from rlmctl.rests import Rest, rests
+from rlmctl.insight.rests import Rest, rests
+from rlmctl.show.history_chart import picture
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

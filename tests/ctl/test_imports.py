@@ -34,11 +34,11 @@ def test_the_daemon_never_imports_the_client() -> None:
 
 
 def test_the_socket_client_needs_the_standard_library_only() -> None:
-    modules = {module for file, module in imported("rlmctl") if file == "rlmctl/client.py"}
+    modules = {module for file, module in imported("rlmd/client") if file == "rlmd/client/connection.py"}
     assert modules == {"__future__", "collections.abc", "json", "os", "socket", "time", "typing"}
 
 
 def test_rich_is_imported_where_something_is_drawn() -> None:
     files = {file for file, module in imported("rlmctl") if module.partition(".")[0] == "rich"}
-    drawing = {"charts", "history_picture", "render", "status_picture", "watch", "demo/story"}
+    drawing = {"show/charts", "show/history_chart", "show/terminal", "show/status_table", "show/live", "demo/story"}
     assert files == {f"rlmctl/{name}.py" for name in drawing}

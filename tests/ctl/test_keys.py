@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from rlmctl.discovery import look
-from rlmctl.keys import accounts, variables
+from rlmctl.agents.opencode.configuration import look
+from rlmctl.agents.opencode.keys import accounts, variables
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from rlmctl.discovery import Found
+    from rlmctl.agents.opencode.configuration import Found
 
 KEY = "sk-ant-0123456789abcdef"
 

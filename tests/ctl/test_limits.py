@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ctl.person import MODEL
-from rlmctl.suggestions import Suggestion, suggest
+from rlmctl.insight.suggestions import Suggestion, suggest
 
 if TYPE_CHECKING:
     from ctl.person import Daemon

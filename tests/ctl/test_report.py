@@ -11,7 +11,7 @@ import pytest
 from chromium import Chromium, find_chromium
 
 from ctl.person import MODEL
-from rlmctl.report import page
+from rlmctl.show.html import page
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ctl.person import MODEL
-from rlmctl.line import OF_ALL, OF_ONE
+from rlmctl.show.status_line import OF_ALL, OF_ONE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

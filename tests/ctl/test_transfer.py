@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ctl.person import CONFIG, MODEL
-from rlmctl.client import DaemonRefusedError
+from rlmd.client.connection import DaemonRefusedError
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -73,7 +73,7 @@ def test_a_daemon_that_hangs_is_told_from_none(daemon: Daemon, monkeypatch: pyte
     import signal
 
     from rlmctl import commands
-    from rlmctl.client import DaemonHangsError
+    from rlmd.client.connection import DaemonHangsError
 
     for name, value in daemon.environ.items():
         monkeypatch.setenv(name, value)

@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 import trio
 import trio.testing
 
-from rlmctl.client import Client
-from rlmd import listener
+from rlmd.client.connection import Client
 from rlmd.daemon import Daemon
 from rlmd.paths import Paths, resolve
+from rlmd.server import listener
 
 if TYPE_CHECKING:
     from pathlib import Path

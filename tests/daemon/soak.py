@@ -26,13 +26,13 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from rlmd import config
-from rlmd.core import orders
+from rlmd.config import policy
+from rlmd.core import commands
 from rlmd.core.ledger import Answer, Ledger
 from rlmd.core.model import Step, Usage, Use
-from rlmd.notify import Notifier
-from rlmd.outbox import Outbox
-from rlmd.store import Store
+from rlmd.notify.notifier import Notifier
+from rlmd.server.outbox import Outbox
+from rlmd.store.database import Store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -103,7 +103,7 @@ class Days:
 
     def reload(self) -> None:
         text = CONFIG.format(hourly=self.rng.choice([100, 150, 200])) + NOTIFY
-        fresh = config.parse(text, {}, source="soak")
+        fresh = policy.parse(text, {}, source="soak")
         self.outbox.add(self.ledger.configure(fresh.policy, self.now))
         self.notifier.configure(fresh.notify, fresh.policy.zone)
 
@@ -134,11 +134,11 @@ class Days:
             gone = [self.leases.popleft().lease or "" for _ in range(min(3, len(self.leases)))]
             self.settle(ledger.release(gone, now))
         elif draw < 0.985:
-            self.settle(orders.rest(ledger.book, "b", None, now + 600, f"reason {rng.random()}", now))
+            self.settle(commands.rest(ledger.book, "b", None, now + 600, f"reason {rng.random()}", now))
         elif draw < 0.99:
-            self.settle(orders.pin(ledger.book, rng.choice(["a", "c", None]), None, now))
+            self.settle(commands.pin(ledger.book, rng.choice(["a", "c", None]), None, now))
         elif draw < 0.993:
-            self.settle(orders.reset(ledger.book, "all", None, now))
+            self.settle(commands.reset(ledger.book, "all", None, now))
         elif draw < 0.996:
             self.reload()
         else:

@@ -19,9 +19,9 @@ import psutil
 import pytest
 from house import MODEL, SOON, TWO, Process
 
-from rlmctl.client import DaemonRefusedError
-from rlmd.bounds import CONNECTIONS, DESCRIPTORS, HISTORIES
-from rlmd.protocol import MAX_LINE
+from rlmd.client.connection import DaemonRefusedError
+from rlmd.server.capacity import CONNECTIONS, DESCRIPTORS, HISTORIES
+from rlmd.wire.messages import MAX_LINE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,8 +12,9 @@ import pytest
 import trio
 from house import MODEL, House, Peer
 
-from rlmd import bounds, protocol
 from rlmd.core.leases import LEASE
+from rlmd.server import capacity
+from rlmd.wire import messages
 
 PING = b'{"op":"ping","id":1}\n'
 PAGE = (Path(__file__).parents[2] / "docs/limits.md").read_text(encoding="utf-8")
@@ -51,7 +52,7 @@ async def test_a_chunk_of_very_many_requests_lets_others_between(house: House, p
     await crowd.say(PING * 1000)
     await peer.say({"op": "hello", "id": 7})
     assert (await peer.hear())["type"] == "welcome"
-    assert handled.index("Hello") <= 2 * bounds.LINES, "one turn of the crowd at most is before it, and one beside it"
+    assert handled.index("Hello") <= 2 * capacity.LINES, "one turn of the crowd at most is before it, and one beside it"
     assert [(await crowd.hear())["type"] for _ in range(1000)] == ["pong"] * 1000
 
 
@@ -70,7 +71,7 @@ async def test_who_reads_nothing_is_let_go_after_a_minute(house: House, peer: Pe
     silent = await house.peer()
     with trio.move_on_after(1):
         await silent.say(b'{"op":"status"}\n' * 4000)
-    await trio.sleep(bounds.STUCK - 2)
+    await trio.sleep(capacity.STUCK - 2)
     assert await house.connections() == 2
     await trio.sleep(2)
     assert await house.connections() == 1
@@ -82,7 +83,7 @@ async def test_who_reads_slowly_gets_everything(peer: Peer) -> None:
     await peer.say(*[{"op": "status", "id": n} for n in range(1500)])
     expected = 0
     while expected < 1500:
-        await trio.sleep(bounds.STUCK - 1)
+        await trio.sleep(capacity.STUCK - 1)
         for _ in range(100):
             assert (await peer.hear())["id"] == expected
             expected += 1
@@ -93,13 +94,13 @@ async def test_who_reads_slowly_is_not_blamed_for_a_line_that_is_left_unread(pee
     nursery.start_soon(peer.say, *requests)
     for n in range(3000):
         if n % 300 == 0:
-            await trio.sleep(bounds.STUCK - 1)
+            await trio.sleep(capacity.STUCK - 1)
         assert (await peer.hear())["id"] == n
 
 
 async def test_a_line_that_is_begun_and_not_finished_ends_the_connection(house: House, peer: Peer) -> None:
     await peer.say(PING[:7])
-    await trio.sleep(bounds.STUCK - 1)
+    await trio.sleep(capacity.STUCK - 1)
     await peer.say(PING[7:9])
     await trio.sleep(0.9)
     assert await house.connections() == 1
@@ -110,14 +111,14 @@ async def test_a_line_that_is_begun_and_not_finished_ends_the_connection(house: 
         "message": "A line was begun and not finished within 60 s; this connection is closed.",
     }
     assert await peer.ended()
-    await trio.sleep(bounds.LINGER)
+    await trio.sleep(capacity.LINGER)
     assert await house.connections() == 0
 
 
 async def test_slow_lines_that_are_finished_are_fine(peer: Peer) -> None:
     for _ in range(5):
         await peer.say(PING[:7])
-        await trio.sleep(bounds.STUCK - 1)
+        await trio.sleep(capacity.STUCK - 1)
         await peer.say(PING[7:] + PING[:3])
         assert (await peer.hear())["type"] == "pong"
         await trio.sleep(2)
@@ -127,7 +128,7 @@ async def test_slow_lines_that_are_finished_are_fine(peer: Peer) -> None:
 
 @pytest.mark.parametrize("bound", ["LEASES_OF_ONE", "LEASES"])
 async def test_leases_have_an_end(house: House, peer: Peer, bound: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bounds, bound, 3)
+    monkeypatch.setattr(capacity, bound, 3)
     uses = [await peer.use() for _ in range(3)]
     error = await peer.ask("acquire", **ANTHROPIC)
     assert (error["type"], error["code"]) == ("error", "unavailable")
@@ -145,7 +146,7 @@ async def test_leases_have_an_end(house: House, peer: Peer, bound: str, monkeypa
 
 
 async def test_very_many_leases_are_let_go_in_parts(house: House, peer: Peer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bounds, "RELEASED", 10)
+    monkeypatch.setattr(capacity, "RELEASED", 10)
     crowd = await house.peer()
     for _ in range(25):
         await crowd.use()
@@ -165,7 +166,7 @@ async def test_very_many_leases_are_let_go_in_parts(house: House, peer: Peer, mo
 
 
 async def test_subscribers_have_an_end(house: House, peer: Peer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bounds, "SUBSCRIBERS", 2)
+    monkeypatch.setattr(capacity, "SUBSCRIBERS", 2)
     first, second = await house.peer(), await house.peer()
     await first.ask("subscribe")
     await second.ask("subscribe", events=["state"])
@@ -179,7 +180,7 @@ async def test_subscribers_have_an_end(house: House, peer: Peer, monkeypatch: py
 async def test_an_event_after_a_long_reply_ends_no_connection(
     house: House, peer: Peer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bounds, "EVENTS_UNREAD", 300)
+    monkeypatch.setattr(capacity, "EVENTS_UNREAD", 300)
     await peer.ask("subscribe", events=["config"])
     await peer.say(*[{"op": "status", "id": n} for n in range(400)])
     await house.settled()
@@ -192,7 +193,7 @@ async def test_an_event_after_a_long_reply_ends_no_connection(
 async def test_long_answers_wait_until_those_that_others_asked_for_are_read(
     house: House, peer: Peer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bounds, "UNREAD", 0)
+    monkeypatch.setattr(capacity, "UNREAD", 0)
     silent = await house.peer()
     await silent.say(b'{"op":"status"}\n' * 3000)
     await house.settled()
@@ -224,6 +225,6 @@ def test_the_page_names_every_bound_with_its_number() -> None:
             if not isinstance(value, type):
                 assert any(re.search(rf"\b{n}\b", f"{what} {bound}") for n in written(value)), (constant, value, bound)
             named.add(constant)
-    ours = {f"bounds.{name}" for name in vars(bounds) if name.isupper()}
+    ours = {f"bounds.{name}" for name in vars(capacity) if name.isupper()}
     assert ours <= named
-    assert protocol.Report.__annotations__["headers"] == "Annotated[dict[str, str], msgspec.Meta(max_length=256)]"
+    assert messages.Report.__annotations__["headers"] == "Annotated[dict[str, str], msgspec.Meta(max_length=256)]"

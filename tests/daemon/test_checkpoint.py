@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from rlmd.checkpoint import HOLD_AT, Checkpoints
-from rlmd.store import CHECKPOINT_AT, Store
+from rlmd.store.checkpoint import HOLD_AT, Checkpoints
+from rlmd.store.database import CHECKPOINT_AT, Store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -13,10 +13,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from rlmd.config import Agent, Config, ConfigError, MissingConfigError, Notify, load, parse
+from rlmd.config.policy import Agent, Config, ConfigError, MissingConfigError, Notify, load, parse
+from rlmd.config.tables import TABLES, File
 from rlmd.core.expression import Expression
 from rlmd.core.model import Cooldown, Limit, Pattern, Policy, Provider, ProviderModel
-from rlmd.schema import TABLES, File
 
 PAGE = Path(__file__).parents[2] / "docs" / "configuration.md"
 BERLIN = ZoneInfo("Europe/Berlin")

@@ -12,7 +12,7 @@ import pytest
 from house import MODEL, NOON, Place
 
 from rlmd.daemon import Daemon
-from rlmd.migrations import StoreError
+from rlmd.store.migrations import StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlmd import durations
+from rlmd.config import durations
 
 
 @pytest.mark.parametrize(

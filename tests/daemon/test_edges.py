@@ -13,12 +13,12 @@ import pytest
 import trio
 from house import MODEL, House, Peer
 
-from rlmd import protocol
+from rlmd.wire import messages
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from rlmd.connection import Connection
+    from rlmd.server.connection import Connection
 
     Break = Callable[[House, Connection, pytest.MonkeyPatch], None]
 
@@ -35,19 +35,19 @@ def broken(*_: object, **__: object) -> Any:
 
 def decode(house: House, victim: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
     del house, victim
-    whole = protocol.decode
+    whole = messages.decode
 
     def one_fails(line: bytes) -> Any:
         return broken() if b"victim" in line else whole(line)
 
-    monkeypatch.setattr(protocol, "decode", one_fails)
+    monkeypatch.setattr(messages, "decode", one_fails)
 
 
 def handle(house: House, victim: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
     dispatch = house.daemon.server._dispatch
     whole = dispatch._report
 
-    def one_fails(request: protocol.Report, connection: Connection, now: float) -> Any:
+    def one_fails(request: messages.Report, connection: Connection, now: float) -> Any:
         return broken() if connection is victim else whole(request, connection, now)
 
     monkeypatch.setattr(dispatch, "_report", one_fails)
@@ -57,7 +57,7 @@ def encode(house: House, victim: Connection, monkeypatch: pytest.MonkeyPatch) ->
     dispatch = house.daemon.server._dispatch
     whole = dispatch.handle
 
-    def one_fails(request: protocol.AnyRequest, connection: Connection) -> Any:
+    def one_fails(request: messages.AnyRequest, connection: Connection) -> Any:
         return object() if connection is victim else whole(request, connection)
 
     monkeypatch.setattr(dispatch, "handle", one_fails)
@@ -104,7 +104,7 @@ async def test_a_listener_that_fails_costs_nobody_a_reply_nor_another_listener_t
     for one in (subscriber, failing):
         await one.ask("subscribe", events=["state"])
     daemon = house.daemon
-    taken: list[protocol.Event] = []
+    taken: list[messages.Event] = []
     listeners = {"server": 0, "notifier": 1, "service manager": 2}
     if listener in listeners:
         kept = list(daemon.outbox.listeners)
@@ -115,7 +115,7 @@ async def test_a_listener_that_fails_costs_nobody_a_reply_nor_another_listener_t
         monkeypatch.setattr(connection_of(house, "failing"), "tell", broken)
     else:
         daemon.outbox.listeners += (taken.append,)
-        monkeypatch.setattr(protocol, "encode", broken)
+        monkeypatch.setattr(messages, "encode", broken)
     at_once(peers, outcome="error", status=429, headers={"retry-after": "60"})
     replies = [await peer.hear() for peer in peers]
     assert [reply["type"] for reply in replies] == ["recorded"] * OTHERS
@@ -185,13 +185,13 @@ async def test_a_reply_to_a_connection_that_has_closed_goes_to_nobody_else(house
 async def test_nothing_is_folded_while_somebody_else_writes(
     house: House, peer: Peer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rlmd.store.FOLD_AT", 1)
+    monkeypatch.setattr("rlmd.store.database.FOLD_AT", 1)
     store, server = house.daemon._store, house.daemon.server
     folded: list[bool] = []
     monkeypatch.setattr(store, "fold", lambda: folded.append(store.held))
 
-    async def history(request: protocol.HistoryQuery) -> protocol.AnyReply:
-        return protocol.History(id=request.id, bucket="hour", rows=[], kept_going=0, not_waited_ms=0)
+    async def history(request: messages.HistoryQuery) -> messages.AnyReply:
+        return messages.History(id=request.id, bucket="hour", rows=[], kept_going=0, not_waited_ms=0)
 
     monkeypatch.setattr(house.daemon, "history", history)
     await peer.report(await peer.use())

@@ -23,12 +23,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from house import MODEL, SOON, House, Peer, Place, Process
 
-from rlmctl.client import DaemonRefusedError
-from rlmd import migrations, rescue
-from rlmd import store as stores
-from rlmd.migrations import MIGRATIONS
-from rlmd.store import Store
-from rlmd.transfer import build, export
+from rlmd.client.connection import DaemonRefusedError
+from rlmd.store import database as stores
+from rlmd.store import migrations, recovery
+from rlmd.store.database import Store
+from rlmd.store.migrations import MIGRATIONS
+from rlmd.store.transfer import build, export
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -309,7 +309,7 @@ def test_no_room_in_the_middle_of_a_migration(mounted: Path) -> None:
         assert store.facts() == facts, "what is in memory is all there was"
         away = store.away
         store._db.close()  # as a kill leaves it
-        with closing(rescue.copy(path)) as left:
+        with closing(recovery.copy(path)) as left:
             stopped_at.add((migrations.version_of(left), away))
         ballast.unlink()
         store = Store(path)
@@ -373,7 +373,7 @@ async def test_a_damaged_database_that_cannot_be_set_aside_yet(
         raise OSError(errno.EROFS, "Read-only file system")
 
     with monkeypatch.context() as patch:
-        patch.setattr(rescue, "set_aside", stuck)
+        patch.setattr(recovery, "set_aside", stuck)
         for _ in range(3):
             assert (await peer.ask("report", **ANTHROPIC, outcome="ok"))["code"] == "not_durable"
             assert (await peer.use(dry_run=True))["provider"] == "anthropic"
@@ -518,7 +518,7 @@ def test_an_import_without_room_changes_nothing(process: Process, mounted: Path)
     process.begin()
     assert all(report(process) for _ in range(60))
     text = "".join(export(path))
-    build(json.loads(text), rescue.import_path(path))
+    build(json.loads(text), recovery.import_path(path))
     ballast = fill(mounted)
     with process.client() as client, pytest.raises(DaemonRefusedError, match="Nothing was imported: "):
         client.request("import")
@@ -541,8 +541,8 @@ def test_a_kill_during_an_import_leaves_the_one_state_or_the_other(process: Proc
     seen = set()
     for number in range(16):
         text = one if number % 2 else other
-        rescue.import_path(path).unlink(missing_ok=True)
-        build(json.loads(text), rescue.import_path(path))
+        recovery.import_path(path).unlink(missing_ok=True)
+        build(json.loads(text), recovery.import_path(path))
         with process.client() as client:
             client._socket.sendall(b'{"op":"import"}\n')
             time.sleep(0.3 * (number / 15) ** 4)

@@ -16,7 +16,7 @@ from house import MODEL, House, Peer, Place, virtually
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from rlmd import protocol
+from rlmd.wire import messages
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,7 +40,7 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "purpose": st.sampled_from(["turn", "step", "aux"]),
     "what": st.sampled_from(["counters", "cooldowns", "all"]),
     "bucket": st.sampled_from(["hour", "day"]),
-    "events": st.lists(st.sampled_from(protocol.EVENTS), max_size=3) | st.none(),
+    "events": st.lists(st.sampled_from(messages.EVENTS), max_size=3) | st.none(),
     "usage": st.fixed_dictionaries({"input": WHOLE, "cost": st.floats(0, 100)}),
     "headers": st.dictionaries(
         st.sampled_from(["retry-after", "x-ratelimit-remaining-requests", "x-ratelimit-limit-requests", "date"]),
@@ -53,7 +53,7 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "until": TIMES | st.none(),
     "since": TIMES | st.none(),
     "started_at": TIMES | st.none(),
-    "for_ms": st.integers(0, protocol.YEAR_MS) | st.none(),
+    "for_ms": st.integers(0, messages.YEAR_MS) | st.none(),
     "estimate": WHOLE | st.none(),
     "limit": st.integers(1, 10_000),
     "dry_run": st.booleans(),
@@ -61,9 +61,9 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "pid": WHOLE | st.none(),
     "protocol": st.integers(1, 9),
 }
-OPS = [op for op in protocol.OPS if op not in {"shutdown", "history"}]
+OPS = [op for op in messages.OPS if op not in {"shutdown", "history"}]
 """`history` is read in a thread, which virtual time cannot wait for."""
-KINDS = {str(kind.__struct_config__.tag): kind for kind in protocol.AnyRequest.__args__}
+KINDS = {str(kind.__struct_config__.tag): kind for kind in messages.AnyRequest.__args__}
 WRONG = st.one_of(
     st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=20), st.lists(st.integers(), max_size=3),
     st.dictionaries(st.text(max_size=3), st.integers(), max_size=3), st.just("x" * 5000), st.just(10**30),
@@ -122,19 +122,19 @@ async def replied(peer: Peer) -> Any:
     return message
 
 
-def understood(line: bytes) -> protocol.AnyRequest | protocol.Error:
+def understood(line: bytes) -> messages.AnyRequest | messages.Error:
     try:
-        return protocol.decode(line)
-    except protocol.BadRequestError as error:
+        return messages.decode(line)
+    except messages.BadRequestError as error:
         return error.reply
 
 
 def check(line: bytes, reply: Any) -> None:
     """Whether this may be the reply to that line."""
-    protocol.decode_reply(json.dumps(reply).encode())
+    messages.decode_reply(json.dumps(reply).encode())
     request = understood(line)
-    if isinstance(request, protocol.Error):
-        assert reply == json.loads(protocol.encode(request))
+    if isinstance(request, messages.Error):
+        assert reply == json.loads(messages.encode(request))
         return
     assert reply["id"] == request.id
     if reply["type"] == "error":

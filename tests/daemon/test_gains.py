@@ -8,16 +8,17 @@ from typing import TYPE_CHECKING
 import pytest
 from house import MODEL, NOON
 
-from rlmd import history, protocol, reader
-from rlmd.gains import Gains, Told, add_up
-from rlmd.protocol import Event, rfc3339
-from rlmd.store import Store
+from rlmd.store import history, history_reader
+from rlmd.store.database import Store
+from rlmd.store.history_savings import Gains, Told, add_up
+from rlmd.wire import messages
+from rlmd.wire.messages import Event, rfc3339
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    from rlmd.journal import Used
+    from rlmd.store.journal import Used
 
 HOUR = 3600
 LATE = NOON + 10 * HOUR
@@ -107,8 +108,8 @@ def store(tmp_path: Path) -> Store:
 
 
 def read(store: Store, provider: str | None = None, since: float = 0.0) -> Gains:
-    query = protocol.HistoryQuery(since=datetime.fromtimestamp(since, UTC), provider=provider)
-    return Gains(*reader.read(history._asked(store.path, query, UTC, None, LATE))[1])
+    query = messages.HistoryQuery(since=datetime.fromtimestamp(since, UTC), provider=provider)
+    return Gains(*history_reader.read(history._asked(store.path, query, UTC, None, LATE))[1])
 
 
 def test_the_history_tells_it_for_its_span_and_provider(store: Store) -> None:

@@ -14,17 +14,18 @@ import msgspec
 import pytest
 from house import MODEL, NOON, House, Peer, Process
 
-from rlmctl.client import DaemonRefusedError
-from rlmd import history, protocol, reader
+from rlmd.client.connection import DaemonRefusedError
 from rlmd.core.calendar import bounds
-from rlmd.store import PRUNE_STEP, Store
+from rlmd.store import history, history_reader
+from rlmd.store.database import PRUNE_STEP, Store
+from rlmd.wire import messages
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import tzinfo
     from pathlib import Path
 
-    from rlmd.journal import Used
+    from rlmd.store.journal import Used
 
 HOUR = 3600
 BEGIN = int(NOON)
@@ -44,9 +45,9 @@ def use(store: Store, quarter: int, provider: str, **amounts: float) -> None:
 
 def rows(store: Store, zone: tzinfo = UTC, **asked: Any) -> list[dict[str, Any]]:
     store.fold()
-    request = protocol.HistoryQuery(**asked)
+    request = messages.HistoryQuery(**asked)
     first = history._first(store.path, request)
-    raw, _ = reader.read(history._asked(store.path, request, zone, first, NOON + 10 * HOUR))
+    raw, _ = history_reader.read(history._asked(store.path, request, zone, first, NOON + 10 * HOUR))
     decoded: list[dict[str, Any]] = msgspec.json.decode(raw)
     return decoded
 
@@ -141,7 +142,7 @@ async def test_what_is_used_counts_in_its_quarter_of_an_hour(house: House, peer:
 
 
 def test_of_too_many_rows_the_newest_are_told_oldest_first(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reader, "MOST", 2)
+    monkeypatch.setattr(history_reader, "MOST", 2)
     for hour in range(3):
         use(store, BEGIN + hour * HOUR, "anthropic", requests=1)
     assert [row["at"][11:13] for row in rows(store)] == ["13", "14"]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-CORE = sorted((ROOT / "rlmd" / "core").glob("*.py"))
+CORE = sorted((ROOT / "rlmd" / "core").rglob("*.py"))
 PURE = {
     "__future__",
     "bisect",
@@ -74,7 +74,7 @@ def test_deciding_needs_neither_trio_nor_a_database() -> None:
 
 
 def test_the_protocol_does_no_input_or_output() -> None:
-    assert imports(ROOT / "rlmd" / "protocol.py") == {
+    assert imports(ROOT / "rlmd" / "wire" / "messages.py") == {
         "__future__",
         "datetime",
         "functools",

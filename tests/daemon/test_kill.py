@@ -10,7 +10,7 @@ from typing import Any
 
 from house import MODEL, Process
 
-from rlmctl.client import DaemonUnreachableError
+from rlmd.client.connection import DaemonUnreachableError
 
 KILLS = 100
 CLIENTS = 8

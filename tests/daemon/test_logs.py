@@ -15,7 +15,7 @@ import pytest
 from house import MODEL
 
 from rlmd.logs import FACTS, Journal, is_journal
-from rlmd.protocol import Event
+from rlmd.wire.messages import Event
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -63,7 +63,7 @@ def journal(place: Place, journald: Journald) -> Iterator[Journal]:
 
 
 def record(level: int, message: str, **extra: object) -> logging.LogRecord:
-    return logging.makeLogRecord({"name": "rlmd.outbox", "levelno": level, "msg": message, **extra})
+    return logging.makeLogRecord({"name": "rlmd.server.outbox", "levelno": level, "msg": message, **extra})
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_an_entry_of_the_journal_has_its_level(journal: Journal, journald: Journ
         "MESSAGE": "first\nsecond",
         "PRIORITY": priority,
         "SYSLOG_IDENTIFIER": "rlmd",
-        "LOGGER": "rlmd.outbox",
+        "LOGGER": "rlmd.server.outbox",
     }
 
 
@@ -146,7 +146,7 @@ def test_what_libraries_say_is_not_in_it() -> None:
     code = (
         "import logging, warnings; from rlmd.logs import set_up; set_up('debug')\n"
         f"for say in (logging.getLogger('urllib3').error, logging.warning, warnings.warn): say('{SECRET}')\n"
-        "logging.getLogger('rlmd.notify').debug('ours')"
+        "logging.getLogger('rlmd.notify.notifier').debug('ours')"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert SECRET not in run.stdout + run.stderr

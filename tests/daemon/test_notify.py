@@ -19,11 +19,11 @@ import trio
 from house import MODEL, NOON, TWO, House, Place, Process, virtually
 from webhook import SECRET, Webhook
 
-from rlmd import targets
-from rlmd.config import Notify
-from rlmd.notify import AGAIN, GIVE_UP, KEEP_AGAIN, LONGEST_RETRY, MOST, TESTS, TOLD, Notifier
-from rlmd.protocol import Event, rfc3339
-from rlmd.store import Store
+from rlmd.config.policy import Notify
+from rlmd.notify import targets
+from rlmd.notify.notifier import AGAIN, GIVE_UP, KEEP_AGAIN, LONGEST_RETRY, MOST, TESTS, TOLD, Notifier
+from rlmd.store.database import Store
+from rlmd.wire.messages import Event, rfc3339
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator

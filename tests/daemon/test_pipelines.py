@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import trio
 from house import MODEL, TWO, House, Peer, Place
 
-from rlmd import bounds, checkpoint, outbox, store
+from rlmd.server import capacity, outbox
+from rlmd.store import checkpoint, database
 
 if TYPE_CHECKING:
     import pytest
@@ -113,9 +114,9 @@ async def crowd(place: Place, wanted: Wanted) -> None:
 
 def test_pipelines_while_the_log_is_checkpointed(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(outbox, "CHECKPOINT_AT", 16 * 1024)
-    monkeypatch.setattr(store, "FOLD_AT", 5)
+    monkeypatch.setattr(database, "FOLD_AT", 5)
     monkeypatch.setattr(checkpoint, "AGAIN", 0.01)
-    monkeypatch.setattr(bounds, "LINES", 7)
+    monkeypatch.setattr(capacity, "LINES", 7)
     place.configure(TWO.replace("50", "1_000_000").replace("1000", "1_000_000"))
     wanted = Wanted()
     trio.run(crowd, place, wanted)

@@ -22,14 +22,16 @@ import pytest
 import trio
 from house import MODEL, SOON, TWO, House, Peer, Place, Process
 
-from rlmctl.client import DaemonRefusedError
-from rlmd import config, daemon, service
+from rlmd import daemon
 from rlmd.__main__ import main
 from rlmd.address import SOCKET_LIMIT
+from rlmd.client.connection import DaemonRefusedError
+from rlmd.config import policy
 from rlmd.core.model import Step
-from rlmd.listener import listen
-from rlmd.migrations import MIGRATIONS
-from rlmd.store import Store
+from rlmd.server import service_manager
+from rlmd.server.listener import listen
+from rlmd.store.database import Store
+from rlmd.store.migrations import MIGRATIONS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -308,16 +310,16 @@ async def test_after_a_restart_with_a_broken_file_the_last_good_one_serves(
 async def test_what_is_kept_as_the_last_good_configuration_is_what_was_checked(
     house: House, peer: Peer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def parse_while_an_editor_saves(*args: Any, **named: Any) -> config.Config:
+    def parse_while_an_editor_saves(*args: Any, **named: Any) -> policy.Config:
         fresh = parse(*args, **named)
         house.place.configure(BAD)
         return fresh
 
-    parse = config.parse
+    parse = policy.parse
     house.place.configure(TWO.replace("hourly_limit = 50", "hourly_limit = 7"))
-    monkeypatch.setattr(config, "parse", parse_while_an_editor_saves)
+    monkeypatch.setattr(policy, "parse", parse_while_an_editor_saves)
     await peer.ask("reload")
-    monkeypatch.setattr(config, "parse", parse)
+    monkeypatch.setattr(policy, "parse", parse)
     await house.restart()
     peer = await house.peer()
     assert (await peer.provider())["limits"][0]["max"] == 7
@@ -479,7 +481,7 @@ def test_the_service_manager_is_told_when_it_answers_and_that_it_lives(process: 
 def test_a_service_manager_that_does_not_listen_is_no_obstacle(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     for address in ("", str(place.root / "nobody"), "@rlmd-nobody", "vsock:2:1", f"/{'x' * 200}"):
         monkeypatch.setenv("NOTIFY_SOCKET", address)
-        service.notify("READY=1")
+        service_manager.notify("READY=1")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="abstract addresses are Linux's")
@@ -487,7 +489,7 @@ def test_its_address_may_be_abstract(monkeypatch: pytest.MonkeyPatch) -> None:
     with closing(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)) as manager:
         manager.bind(f"\0rlmd-test-{os.getpid()}")
         monkeypatch.setenv("NOTIFY_SOCKET", f"@rlmd-test-{os.getpid()}")
-        service.notify("READY=1")
+        service_manager.notify("READY=1")
         assert manager.recv(100) == b"READY=1"
 
 
@@ -507,7 +509,7 @@ def test_it_shows_signs_of_life_at_half_of_what_is_allowed(
 ) -> None:
     monkeypatch.setenv("WATCHDOG_USEC", usec)
     monkeypatch.setenv("WATCHDOG_PID", str(os.getpid()) if pid == "mine" else pid)
-    assert service.watchdog_period() == period
+    assert service_manager.watchdog_period() == period
 
 
 @pytest.mark.parametrize("what", ["</dev/null", ">&-"])

@@ -15,30 +15,30 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from rlmd import protocol
 from rlmd.core.model import EventKind
-from rlmd.protocol import MAX_LINE, OPS, BadRequestError, Lines, decode, decode_reply, encode, rfc3339
+from rlmd.wire import messages
+from rlmd.wire.messages import MAX_LINE, OPS, BadRequestError, Lines, decode, decode_reply, encode, rfc3339
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = (ROOT / "tests" / "data" / "protocol.jsonl").read_bytes().splitlines(keepends=True)
 PAGE = (ROOT / "docs" / "protocol.md").read_text(encoding="utf-8")
-REQUESTS: dict[str, type[protocol.Request]] = {
-    str(kind.__struct_config__.tag): kind for kind in typing.get_args(protocol.AnyRequest)
+REQUESTS: dict[str, type[messages.Request]] = {
+    str(kind.__struct_config__.tag): kind for kind in typing.get_args(messages.AnyRequest)
 }
 REPLIES: dict[str, type[msgspec.Struct]] = {
-    str(kind.__struct_config__.tag): kind for kind in typing.get_args(protocol.AnyReply)
+    str(kind.__struct_config__.tag): kind for kind in typing.get_args(messages.AnyReply)
 }
 INSIDE = [
     kind
-    for kind in vars(protocol).values()
+    for kind in vars(messages).values()
     if isinstance(kind, type)
     and issubclass(kind, msgspec.Struct)
-    and kind not in {*REQUESTS.values(), *REPLIES.values(), msgspec.Struct, protocol.Request, protocol.Reply}
+    and kind not in {*REQUESTS.values(), *REPLIES.values(), msgspec.Struct, messages.Request, messages.Reply}
 ]
 """What messages are made of."""
 
 
-def read(line: bytes) -> protocol.AnyRequest | protocol.AnyReply:
+def read(line: bytes) -> messages.AnyRequest | messages.AnyReply:
     return decode(line) if b'{"op":' in line[:7] else decode_reply(line)
 
 
@@ -58,30 +58,30 @@ def test_every_message_has_a_golden_line() -> None:
 def test_every_field_is_in_a_golden_line(kind: type[msgspec.Struct]) -> None:
     of_kind = [json.loads(line) for line in GOLDEN if type(read(line)) is kind]
     given = {name for message in of_kind for name, value in message.items() if value is not None}
-    never_given = {"id"} if kind is protocol.Event else set()
+    never_given = {"id"} if kind is messages.Event else set()
     assert {field.encode_name for field in msgspec.structs.fields(kind)} - given == never_given - {"id"}
 
 
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        (b'{"op":"ping"}', protocol.Ping()),
-        (b'{ "id" : "x", "op" : "ping" }\r', protocol.Ping(id="x")),
-        (b'{"op":"ping","from":"the future","id":1}', protocol.Ping(id=1)),
-        (b'{"op":"acquire","provider":"a","model":"m"}', protocol.Acquire(provider="a", model="m")),
-        (b'{"op":"reset"}', protocol.Reset(what="all")),
-        (b'{"op":"pin","provider":null}', protocol.Pin()),
+        (b'{"op":"ping"}', messages.Ping()),
+        (b'{ "id" : "x", "op" : "ping" }\r', messages.Ping(id="x")),
+        (b'{"op":"ping","from":"the future","id":1}', messages.Ping(id=1)),
+        (b'{"op":"acquire","provider":"a","model":"m"}', messages.Acquire(provider="a", model="m")),
+        (b'{"op":"reset"}', messages.Reset(what="all")),
+        (b'{"op":"pin","provider":null}', messages.Pin()),
     ],
 )
 def test_what_may_be_left_out_has_its_default_and_what_is_not_known_is_passed_over(
-    line: bytes, message: protocol.AnyRequest
+    line: bytes, message: messages.AnyRequest
 ) -> None:
     assert decode(line) == message
 
 
 def test_the_operations_are_those_of_the_messages() -> None:
     assert set(OPS) == set(REQUESTS)
-    assert set(protocol.EVENTS) == set(typing.get_args(EventKind))
+    assert set(messages.EVENTS) == set(typing.get_args(EventKind))
 
 
 # Times
@@ -167,7 +167,7 @@ def test_any_object_is_a_request_or_an_error_that_carries_its_id(op: str, fields
     except BadRequestError as error:
         reply = error.reply
     else:
-        reply = protocol.Error(id=request.id, code="internal", message="")
+        reply = messages.Error(id=request.id, code="internal", message="")
     encode(reply)
     known = fields.get("id")
     if isinstance(known, int) and not isinstance(known, bool) and abs(known) <= 2**53:
@@ -247,7 +247,7 @@ def test_the_page_names_every_field_inside_a_message(kind: type[msgspec.Struct])
 
 
 def test_the_page_names_every_code_and_every_event() -> None:
-    for word in (*typing.get_args(protocol.ErrorCode), *protocol.EVENTS):
+    for word in (*typing.get_args(messages.ErrorCode), *messages.EVENTS):
         assert f"| `{word}` |" in PAGE, word
 
 

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
-from rlmd import status
 from rlmd.daemon import Daemon
-from rlmd.migrations import MIGRATIONS
+from rlmd.server import status
+from rlmd.store.migrations import MIGRATIONS
 
 if TYPE_CHECKING:
     from house import Place

@@ -13,13 +13,13 @@ import msgspec
 import pytest
 from house import MODEL, NOON, TWO, Place
 
-from rlmd import history, reader
-from rlmd.core import orders
+from rlmd.core import commands
 from rlmd.core.ledger import Answer
 from rlmd.daemon import Daemon
-from rlmd.letters import Letter
-from rlmd.protocol import HistoryQuery, HistoryRow
-from rlmd.store import KEYS
+from rlmd.store import history, history_reader
+from rlmd.store.database import KEYS
+from rlmd.store.queued import Letter
+from rlmd.wire.messages import HistoryQuery, HistoryRow
 
 if TYPE_CHECKING:
     from rlmd.core.model import Receipt
@@ -127,13 +127,13 @@ def kept(place: Place) -> Place:
         answer = Answer(200, HEADERS)
         outbox.add(ledger.report("anthropic", MODEL, "ok", NOON, rand=0.0, lease=lease, answer=answer))
         outbox.settle()
-    outbox.add(orders.rest(ledger.book, "openrouter", None, NOON + 60, "lunch", NOON))
-    outbox.add(orders.pin(ledger.book, "anthropic", MODEL, NOON))
+    outbox.add(commands.rest(ledger.book, "openrouter", None, NOON + 60, "lunch", NOON))
+    outbox.add(commands.pin(ledger.book, "anthropic", MODEL, NOON))
     outbox.settle()
     outbox.fold()
     outbox.add(ledger.report("openrouter", "anthropic/sonnet", "cancelled", NOON, rand=0.0, lease="three"))
     outbox.settle()
-    outbox.add(orders.enable(ledger.book, "openrouter", NOON, enabled=False))
+    outbox.add(commands.enable(ledger.book, "openrouter", NOON, enabled=False))
     outbox.settle()
     assert daemon.notifier._last > 1
     daemon._store._db.close()
@@ -220,7 +220,7 @@ def test_a_name_with_a_wrong_letter_hides_no_other(kept: Place) -> None:
 def test_usage_that_makes_no_sense_is_told_as_none(kept: Place, bucket: Any, amount: Any, column: str) -> None:
     def told() -> Any:
         asked = history._asked(kept.paths.database, HistoryQuery(bucket=bucket), UTC, int(NOON), LATER)
-        rows, _ = reader.read(json.loads(msgspec.json.encode(asked)))
+        rows, _ = history_reader.read(json.loads(msgspec.json.encode(asked)))
         return {row.provider: row for row in msgspec.json.decode(rows, type=list[HistoryRow])}
 
     begun(kept)._store.close()

@@ -13,8 +13,8 @@ import trio
 from house import MODEL, OPENROUTER, SETTINGS, THEIRS, TWO, House, Peer
 
 from rlmd import __version__
-from rlmd import peer as peers
-from rlmd.protocol import EVENTS, OPS
+from rlmd.server import peer as peers
+from rlmd.wire.messages import EVENTS, OPS
 
 BAD = "prefer = 7\n"
 

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 import soak
 from soak import DAY, Days
 
-from rlmd import notify, store
-from rlmd.core import allowance, session
+from rlmd.core import observed_limits, session
+from rlmd.notify import notifier
+from rlmd.store import database
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,9 +24,9 @@ if TYPE_CHECKING:
 
 def test_nothing_grows_with_the_days(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(session, "REMEMBERED", 200)
-    monkeypatch.setattr(allowance, "MOST", 200)
-    monkeypatch.setattr(notify, "TOLD", 50)
-    monkeypatch.setattr(store, "RECEIPTS_KEPT", DAY)
+    monkeypatch.setattr(observed_limits, "MOST", 200)
+    monkeypatch.setattr(notifier, "TOLD", 50)
+    monkeypatch.setattr(database, "RECEIPTS_KEPT", DAY)
     monkeypatch.setattr(soak, "KEEP", DAY)
     days = Days(tmp_path)
     largest: list[dict[str, int]] = []

@@ -14,10 +14,10 @@ from house import MODEL, NOON, SETTINGS, House, Peer, Process
 
 from rlmd.core.model import Receipt, Step, Verdict
 from rlmd.daemon import PRUNE_EVERY, PRUNE_FIRST
-from rlmd.migrations import MIGRATIONS, StoreError
-from rlmd.outbox import RETRY, Outbox
-from rlmd.protocol import Event, rfc3339
-from rlmd.store import KEPT, PRUNE_STEP, RECEIPTS_KEPT, Store
+from rlmd.server.outbox import RETRY, Outbox
+from rlmd.store.database import KEPT, PRUNE_STEP, RECEIPTS_KEPT, Store
+from rlmd.store.migrations import MIGRATIONS, StoreError
+from rlmd.wire.messages import Event, rfc3339
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -212,7 +212,7 @@ async def test_an_acquire_and_a_status_ask_nothing_of_the_database(house: House,
 
 
 async def test_no_report_reads_what_has_been(house: House, peer: Peer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rlmd.store.FOLD_AT", 5)
+    monkeypatch.setattr("rlmd.store.database.FOLD_AT", 5)
     asked: list[str] = []
     house.daemon._store._db.set_trace_callback(asked.append)
     for _ in range(6):
@@ -433,8 +433,8 @@ async def test_by_a_clock_that_has_just_stepped_nothing_is_old(house: House) -> 
 
 
 def test_of_the_events_that_wait_the_oldest_are_dropped(tmp_path: Path) -> None:
-    from rlmd import outbox
     from rlmd.core.model import Notice
+    from rlmd.server import outbox
 
     store = Store(tmp_path / "state.db")
     waiting = Outbox(store, lambda: 0.0)

@@ -9,7 +9,7 @@ from house import MODEL, NOON, SETTINGS, TWO, House, Peer, Place
 from rlmd.core.leases import LEASE
 from rlmd.core.ledger import Ledger
 from rlmd.daemon import PRUNE_FIRST
-from rlmd.timers import LONGEST_SLEEP, Timers
+from rlmd.server.timers import LONGEST_SLEEP, Timers
 
 HOUR = 3600.0
 

@@ -20,25 +20,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_schemas import RELEASED
 
-from rlmd import rescue
-from rlmd.config import Notify
-from rlmd.core.book import BreakerRow
+from rlmd.config.policy import Notify
 from rlmd.core.model import Receipt, Spent, Verdict
 from rlmd.core.snapshot import Snapshot
+from rlmd.core.state import BreakerRow
 from rlmd.core.target import CounterRow, TallyRow
 from rlmd.core.window import WindowRow
-from rlmd.letters import Letter
-from rlmd.migrations import MIGRATIONS
-from rlmd.notify import Notifier
-from rlmd.protocol import Event
-from rlmd.store import Store
-from rlmd.transfer import DocumentError, build, export
+from rlmd.notify.notifier import Notifier
+from rlmd.store import recovery
+from rlmd.store.database import Store
+from rlmd.store.migrations import MIGRATIONS
+from rlmd.store.queued import Letter
+from rlmd.store.transfer import DocumentError, build, export
+from rlmd.wire.messages import Event
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from rlmd.core.model import FactKind
-    from rlmd.journal import Used
+    from rlmd.store.journal import Used
 
 names = st.text(st.characters(codec="utf-8", exclude_categories=["Cs"]), max_size=12)
 moments = st.floats(0, 4e9)
@@ -90,7 +90,7 @@ def exported(path: Path) -> str:
 
 def imported(text: str, path: Path) -> None:
     """Put an export in the place of what is there."""
-    build(msgspec.json.decode(text), rescue.import_path(path))
+    build(msgspec.json.decode(text), recovery.import_path(path))
     store = Store(path)
     store.replace()
     store.close()
@@ -162,7 +162,7 @@ def test_what_was_before_is_kept_for_its_owner_only(tmp_path: Path) -> None:
     (kept,) = tmp_path.glob("state.db.replaced-*")
     assert stat.S_IMODE(kept.stat().st_mode) == 0o600
     assert exported(kept) == before
-    assert not rescue.import_path(path).exists()
+    assert not recovery.import_path(path).exists()
 
 
 DOCUMENT = {"rlmd": "0.1.0", "schema": 3, "tables": {}}
@@ -235,7 +235,7 @@ async def test_a_running_daemon_takes_over_all_of_it(house: House, peer: Peer) -
     await peer.ask("reset")
     await peer.ask("pin")
     await peer.ask("disable", provider="openrouter")
-    build(msgspec.json.decode(text), rescue.import_path(path))
+    build(msgspec.json.decode(text), recovery.import_path(path))
     assert (await peer.ask("import"))["message"].startswith(f"the state is replaced; the one before is kept in {path}.")
     assert exported(path) == text
     after = await peer.ask("status")
@@ -260,7 +260,7 @@ def test_messages_that_waited_wait_again(tmp_path: Path) -> None:
     told = Notifier(store, lambda: NOON)
     told.configure(Notify(targets=("json://localhost/hook",), events=("state",), quiet_hours=None), UTC)
     told.take(Event(event="state", at="", message="something happened"))
-    build(msgspec.json.decode(exported(path)), rescue.import_path(path))
+    build(msgspec.json.decode(exported(path)), recovery.import_path(path))
     store.keep_letters({}, [1], {}, NOON * 2)
     store.replace()
     told.take_up()
@@ -287,7 +287,7 @@ async def test_while_somebody_else_writes_nothing_changes(house: House, peer: Pe
     path = house.place.paths.database
     await peer.report(await peer.use())
     text = exported(path)
-    build(msgspec.json.decode(text), rescue.import_path(path))
+    build(msgspec.json.decode(text), recovery.import_path(path))
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         assert (await peer.ask("import"))["code"] == "unavailable"

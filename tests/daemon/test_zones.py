@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from rlmd import zones
+from rlmd.config import zones
 
 if TYPE_CHECKING:
     from pathlib import Path

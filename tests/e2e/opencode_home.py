@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rlmctl.agents import opencode
-from rlmctl.client import Client, DaemonUnreachableError
 from rlmctl.demo.opencode_home import OpenCodeHome, provider
+from rlmd.client.connection import Client, DaemonUnreachableError
 from rlmd.paths import Paths, resolve
 
 if TYPE_CHECKING:

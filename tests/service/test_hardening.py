@@ -10,7 +10,7 @@ import pytest
 from usermanager import CHECKOUT, CONFIG
 from webhook import Webhook
 
-from rlmctl.services.user_units import STRICT_SINCE
+from rlmctl.daemon.services.systemd import STRICT_SINCE
 
 if TYPE_CHECKING:
     from usermanager import Person

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from rlmctl.services import launch_agent, shipped
-from rlmctl.services.launch_agent import LaunchAgent, render
-from rlmd import service
+from rlmctl.daemon.services import launchd, shipped
+from rlmctl.daemon.services.launchd import LaunchAgent, render
 from rlmd.paths import resolve
+from rlmd.server import service_manager
 
 PATHS = resolve({"RLMD_CONFIG": "/Users/a b/config & more.toml", "RLMD_STATE_DIR": "/Users/a b/Library/<rlmd>"})
 DOCUMENTED = {
@@ -41,7 +41,7 @@ def test_every_key_is_documented() -> None:
     assert found.keys() <= DOCUMENTED[""]
     assert found["KeepAlive"].keys() <= DOCUMENTED["KeepAlive"]
     assert found["SoftResourceLimits"].keys() <= DOCUMENTED["SoftResourceLimits"]
-    assert found["Sockets"].keys() == {service.LAUNCHD_SOCKET.decode()}
+    assert found["Sockets"].keys() == {service_manager.LAUNCHD_SOCKET.decode()}
     assert found["Sockets"]["Listener"].keys() <= DOCUMENTED["Listener"]
 
 
@@ -146,16 +146,16 @@ class System:
 
 def test_launchd_hands_the_socket_over() -> None:
     system = System(0, 7)
-    assert service.launchd_descriptor(system) == 7
+    assert service_manager.launchd_descriptor(system) == 7
     assert system.freed == 1
-    assert service.launchd_descriptor(System(errno.ESRCH)) is None
+    assert service_manager.launchd_descriptor(System(errno.ESRCH)) is None
 
 
 @pytest.mark.parametrize(("number", "why"), [(errno.ENOENT, "No such file"), (errno.EALREADY, "already"), (0, "none")])
 def test_a_handover_that_fails_says_why(number: int, why: str) -> None:
-    with pytest.raises(service.HandoverError, match=rf"{why}.*Mend: rlmctl install launchd"):
-        service.launchd_descriptor(System(number))
+    with pytest.raises(service_manager.HandoverError, match=rf"{why}.*Mend: rlmctl install launchd"):
+        service_manager.launchd_descriptor(System(number))
 
 
 def test_the_shipped_file_is_no_agent_yet() -> None:
-    assert "@SOCKET@" in (shipped("launchd") / launch_agent.FILE).read_text()
+    assert "@SOCKET@" in (shipped("launchd") / launchd.FILE).read_text()

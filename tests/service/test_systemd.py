@@ -16,7 +16,7 @@ import pytest
 from usermanager import CONFIG, MODEL, REASON, Person, eventually
 from webhook import Webhook
 
-from rlmctl.client import DaemonUnreachableError
+from rlmd.client.connection import DaemonUnreachableError
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -6,9 +6,9 @@ import tomllib
 
 from usermanager import CHECKOUT
 
-from rlmctl.services import shipped
-from rlmctl.services.launch_agent import FILE
-from rlmctl.services.user_units import SERVICE, SOCKET, STRICT
+from rlmctl.daemon.services import shipped
+from rlmctl.daemon.services.launchd import FILE
+from rlmctl.daemon.services.systemd import SERVICE, SOCKET, STRICT
 
 
 def test_the_files_of_the_services_are_found() -> None:

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from rlmctl.client import Client
+from rlmd.client.connection import Client
 from rlmd.paths import Paths, resolve
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rlmctl.client import Client, DaemonNotRunningError, DaemonUnreachableError
+from rlmd.client.connection import Client, DaemonNotRunningError, DaemonUnreachableError
 
 if TYPE_CHECKING:
     from typing import Self

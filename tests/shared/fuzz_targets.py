@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from rlmd.core.classify import classify
+from rlmd.core.errors.classify import classify
+from rlmd.core.errors.headers import observe
 from rlmd.core.expression import Expression
-from rlmd.core.hints import observe
 from rlmd.core.model import Pattern
-from rlmd.protocol import BadRequestError, Lines, decode, decode_reply, encode
+from rlmd.wire.messages import BadRequestError, Lines, decode, decode_reply, encode
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,7 +9,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rlmd.core import fault, hints, telling
+from rlmd.core.errors import failure, header_names
+from rlmd.core.errors import headers as hints
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -30,10 +31,12 @@ def _list(name: str, values: Iterable[str]) -> str:
 
 def texts() -> dict[Path, str]:
     """Return what is to be in each generated file."""
-    headers = _list("HEADERS", telling.HEADERS) + _list("PATTERNS", telling.PATTERNS)
-    codes = dict.fromkeys([*fault.CODES, *hints.RESETS, "model"])
+    headers = _list("HEADERS", header_names.HEADERS) + _list("PATTERNS", header_names.PATTERNS)
+    codes = dict.fromkeys([*failure.CODES, *hints.RESETS, "model"])
     fields = (
-        _list("CODES", codes) + _list("SENTENCES", dict.fromkeys(fault.SENTENCES)) + _list("NOT_SAID", fault.NOT_SAID)
+        _list("CODES", codes)
+        + _list("SENTENCES", dict.fromkeys(failure.SENTENCES))
+        + _list("NOT_SAID", failure.NOT_SAID)
     )
     return {ANSWERS / "headers.ts": HEAD + headers, ANSWERS / "fields.ts": HEAD + fields}
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from rlmd.protocol import decode, decode_reply
+from rlmd.wire.messages import decode, decode_reply
 
 HERE = Path(__file__).parent
 TESTS = sorted(HERE.glob("node/*.test.mjs"))

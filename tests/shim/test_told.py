@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from names import texts
 
-from rlmd.core.classify import classify
-from rlmd.core.hints import observe
-from rlmd.core.telling import is_read
+from rlmd.core.errors.classify import classify
+from rlmd.core.errors.header_names import is_read
+from rlmd.core.errors.headers import observe
 
 HERE = Path(__file__).parent
 DATA = HERE.parent / "data"

@@ -11,7 +11,7 @@ import re
 from typing import TYPE_CHECKING
 
 from rlmctl.agents.opencode import places
-from rlmctl.discovery import parse_jsonc
+from rlmctl.agents.opencode.configuration import parse_jsonc
 
 if TYPE_CHECKING:
     from pathlib import Path

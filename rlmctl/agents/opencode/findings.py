@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from urllib.parse import unquote
 
 from rlmctl.agents.opencode import dialog, places, predecessor
+from rlmctl.agents.opencode.configuration import opencode_is_here
 from rlmctl.agents.opencode.install import Found, inspect
-from rlmctl.discovery import opencode_is_here
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

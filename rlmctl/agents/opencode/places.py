@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import rlmd
-from rlmctl.discovery import opencode_directory, within_project
+from rlmctl.agents.opencode.configuration import opencode_directory, within_project
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

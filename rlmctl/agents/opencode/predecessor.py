@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from rlmctl.agents.opencode import places
-from rlmctl.discovery import configuration_files, parse_jsonc, within_project
+from rlmctl.agents.opencode.configuration import configuration_files, parse_jsonc, within_project
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

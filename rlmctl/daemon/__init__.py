@@ -1,0 +1,1 @@
+"""The daemon's process seen from outside: started, stopped, found, and kept by a service manager."""

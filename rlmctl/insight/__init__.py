@@ -1,0 +1,1 @@
+"""What can be said about usage beyond what the daemon says: forecasts, suggested limits, totals."""

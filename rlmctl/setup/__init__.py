@@ -1,0 +1,1 @@
+"""The first configuration: what is asked, what is proposed, what is written."""

@@ -1,0 +1,1 @@
+"""The client side of the socket, for programs: it starts fast and imports the standard library only."""

@@ -1,0 +1,162 @@
+"""What outcomes do to the breakers of a target, and what is told about it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rlmd.core import observed_limits
+from rlmd.core.model import Allowance, EventKind, Kind, Notice, Step, Verdict
+from rlmd.core.text import clock, named
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rlmd.core.state import Book
+    from rlmd.core.target import Target
+
+BLOCKS: frozenset[Kind] = frozenset({"throttle", "quota", "credits", "overloaded", "transient", "unreachable"})
+"""Kinds after which a scope may have to rest."""
+
+ROUTES_AWAY: frozenset[Kind] = BLOCKS | {"model_missing", "context"}
+"""Kinds after which another provider may do better with the same request."""
+
+
+def sample(target: Target, started: float, now: float) -> None:
+    """Take in that a request ended well: failures are told apart from too many by what else there was."""
+    server = target.breakers[0][1]
+    if not server.is_late(started, now):
+        server.sample(now, failed=False)
+
+
+def heard(target: Target, book: Book, now: float, step: Step) -> None:
+    """Take in that a provider answers.
+
+    Where nothing answered its last request, nobody's rest for the same reason stands any longer: what was gone was the
+    network. Where only others got no answer, that is their own failure.
+    """
+    if target.breakers[0][0] not in book.unanswered:
+        return
+    name = target.provider.id
+    for key in book.unanswered:
+        if not book.breakers[key].heard(now):
+            continue
+        book.keep_breaker(key, step)
+        back = key.partition(":")[2]
+        text = f"{name} answers again" if back == name else f"{back} may be used again: {name} answers"
+        step.notices.append(Notice("state", now, text, provider=back, reason="closed"))
+    book.unanswered.clear()
+
+
+def passed(target: Target, lease: str | None, started: float, now: float, book: Book, step: Step) -> None:
+    """Take in a good answer: a probe that passed closes what it tried."""
+    closed = False
+    if book.unusable:
+        book.unusable -= {target.key, target.provider.id}
+    for key, breaker in target.breakers:
+        if breaker.opened and breaker.passed(lease, started, now):
+            book.keep_breaker(key, step)
+            closed = True
+    if closed:
+        name = target.provider.id
+        text = f"{name} answers again"
+        step.notices.append(Notice("state", now, text, provider=name, model=target.model, reason="closed"))
+
+
+def failed(
+    target: Target,
+    verdict: Verdict,
+    *,
+    lease: str | None,
+    started: float,
+    now: float,
+    rand: float,
+    silent: bool,
+    said: Callable[[], str],
+    book: Book,
+    step: Step,
+) -> Verdict:
+    """Rest what the verdict speaks of, and return it with the end of that rest.
+
+    `silent`: nothing answered the request. `said` reads the error's sentence.
+    A probe that failed for another reason than its breaker rests for says nothing: the next one tries.
+    """
+    if verdict.kind in {"auth", "model_missing"}:
+        what = target.provider.id if verdict.kind == "auth" else target.key
+        if what not in book.unusable:
+            book.unusable.add(what)
+            step.notices.append(_unusable(target, verdict, now))
+    if silent:
+        book.unanswered.add(target.breakers[0][0])
+    until: float | None = None
+    for key, breaker in target.breakers:
+        if verdict.kind not in BLOCKS or key.partition(":")[0] != verdict.scope:
+            if lease is not None and breaker.missed(lease, now):
+                book.keep_breaker(key, step)
+            continue
+        is_told = breaker.state(now) == "open" or (silent and breaker.silent)
+        window_end = _used_up_until(target, now) if verdict.kind == "quota" else None
+        if breaker.failed(
+            verdict,
+            lease=lease,
+            started=started,
+            now=now,
+            cooldown=book.policy.cooldown,
+            rand=rand,
+            window_end=window_end,
+            silent=silent,
+        ):
+            book.keep_breaker(key, step)
+            book.plan(breaker.until, key)
+        if breaker.state(now) == "open":
+            until = breaker.until
+            if not is_told:
+                step.notices.append(_resting(target, verdict, until, said, now, book))
+    return Verdict(verdict.kind, verdict.scope, verdict.hint, until)
+
+
+def announce_end(key: str, at: float, book: Book, now: float, step: Step) -> None:
+    """Tell that a rest is over, if it is the one that was planned to end then."""
+    breaker = book.breakers[key]
+    if breaker.silent:
+        return  # nobody knows whether anything answers now
+    if breaker.until == at and breaker.state(now) == "half_open":
+        whose = book.behind(key)
+        if not whose:
+            return
+        first, model = whose[0], whose[0].model if key.startswith("model:") else None
+        whom, its = named(whose) if model is None else (first.key, "its")
+        text = f"{whom} may be used again: {its} cooldown is over"
+        step.notices.append(Notice("recovered", now, text, provider=first.provider.id, model=model))
+
+
+def _used_up_until(target: Target, now: float) -> float | None:
+    """Tell when the last of the target's own windows that are used up ends."""
+    used_up = [c.window for c in target.counters if c.window.load(now) >= c.limit.max]
+    ends = [window.resets_at(now) for window in used_up]
+    return max((end for end in ends if end is not None), default=None)
+
+
+def _resting(target: Target, verdict: Verdict, until: float, said: Callable[[], str], now: float, book: Book) -> Notice:
+    name = target.provider.id
+    shown: Allowance | None = None
+    if verdict.kind in {"throttle", "quota"}:
+        shown = observed_limits.read(target, verdict, said(), now)
+    what = f"{name}/{target.model}" if verdict.scope == "model" else name
+    event: EventKind = "exhausted" if verdict.kind in {"quota", "credits"} else "state"
+    money = ": its credits are used up" if verdict.kind == "credits" else ""
+    text = f"{what} is cooling down until {clock(until, now, book.policy.zone)} ({verdict.kind}){money}"
+    return Notice(
+        event, now, text, provider=name, model=target.model, reason=verdict.kind, until=until, allowance=shown
+    )
+
+
+def _unusable(target: Target, verdict: Verdict, now: float) -> Notice:
+    name = target.provider.id
+    if verdict.kind == "auth":
+        text = f"{name} refuses the key: waiting will not mend that; log in to {name} again in your agent"
+        return Notice("auth", now, text, provider=name, reason="auth")
+    text = (
+        f"{name} does not know the model {target.offer.name!r}: "
+        f"mend its name under the models of {name} in the configuration (rlmctl config path)"
+    )
+    return Notice("warning", now, text, provider=name, model=target.model, reason="model_missing")

@@ -1,0 +1,283 @@
+"""What is configured and what is known, by name. Configuring and restoring live here; deciding does not."""
+
+from __future__ import annotations
+
+import heapq
+from functools import partial
+from math import inf
+from typing import TYPE_CHECKING, Annotated
+
+import msgspec
+from msgspec import Meta, Struct
+
+from rlmd.core.breaker import Breaker
+from rlmd.core.model import YEAR, Limit, Moment, Policy, Step
+from rlmd.core.observed_limits import Recent
+from rlmd.core.snapshot import Snapshot
+from rlmd.core.target import Chain, Counter, CounterRow, Tally, TallyRow, Target
+from rlmd.core.window import Window
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+
+PLANNED = 100
+"""Announcements that may be planned in vain before they are looked through."""
+
+
+class BreakerRow(Struct):
+    """The durable part of a breaker."""
+
+    opened: bool
+    until: Moment
+    level: Annotated[int, Meta(ge=0, le=10**6)]
+    changed: Moment
+    reason: str = ""
+    early_at: Moment | None = None
+    silent: bool = False
+
+
+class Book:
+    """All that is known, reachable by the names that requests and stored facts use.
+
+    Facts of providers that the configuration does not name just now are kept aside: a person who comments a
+    provider out for an hour loses no cooldown and no count.
+    """
+
+    def __init__(self) -> None:
+        self.policy = Policy()
+        self.tallies: dict[str, Tally] = {}
+        self.breakers: dict[str, Breaker] = {}
+        self.counters: dict[str, Counter] = {}
+        self.recent: dict[str, Recent] = {}
+        """By account."""
+        self.pins: dict[str, str] = {}
+        """Canonical model, or `*` for all, to the provider that the person put first."""
+        self.unusable: set[str] = set()
+        """Providers that refuse the key and models that are missing, as far as that has been told."""
+        self.unanswered: set[str] = set()
+        """Breakers of the servers from which no answer has come to their last request."""
+        self.targets: dict[str, dict[str, Target]] = {}
+        """By provider, then by canonical model."""
+        self.chains: dict[str, Chain] = {}
+        """All who may serve a canonical model, its fallbacks included."""
+        self._current: str | None = None
+        self._names: dict[tuple[str, str], Target] = {}
+        self._met: dict[str, Counter] = {}
+        """Every counter since the start: requests may be under way in one whose limit is taken out."""
+        self._windows: dict[str, CounterRow] = {}
+        self._snapshots: dict[str, dict[str, Snapshot]] = {}
+        self._agenda: list[tuple[float, str]] = []
+        self._most_planned = PLANNED
+        self._watched_since = -inf
+        """What was used before, an earlier run has counted and this one has not seen."""
+
+    @property
+    def current(self) -> str | None:
+        """Where the last good answer came from, or where the person pointed since."""
+        return self._current if self._current in self.targets else None
+
+    def behind(self, key: str) -> list[Target]:
+        """List what a breaker or a counter may keep requests from, as configured now."""
+        found = (target for by_model in self.targets.values() for target in by_model.values())
+        return [t for t in found if any(key == k for k, _ in t.breakers) or any(key == c.key for c in t.counters)]
+
+    def find(self, provider: str, name: str) -> Target | None:
+        """Find the target that the agent calls so; its canonical name will do as well."""
+        return self._names.get((provider, name)) or self.targets.get(provider, {}).get(name)
+
+    def configure(self, policy: Policy) -> Step:
+        """Put a policy into force. What was counted for a limit that is still there stays counted."""
+        step = Step()
+        for by_model in self.targets.values():
+            for target in by_model.values():
+                self._snapshots[target.key] = dict(target.snapshots)
+        before, self.counters = self.counters, {}
+        self.policy, self.targets, self._names, self.unusable = policy, {}, {}, set()
+        of_account: dict[str, list[Counter]] = {}
+        for account, limits in _limits_by_account(policy).items():
+            own = of_account[account] = []
+            for limit in limits:
+                key = f"{account}|{limit.key}"
+                if key not in self._met:
+                    row = self._windows.pop(key, None) or self._windows.get(f"{account}|{limit.former_key}")
+                    self._met[key] = _counter(key, limit, row)
+                counter = self.counters[key] = self._met[key]
+                counter.hold(limit)
+                if key not in before:
+                    counter.planned = None
+                own.append(counter)
+        for provider in policy.providers:
+            tally = self.tallies.setdefault(provider.id, Tally())
+            if tally.follow(enabled=provider.enabled):
+                self.keep_tally(provider.id, step)
+            self.targets[provider.id] = {}
+            for model, offer in provider.models.items():
+                keys = (
+                    f"server:{provider.id}",
+                    f"account:{provider.account}",
+                    f"model:{provider.id}/{model}",
+                )
+                target = Target(
+                    provider,
+                    model,
+                    tally,
+                    tuple((key, self.breakers.setdefault(key, Breaker())) for key in keys),
+                    tuple(c for c in of_account[provider.account] if c.limit.model in {None, model}),
+                    self.recent.setdefault(provider.account, Recent(self._watched_since)),
+                )
+                target.snapshots = self._snapshots.pop(target.key, {})
+                self.targets[provider.id][model] = target
+                self._names[provider.id, offer.name] = target
+        serving: dict[str, list[Target]] = {}
+        for by_model in self.targets.values():
+            for model, target in by_model.items():
+                serving.setdefault(model, []).append(target)
+        self.chains = {
+            model: Chain(t for other in _stand_ins(model, policy.fallback) for t in serving.get(other, ()))
+            for model in serving
+        }
+        return step
+
+    def restore(self, facts: Iterable[tuple[str, str, bytes]], now: float, longest: float = inf) -> None:
+        """Take in stored facts (kind, key, JSON) before the first `configure`. Times in the past are dropped.
+
+        `longest` is the policy's longest cooldown. Raises what is `model.SENSELESS` for a fact that makes no sense.
+        """
+        for kind, key, row in facts:
+            self._watched_since = now
+            match kind:
+                case "window":
+                    self._windows[key] = msgspec.json.decode(row, type=CounterRow)
+                case "breaker":
+                    breaker = msgspec.json.decode(row, type=BreakerRow)
+                    if breaker.until - now > YEAR:
+                        raise msgspec.ValidationError("it rests for more than a year")
+                    self.breakers[key] = _restored(breaker, now)
+                    if self.breakers[key].silent:
+                        self.unanswered.add(key)
+                case "tally":
+                    stored = msgspec.json.decode(row, type=TallyRow)
+                    tally = self.tallies.setdefault(key, Tally())
+                    tally.requests, tally.errors = stored.requests, stored.errors
+                    tally.override, tally.configured = stored.override, stored.configured
+                case "snapshot":
+                    snapshots = msgspec.json.decode(row, type=dict[str, Snapshot])
+                    if any(s.resets_at - now > longest for s in snapshots.values()):
+                        raise msgspec.ValidationError("it lasts longer than cooldown.longest")
+                    self._snapshots[key] = {name: s for name, s in snapshots.items() if now < s.resets_at}
+                case "setting" if key == "current":
+                    self._current = msgspec.json.decode(row, type=str | None)
+                case "setting" if key == "pins":
+                    self.pins = msgspec.json.decode(row, type=dict[str, str])
+
+    def keep_everything(self) -> Step:
+        """Put all that is durable into a step, also what the configuration does not name just now."""
+        step = Step()
+        for counter in self._met.values():
+            self.keep_counter(counter, step)
+        for key, row in self._windows.items():
+            step.facts["window", key] = partial(_itself, row)
+        for key in self.breakers:
+            self.keep_breaker(key, step)
+        for provider in self.tallies:
+            self.keep_tally(provider, step)
+        for by_model in self.targets.values():
+            for target in by_model.values():
+                self.keep_snapshots(target, step)
+        for key, snapshots in self._snapshots.items():
+            step.facts["snapshot", key] = partial(_itself, snapshots or None)
+        step.facts["setting", "current"] = lambda: self._current
+        step.facts["setting", "pins"] = lambda: self.pins
+        return step
+
+    def keep_counter(self, counter: Counter, step: Step) -> None:
+        """Put what is durable of a counter into a step."""
+        step.facts["window", counter.key] = counter.row
+
+    def keep_breaker(self, key: str, step: Step) -> None:
+        """Put what is durable of a breaker into a step."""
+        step.facts["breaker", key] = self.breakers[key].row
+
+    def keep_tally(self, provider: str, step: Step) -> None:
+        """Put what is durable of a provider's own numbers into a step."""
+        step.facts["tally", provider] = self.tallies[provider].row
+
+    def keep_snapshots(self, target: Target, step: Step) -> None:
+        """Put what is durable of a provider's own word into a step."""
+        step.facts["snapshot", target.key] = lambda: target.snapshots or None
+
+    def keep_current(self, provider: str, step: Step) -> None:
+        """Note where answers come from now."""
+        if self._current != provider:
+            self._current = provider
+            step.facts["setting", "current"] = lambda: self._current
+
+    def plan(self, at: float, key: str) -> None:
+        """Remember that something about this breaker or counter is to be announced then."""
+        heapq.heappush(self._agenda, (at, key))
+        if len(self._agenda) > self._most_planned:  # a rest may be prolonged very often
+            self._agenda = [entry for entry in set(self._agenda) if self._holds(*entry)]
+            heapq.heapify(self._agenda)
+            self._most_planned = 2 * len(self._agenda) + PLANNED
+
+    def _holds(self, at: float, key: str) -> bool:
+        """Whether what was planned is still to happen then."""
+        if key in self.breakers:
+            return self.breakers[key].opened and self.breakers[key].until == at
+        return key in self.counters and self.counters[key].planned == at
+
+    def planned(self) -> float | None:
+        """Tell when the next announcement is due."""
+        return self._agenda[0][0] if self._agenda else None
+
+    def due(self, now: float) -> Iterator[tuple[float, str]]:
+        """Take the announcements that are due off the agenda, each once; some may no longer be true."""
+        last: tuple[float, str] | None = None
+        while self._agenda and self._agenda[0][0] <= now:
+            due = heapq.heappop(self._agenda)
+            if due != last:
+                yield due
+            last = due
+
+
+def _itself(row: object) -> object:
+    return row
+
+
+def _counter(key: str, limit: Limit, row: CounterRow | None) -> Counter:
+    counter = Counter(key, limit, Window.from_row(limit, row.window) if row else Window.for_limit(limit))
+    if row is not None:
+        counter.told = row.told
+        counter.judged = limit.max if row.judged is None else row.judged
+    return counter
+
+
+def _restored(row: BreakerRow, now: float) -> Breaker:
+    if row.opened and now >= row.until:  # its block has ended since, and it is closed from then on
+        return Breaker(level=row.level, changed=row.until)
+    return Breaker(row.opened, row.until, row.level, row.changed, row.reason, row.early_at, row.silent)
+
+
+def _limits_by_account(policy: Policy) -> dict[str, list[Limit]]:
+    """Gather the limits of each account; where two of its providers state the same one, the smaller holds."""
+    gathered: dict[str, dict[str, Limit]] = {}
+    for provider in policy.providers:
+        limits = gathered.setdefault(provider.account, {})
+        for limit in provider.limits:
+            known = limits.get(limit.key)
+            if known is None or limit.max < known.max:
+                limits[limit.key] = limit
+    return {account: list(limits.values()) for account, limits in gathered.items()}
+
+
+def _stand_ins(model: str, fallback: dict[str, tuple[str, ...]]) -> list[str]:
+    """List a model and what may stand in for it, best first, each once."""
+    found: list[str] = []
+    queue = [model]
+    while queue:
+        candidate = queue.pop(0)
+        if candidate not in found:
+            found.append(candidate)
+            queue = [*fallback.get(candidate, ()), *queue]
+    return found

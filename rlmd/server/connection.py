@@ -1,0 +1,202 @@
+"""One client: what it has sent and is to get, what it has leased, what it listens to. It understands no request."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections import OrderedDict
+
+import trio
+
+from rlmd.server import capacity
+from rlmd.wire import messages
+
+log = logging.getLogger(__name__)
+
+CHUNK = 64 * 1024
+
+
+async def linger(stream: trio.SocketStream) -> None:
+    """Say no more, and pass over what somebody says who is about to be let go."""
+    with trio.move_on_after(capacity.LINGER), contextlib.suppress(trio.BrokenResourceError):
+        await stream.send_eof()
+        while await stream.receive_some(CHUNK):
+            pass
+
+
+class Connection:
+    """A conversation. Whoever holds it reads and writes at once what can be; the rest waits for a task of its own."""
+
+    def __init__(self, stream: trio.SocketStream, nursery: trio.Nursery) -> None:
+        self.fd = stream.socket.fileno()
+        self.leases: OrderedDict[str, None] = OrderedDict()
+        """Oldest first. Some may have ended by themselves."""
+        self.agent: messages.Agent | None = None
+        self.events: frozenset[str] = frozenset()
+        self.backlog: list[bytes] = []
+        """Lines that have arrived and are not answered yet."""
+        self.unsent = bytearray()
+        """Replies and events that wait for their turn."""
+        self.ended = False
+        """Nothing more is read of it."""
+        self.gone = False
+        """Nothing is sent any more: the client has left, or the stream is closed and its number may be another's."""
+        self.nursery = nursery
+        self._owed = 0
+        """Replies that take their time: until they are sent nothing more is read."""
+        self._paid = trio.Event()
+        self._stream = stream
+        self._lines = messages.Lines()
+        self._under_way = 0
+        """Bytes that are being sent."""
+        self._told = 0
+        """Bytes of events in `unsent`."""
+        self._watching = False
+        self._sending = False
+        self._something = trio.Event()
+        self._turn = trio.Lock()
+
+    def receive(self) -> bool:
+        """Take what has arrived into the backlog, unless something is still owed. Whether there is a whole line."""
+        if self.unsent or self._under_way or self._owed:
+            return False
+        try:
+            data = os.read(self.fd, CHUNK)
+        except BlockingIOError:
+            return False
+        except OSError:
+            data = b""
+        if not data:
+            self.ended = True
+            return False
+        self.backlog += self._lines.feed(data)
+        if self._lines.rest and not self._watching:
+            self._watching = True
+            self.nursery.start_soon(self._watch)
+        return bool(self.backlog)
+
+    @property
+    def unread(self) -> int:
+        """How many bytes wait for the client to read."""
+        return len(self.unsent) + self._under_way
+
+    def send(self, replies: list[messages.AnyReply]) -> None:
+        """Send replies, as far as that goes at once; the rest waits for its turn. Once the client is gone, nothing."""
+        if self.gone:
+            return
+        data = messages.encode_lines(replies)
+        if self.unsent or self._sending:
+            self.unsent += data
+            self._something.set()
+            return
+        try:
+            sent = os.write(self.fd, data)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            self.gone = True
+            self.end()
+            return
+        if sent < len(data):
+            self.unsent += data[sent:]
+            self._start_sending()
+
+    def subscribe(self, events: frozenset[str]) -> None:
+        """Have events of these kinds sent from now on."""
+        self.events = events
+        self._start_sending()
+
+    def tell(self, line: bytes) -> None:
+        """Send an event in its turn. A client that leaves too much unread is let go."""
+        if self.gone:
+            return
+        self.unsent += line
+        self._told += len(line)
+        self._something.set()
+        if self._told > capacity.EVENTS_UNREAD:
+            self._let_go("does not read its events")
+
+    def end(self) -> None:
+        """Heed nothing more of it, and have whoever waits for that know."""
+        if not self.ended:
+            self.ended = True
+            trio.lowlevel.notify_closing(self.fd)
+
+    def fail(self) -> None:
+        """End the connection at once, because of a bug that the caller has logged."""
+        self.ended = True
+        self.nursery.cancel_scope.cancel()
+
+    def take_no_more(self) -> None:
+        """Let what has arrived be the last."""
+        with contextlib.suppress(OSError):
+            self._stream.socket.shutdown(trio.socket.SHUT_RD)
+
+    def owe(self) -> None:
+        """Read nothing more until a reply that takes its time is sent."""
+        self._owed += 1
+        if self._owed == 1:
+            self._paid = trio.Event()
+
+    def paid(self) -> None:
+        """Go on: the reply has been sent."""
+        self._owed -= 1
+        if not self._owed:
+            self._paid.set()
+
+    async def catch_up(self) -> None:
+        """Wait until nothing is owed."""
+        while self._owed:
+            await self._paid.wait()
+        if self.unsent or self._under_way:
+            await self.send_unsent()
+
+    async def part(self) -> None:
+        """Send what is left, then wait a moment for the client to read it.
+
+        Who still sends when a connection closes is told of that by its system, before what we have told it.
+        """
+        await self.catch_up()
+        await linger(self._stream)
+
+    def _start_sending(self) -> None:
+        self._something.set()
+        if not self._sending:
+            self._sending = True
+            self.nursery.start_soon(self._send)
+
+    async def _send(self) -> None:
+        while True:
+            await self._something.wait()
+            self._something = trio.Event()
+            await self.send_unsent()
+
+    async def send_unsent(self) -> None:
+        """Send what waits; a client that reads nothing of it for `bounds.STUCK` seconds is let go."""
+        async with self._turn:
+            data, self.unsent, self._told = bytes(self.unsent), bytearray(), 0
+            for begin in range(0, len(data), CHUNK):
+                self._under_way = len(data) - begin
+                with trio.move_on_after(capacity.STUCK) as scope:
+                    await self._stream.send_all(data[begin : begin + CHUNK])
+                if scope.cancelled_caught:
+                    self._let_go("does not read its replies")
+                    break
+            self._under_way = 0
+
+    async def _watch(self) -> None:
+        """Let go of a client that begins a line and does not finish it."""
+        while rest := self._lines.rest:
+            await trio.sleep(capacity.STUCK)
+            waits_for_us = self._owed or self.unread
+            if self._lines.rest is rest and not waits_for_us:  # each line has an object of its own
+                text = f"A line was begun and not finished within {capacity.STUCK:g} s; this connection is closed."
+                self.send([messages.Error(code="bad_request", message=text)])
+                self.end()
+                return
+        self._watching = False
+
+    def _let_go(self, why: str) -> None:
+        log.warning("a client %s: its connection is closed", why)
+        self.nursery.cancel_scope.cancel()

@@ -1,0 +1,271 @@
+"""The only way effects leave: what the ledger's steps changed becomes durable, then it is told.
+
+Where the disk fails, what is new waits here and decisions go on from memory; a later settling tries again. What
+waits is bounded: facts and usage by the names in the configuration, receipts and events by a number.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from rlmd.core.model import Notice, Step
+from rlmd.store import recovery
+from rlmd.store.database import CHECKPOINT_AT, KEPT
+from rlmd.store.journal import QUARTER
+from rlmd.store.migrations import StoreError
+from rlmd.wire.messages import Event, rfc3339
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rlmd.core.model import FactKind, Receipt
+    from rlmd.store.database import Store
+    from rlmd.store.journal import Used
+
+log = logging.getLogger(__name__)
+
+EVENTS_WAITING = 10_000
+"""Events kept in memory while the disk fails; the oldest are dropped beyond that."""
+RECEIPTS_WAITING = 20_000
+"""Receipts kept in memory while the disk fails. None of those was acknowledged, yet one that is dropped and
+reported again counts twice."""
+RETRY = 1.0
+"""Seconds between attempts to write while the disk fails: a disk that hangs is not to hang every answer."""
+
+
+class Outbox:
+    """Makes steps durable and tells what they have to tell."""
+
+    def __init__(self, store: Store, clock: Callable[[], float]) -> None:
+        self.listeners: tuple[Callable[[Event], None], ...] = ()
+        """Each is handed every event. One that fails costs no other its event."""
+        self.everything: Callable[[], Step] = Step
+        """Gives all facts there are, for a database that has to be begun afresh."""
+        self.grown: Callable[[int], None] = _nothing
+        """Is told how many bytes the log of the database has when it is worth a checkpoint."""
+        self._store = store
+        self._clock = clock
+        self._failed_at: float | None = None
+        self._unfolded_at: float | None = None
+        """When the journal could not be folded."""
+        self._facts: dict[tuple[FactKind, str], Callable[[], object]] = {}
+        self._receipts: dict[str, Receipt] = {}
+        self._events: list[tuple[float, Event]] = []
+        self._usage: dict[Used, float] = {}
+        """Not on the disk yet."""
+        self._untold: list[Event] = []
+
+    @property
+    def held(self) -> bool:
+        """Whether somebody else writes to the database for a moment: nothing is settled until that is over."""
+        return self._store.held
+
+    @held.setter
+    def held(self, held: bool) -> None:
+        self._store.held = held
+
+    @property
+    def durable(self) -> bool:
+        """Whether everything that was acknowledged is on the disk."""
+        return self._failed_at is None
+
+    @property
+    def due(self) -> float | None:
+        """When there is something to settle; None where nothing waits."""
+        if self._failed_at is not None:
+            return self._failed_at + RETRY
+        waits = self._facts or self._receipts or self._events or self._usage
+        return 0.0 if waits and not self.held else None
+
+    def receipt(self, lease: str) -> Receipt | None:
+        """Look up what is remembered of a lease that is not under way."""
+        if lease in self._receipts:
+            return self._receipts[lease]
+        try:
+            return self._store.receipt(lease)
+        except recovery.UNREADABLE as error:
+            self.mind("cannot look up a lease", error)
+            return None
+
+    def events(self, since: float, limit: int) -> list[Event]:
+        """Give the last events since a time, oldest first. Raises `sqlite3.Error`."""
+        try:
+            stored = self._store.events(since, limit)
+        except recovery.UNREADABLE as error:
+            self.mind("the events cannot be read", error)
+            raise sqlite3.DatabaseError(str(error)) from error
+        return [*stored, *(event for at, event in self._events if at >= since)][-limit:]
+
+    def tidy(self) -> None:
+        """Fold the journal where it is long enough; have a log that has become long checkpointed. It never raises."""
+        if self.held or not self._store.unfolded or self._soon_after(self._unfolded_at):
+            return
+        try:
+            self.fold()
+            size = self._store.log_size()
+            if size >= CHECKPOINT_AT:
+                self.grown(size)
+        except Exception:
+            self._unfolded_at = self._clock()
+            log.exception("the journal cannot be folded now; please report this")
+
+    def fold(self) -> None:
+        """Put what was committed in its place."""
+        try:
+            self._store.fold()
+        except recovery.UNREADABLE as error:
+            self._unfolded_at = self._clock()
+            self.mind("the journal cannot be folded now", error)
+        else:
+            self._unfolded_at = None
+
+    def prune(self, now: float, keep: float = KEPT) -> bool:
+        """Drop a few rows that are too old to matter. True where there may be more."""
+        if self.held:
+            return True
+        try:
+            return self._store.prune(now, keep)
+        except (OSError, *recovery.UNREADABLE) as error:
+            self.mind("old rows cannot be removed now", error)
+            return False
+
+    def add(self, step: Step) -> None:
+        """Take over what a step changed and has to tell. Nothing of it happens before `settle`."""
+        if step.facts:
+            self._facts.update(step.facts)
+        if step.receipts:
+            self._receipts.update(step.receipts)
+        if step.usage:
+            for at, provider, model, what, amount in step.usage:
+                used = (int(at) // QUARTER * QUARTER, provider, model, what)
+                self._usage[used] = self._usage.get(used, 0) + amount
+        for notice in step.notices:
+            self._tell(notice)
+
+    def settle(self, *, insist: bool = False) -> bool:
+        """Commit, and tell at once: for callers that owe nobody a reply."""
+        durable = self.commit(insist=insist)
+        self.tell()
+        return durable
+
+    def commit(self, *, insist: bool = False) -> bool:
+        """Make everything durable that waits, in one transaction. It never raises.
+
+        False where it could not be made durable: it is kept and tried again, `RETRY` seconds later at the
+        earliest unless the caller insists.
+        """
+        if self.held:
+            return False
+        if (self._facts or self._receipts or self._events or self._usage) and (
+            insist or not self._soon_after(self._failed_at)
+        ):
+            try:
+                self._commit()
+            except Exception:
+                log.exception("the state cannot be written; please report this")
+                self._facts = {name: read for name, read in self._facts.items() if _is_writable(name, read)}
+                self._failed("the state cannot be written because of a bug: deciding from memory")
+        return self._failed_at is None
+
+    def tell(self) -> None:
+        """Hand what has happened to every listener, once it is on the disk or cannot be. It never raises."""
+        if self.held:
+            return
+        events, self._untold = self._untold, []
+        for event in events:
+            log.info("%s: %s", event.event, " ".join(event.message.split()), extra={"event": event})
+            for listener in self.listeners:
+                try:
+                    listener(event)
+                except Exception:
+                    log.exception("an event cannot be told; please report this")
+
+    def _soon_after(self, failed_at: float | None) -> bool:
+        return failed_at is not None and failed_at <= self._clock() < failed_at + RETRY
+
+    def _tell(self, notice: Notice) -> None:
+        event = _event(notice)
+        self._events.append((notice.at, event))
+        self._untold.append(event)
+
+    def _commit(self) -> None:
+        try:
+            self._store.commit(self._facts, self._receipts, self._events, self._usage)
+        except (OSError, *recovery.UNREADABLE, StoreError) as error:
+            self._failed(f"the state cannot be written ({error}): deciding from memory until it can")
+            if recovery.is_damage(error):
+                self.begin_afresh(error)
+            return
+        self._facts.clear()
+        self._receipts.clear()
+        self._events.clear()
+        self._usage.clear()
+        if self._failed_at is not None:
+            self._failed_at = None
+            text = "the state is written again, nothing that was kept in memory is lost"
+            self._tell(Notice("state", self._clock(), text))
+
+    def mind(self, what: str, error: Exception) -> None:
+        """Note that something else than a commit failed. Damage that it came upon is everybody's."""
+        log.warning("%s: %s", what, error)
+        if recovery.is_damage(error):
+            self.begin_afresh(error)
+            self.settle(insist=True)
+
+    def begin_afresh(self, error: BaseException) -> None:
+        """Go on in a fresh database where the old one is damaged: all facts are known here, too."""
+        self.add(self.everything())
+        try:
+            self._store.begin_afresh(error)
+        except (OSError, sqlite3.Error, StoreError) as second:
+            self._failed(f"the state is damaged ({error}), and no fresh one can be begun yet: {second}")
+        self.warn()
+
+    def warn(self) -> None:
+        """Tell what a person has to know about the file."""
+        if self._store.warning is not None:
+            log.warning("%s", self._store.warning)
+            self._tell(Notice("state", self._clock(), self._store.warning))
+            self._store.warning = None
+
+    def _failed(self, text: str) -> None:
+        now = self._clock()
+        if self._failed_at is None:
+            self._tell(Notice("state", now, text))
+        self._failed_at = now
+        del self._events[:-EVENTS_WAITING]
+        for lease in list(self._receipts)[:-RECEIPTS_WAITING]:
+            del self._receipts[lease]
+
+
+def _nothing(_: int) -> None:
+    """Nobody is interested."""
+
+
+def _is_writable(name: tuple[FactKind, str], read: Callable[[], object]) -> bool:
+    """Tell whether a fact can be read and written: one that cannot be is not to keep all others from the disk."""
+    try:
+        msgspec.json.encode(read())
+    except Exception:
+        log.exception("the %s of %s cannot be kept; please report this", *name)
+        return False
+    return True
+
+
+def _event(notice: Notice) -> Event:
+    return Event(
+        event=notice.event,
+        at=rfc3339(notice.at),
+        message=notice.message,
+        provider=notice.provider,
+        model=notice.model,
+        session=notice.session,
+        to=notice.to,
+        reason=notice.reason,
+        until=None if notice.until is None else rfc3339(notice.until),
+        allowance=notice.allowance,
+    )

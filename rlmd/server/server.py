@@ -1,0 +1,349 @@
+"""Serves connections, a task each. It owns who is connected, who listens, and when what was asked is answered.
+
+All requests that have come by one moment are handled together: their steps become durable in one transaction, then
+each connection gets its replies, then the events are told. The connections share the transaction and nothing else:
+what raises for one of them, or while an event is told, ends that connection, with a traceback in the log.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import logging
+import select
+import sys
+from itertools import islice
+from typing import TYPE_CHECKING, NamedTuple
+
+import trio
+
+from rlmd.server import capacity, peer
+from rlmd.server.connection import Connection, linger
+from rlmd.server.dispatch import Dispatcher
+from rlmd.wire import messages, translate
+from rlmd.wire.messages import rfc3339
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from rlmd.core.ledger import Ledger
+    from rlmd.server.dispatch import Host
+    from rlmd.server.outbox import Outbox
+    from rlmd.server.timers import Timers
+
+log = logging.getLogger(__name__)
+
+ROUNDS = 16
+"""Times in a row that all who have asked are answered before anything else gets a turn. Whoever asks again at once is
+then answered without a way through trio's scheduler, which costs as much as a decision."""
+
+
+class _Answers(NamedTuple):
+    """What a connection is told in one turn."""
+
+    connection: Connection
+    replies: list[messages.AnyReply]
+    lasting: set[int]
+    """Those of them that promise something for ever."""
+
+
+class Server:
+    """Serves connections until each of them ends. `host` is the daemon around it."""
+
+    def __init__(self, ledger: Ledger, outbox: Outbox, timers: Timers, host: Host, clock: Callable[[], float]) -> None:
+        self._ledger = ledger
+        self._outbox = outbox
+        self._timers = timers
+        self._clock = clock
+        self._connections: set[Connection] = set()
+        self._dispatch = Dispatcher(ledger, outbox, host, self._connections, clock)
+        self._by_fd: dict[int, Connection] = {}
+        # What epoll costs depends on those who ask, not on all who are connected; macOS has none.
+        self._poll = select.epoll() if sys.platform == "linux" else select.poll()
+        self._room = capacity.connections()
+        self._refused = 0
+        """How many are being refused just now."""
+        self._held: list[_Answers] = []
+        self._released = trio.Event()
+        self._released.set()
+        self._to_settle = False
+        """Something else than an acquire has been asked in this turn."""
+        self._draining = False
+
+    def drain(self) -> None:
+        """Take nothing new in: each conversation ends once what has arrived is answered."""
+        self._draining = True
+        for connection in self._connections:
+            connection.take_no_more()
+
+    def publish(self, event: messages.Event) -> None:
+        """Hand an event to everyone who listens to its kind."""
+        listening = [connection for connection in self._connections if event.event in connection.events]
+        if listening:
+            self._push(event, listening)
+        self._tell_watchers()
+
+    def _push(self, event: messages.Event, connections: list[Connection]) -> None:
+        line = messages.encode(event)
+        for connection in connections:
+            try:
+                connection.tell(line)
+            except Exception:
+                log.exception("an event cannot be sent; please report this")
+                connection.fail()
+
+    async def serve(self, stream: trio.SocketStream) -> None:
+        """Hold one conversation. A bug in a handler ends the connection, not the daemon."""
+        try:
+            if not peer.is_allowed(stream.socket):
+                log.warning("a connection of another user was refused")
+                refusal = messages.Error(code="unauthorized", message="This rlmd serves its owner only.")
+                await self._refuse(stream, refusal)
+            elif len(self._connections) >= self._room:
+                await self._refuse(stream, messages.Error(code="unavailable", message=_FULL.format(self._room)))
+            else:
+                await self._hold(stream)
+        except* (trio.BrokenResourceError, trio.ClosedResourceError):
+            log.debug("a client went away")
+        except* Exception:
+            log.exception("a connection failed; please report this")
+
+    async def _hold(self, stream: trio.SocketStream) -> None:
+        async with stream, trio.open_nursery() as nursery:
+            connection = Connection(stream, nursery)
+            self._join(connection)
+            try:
+                await self._converse(connection)
+            finally:
+                self._leave(connection)
+                await self._release(connection)
+            nursery.cancel_scope.cancel()
+
+    async def _refuse(self, stream: trio.SocketStream, refusal: messages.Error) -> None:
+        """Say why, and wait until that is read unless very many are being refused."""
+        self._refused += 1
+        try:
+            async with stream:
+                with contextlib.suppress(trio.BrokenResourceError):
+                    await stream.send_all(messages.encode(refusal))
+                if self._refused <= capacity.DOORSTEP:
+                    await linger(stream)
+        finally:
+            self._refused -= 1
+
+    def _join(self, connection: Connection) -> None:
+        self._connections.add(connection)
+        self._by_fd[connection.fd] = connection
+        self._poll.register(connection.fd, select.POLLIN)
+        if self._draining:
+            connection.take_no_more()
+
+    def _leave(self, connection: Connection) -> None:
+        connection.gone = True
+        self._poll.unregister(connection.fd)
+        del self._by_fd[connection.fd]
+        self._connections.discard(connection)
+        self._dispatch.watching.discard(connection)
+
+    async def _release(self, connection: Connection) -> None:
+        """Let go of what it has leased; of very many not all at once, because others wait."""
+        many = len(connection.leases) > capacity.RELEASED
+        with trio.CancelScope(shield=True):
+            while True:
+                some = list(islice(connection.leases, capacity.RELEASED))
+                for lease in some:
+                    del connection.leases[lease]
+                self._outbox.add(self._ledger.release(some, self._clock()))
+                self._outbox.settle()
+                self._outbox.tidy()
+                self._timers.poke()
+                self._tell_watchers()
+                if not connection.leases:
+                    break
+                await trio.lowlevel.checkpoint()
+        if many:
+            gc.collect()  # it also lets go of what Python keeps for more of the same
+
+    def _tell_watchers(self) -> None:
+        """Tell those who watch, once each: the next status that one asks for has it told of the next change."""
+        if self._dispatch.watching:
+            event = messages.Event(event="changed", at=rfc3339(self._clock()), message="the status has changed")
+            watching = list(self._dispatch.watching)
+            self._dispatch.watching.clear()
+            self._push(event, watching)
+
+    async def _converse(self, connection: Connection) -> None:
+        while not connection.ended:
+            await connection.catch_up()
+            with contextlib.suppress(trio.ClosedResourceError):
+                await trio.lowlevel.wait_readable(connection.fd)
+                self._answer_all()
+        await connection.part()
+
+    def _answer_all(self) -> None:
+        """Answer everyone who has asked by now, not only whose task this is: all that is new is made durable at once.
+
+        Then again, while somebody has asked in the meantime. Who was answered here finds nothing to do when its own
+        turn comes.
+        """
+        for _ in range(ROUNDS):
+            heard = (self._by_fd[fd] for fd, _ in self._poll.poll(0))
+            asking = [connection for connection in heard if _has_asked(connection)]
+            if not asking:
+                return
+            self._answer(asking)
+
+    def _answer(self, connections: list[Connection]) -> None:
+        """Handle what these connections have asked; then commit, then the replies, then the events."""
+        self._to_settle = False
+        answers = [self._answers(connection) for connection in connections]
+        if self._to_settle and self._outbox.held:
+            for kept in answers:
+                kept.connection.owe()
+            self._held += answers
+            return
+        self._finish(answers)
+
+    def _finish(self, answers: list[_Answers]) -> None:
+        """Commit, reply, tell. Nothing in it raises: this runs in the task of whichever connection asked first."""
+        # What only acquires have led to waits for the timer: no disk is between an acquire and its answer.
+        durable = self._outbox.commit() if self._to_settle else True
+        for one in answers:
+            _reply(one, durable=durable)
+        if self._to_settle:
+            self._outbox.tell()
+        try:
+            if self._dispatch.watching and any(translate.changes(reply) for one in answers for reply in one.replies):
+                self._tell_watchers()
+            self._timers.poke()
+        except Exception:
+            log.exception("what has changed cannot be told; please report this")
+        if self._to_settle:
+            self._outbox.tidy()
+
+    @contextlib.contextmanager
+    def holding_commits(self) -> Iterator[None]:
+        """Keep reports waiting while somebody else writes to the database; decisions go on."""
+        self._outbox.held, self._released = True, trio.Event()
+        try:
+            yield
+        finally:
+            self._outbox.held = False
+            self._released.set()
+            held, self._held = self._held, []
+            self._to_settle = True
+            self._finish(held)
+            for answers in held:
+                answers.connection.paid()
+
+    def _answers(self, connection: Connection) -> _Answers:
+        """Handle the lines of a connection, up to one whose answer takes its time, or until the others have theirs."""
+        answers = _Answers(connection, [], set())
+        try:
+            self._handle(answers)
+        except Exception:
+            log.exception("a connection failed; please report this")
+            connection.fail()
+        return answers
+
+    def _handle(self, answers: _Answers) -> None:
+        connection, told = answers.connection, answers.replies
+        lines, connection.backlog = connection.backlog, []
+        for place, line in enumerate(lines):
+            if place == capacity.LINES or (told and isinstance(told[-1], _LONG)):
+                connection.backlog = lines[place:]
+                connection.owe()
+                connection.nursery.start_soon(self._go_on, connection)
+                break
+            try:
+                request = messages.decode(line)
+            except messages.BadRequestError as error:
+                told.append(error.reply)
+                if len(line) > messages.MAX_LINE:
+                    connection.end()
+                continue
+            if isinstance(request, messages.HistoryQuery):
+                if connection.gone:
+                    continue
+                connection.backlog = lines[place + 1 :]
+                connection.owe()
+                connection.nursery.start_soon(self._tell_history, connection, request)
+                break
+            if not isinstance(request, messages.Acquire):
+                self._to_settle = True
+                if isinstance(request, _LASTING):
+                    answers.lasting.add(len(told))
+            try:
+                told.append(self._dispatch.handle(request, connection))
+            except Exception:
+                log.exception("a request failed; please report this")
+                told.append(messages.Error(id=request.id, code="internal", message=_BUG))
+                connection.end()
+                break
+
+    async def _tell_history(self, connection: Connection, request: messages.HistoryQuery) -> None:
+        await self._until_released()  # after the replies that are kept waiting
+        self._outbox.settle()
+        self._outbox.fold()
+        reply = await self._dispatch.history(request)
+        connection.send([reply])
+        await self._go_on(connection)
+
+    async def _go_on(self, connection: Connection) -> None:
+        """Answer what is left of its lines, once it has read what it was told and others have had their turn."""
+        await self._until_released()
+        await connection.send_unsent()
+        await trio.lowlevel.checkpoint()
+        connection.paid()
+        if connection.backlog:
+            self._answer([connection])
+
+    async def _until_released(self) -> None:
+        """Wait until nobody holds commits. By the time of a waiter's turn, the next hold may have begun."""
+        while self._outbox.held:
+            await self._released.wait()
+
+
+def _has_asked(connection: Connection) -> bool:
+    try:
+        return not connection.ended and connection.receive()
+    except Exception:
+        log.exception("a connection failed; please report this")
+        connection.fail()
+        return False
+
+
+def _reply(answers: _Answers, *, durable: bool) -> None:
+    connection, told, lasting = answers
+    try:
+        if not durable:
+            for n in lasting:
+                told[n] = translate.not_durable(told[n])
+        connection.send(told)
+    except Exception:
+        log.exception("a reply cannot be sent; please report this")
+        connection.fail()
+
+
+_BUG = "rlmd has a bug here; its log has the details (rlmctl paths). This connection is closed."
+
+
+_FULL = (
+    "rlmd serves {} connections already: close one (rlmctl status lists the agents) and try again. "
+    "This connection is closed."
+)
+_LONG = (messages.Status, messages.Explained, messages.Log)
+"""Replies of a size that one a turn is enough."""
+
+_LASTING = (
+    messages.Report,
+    messages.UsageReport,
+    messages.Reset,
+    messages.CooldownOrder,
+    messages.Enable,
+    messages.Disable,
+    messages.Pin,
+    messages.Adopt,
+    messages.Import,
+)
+"""What is known for ever once it is acknowledged."""

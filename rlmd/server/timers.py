@@ -1,0 +1,58 @@
+"""One task that announces what ends: cooldowns, windows, leases. Without it every decision stays the same."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+import trio
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rlmd.core.ledger import Ledger
+    from rlmd.server.outbox import Outbox
+
+log = logging.getLogger(__name__)
+
+LONGEST_SLEEP = 30.0
+"""Seconds slept at most towards a deadline: trio's clock stops in suspend, and the wall clock may step."""
+
+
+class Timers:
+    """Sleeps towards the next deadline, or for ever where nothing is pending."""
+
+    def __init__(self, ledger: Ledger, outbox: Outbox, clock: Callable[[], float]) -> None:
+        self._ledger = ledger
+        self._outbox = outbox
+        self._clock = clock
+        self._until: float | None = None
+        self._sooner = trio.Event()
+
+    def poke(self) -> None:
+        """Look whether there is a deadline before the one that is slept towards."""
+        at = self._deadline()
+        if at is not None and (self._until is None or at < self._until):
+            self._sooner.set()
+
+    async def run(self) -> None:
+        """Announce for ever."""
+        while True:
+            self._until = self._deadline()
+            if self._until is None:
+                await self._sooner.wait()
+            else:
+                with trio.move_on_after(min(LONGEST_SLEEP, max(0.0, self._until - self._clock()))):
+                    await self._sooner.wait()
+            self._sooner = trio.Event()
+            try:
+                self._outbox.add(self._ledger.roll(self._clock()))
+                self._outbox.settle()
+                self._outbox.tidy()
+            except Exception:
+                log.exception("what has ended cannot be announced; please report this")
+                await trio.sleep(LONGEST_SLEEP)
+
+    def _deadline(self) -> float | None:
+        at, due = self._ledger.next_deadline(), self._outbox.due
+        return at if due is None else due if at is None else min(at, due)

@@ -1,0 +1,1 @@
+"""What survives: the SQLite database, its journal, its migrations, its recovery, and the usage history."""

@@ -1,0 +1,666 @@
+"""Every message on the socket, once, and the framing of lines. No input or output happens here.
+
+One JSON object a line, UTF-8, at most `MAX_LINE` bytes. A request names its `op` and an `id` of the client's
+choice; its reply carries a `type` and the same `id`, and replies come in the order of the requests. A pushed
+event has no `id`. Times are RFC 3339 in UTC, spans are whole milliseconds in fields called `..._ms`.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from functools import cache
+from typing import Annotated, Any, Literal, get_args
+
+import msgspec
+from msgspec import UNSET, Struct, UnsetType
+
+from rlmd.core.model import (
+    LATEST,
+    Allowance,
+    EventKind,
+    Kind,
+    Outcome,
+    Purpose,
+    Quantity,
+    Reason,
+    Scope,
+    State,
+    Usage,
+    Whole,
+    WindowKind,
+)
+
+VERSION = 1
+MAX_LINE = 256 * 1024
+"""Bytes of a line without its newline. A longer one ends the connection: what follows it means nothing."""
+
+Name = Annotated[str, msgspec.Meta(max_length=256)]
+"""Ids of providers, models, sessions, leases: bounded, because the daemon remembers them."""
+Text = Annotated[str, msgspec.Meta(max_length=4096)]
+Number = int | float
+"""Written without a point where it is whole."""
+Time = Annotated[datetime, msgspec.Meta(tz=True)]
+"""Any time that RFC 3339 can write. Whoever reckons with it takes `seconds` of it."""
+YEAR_MS = 366 * 86_400_000
+
+Id = Annotated[int, msgspec.Meta(ge=-(2**53), le=2**53)] | Name | None
+"""An integer that every JSON reader keeps as it is, or a string."""
+
+ErrorCode = Literal[
+    "bad_request",
+    "unknown_op",
+    "too_large",
+    "unauthorized",
+    "not_found",
+    "conflict",
+    "not_durable",
+    "unavailable",
+    "internal",
+]
+
+EVENTS: tuple[str, ...] = get_args(EventKind)
+Change = Literal["changed"]
+"""An event for who draws the status: something that it shows is not as it was told. Nobody keeps or logs it, and who
+wants it has to name it."""
+
+
+class Request(Struct, tag_field="op", kw_only=True):
+    """What every request carries."""
+
+    id: Id = None
+
+
+class Hello(Request, tag="hello"):
+    """A client introduces itself; `status` lists it while its connection lives."""
+
+    client: Name = ""
+    version: Name = ""
+    protocol: Annotated[int, msgspec.Meta(ge=1, le=10**6)] = VERSION
+    pid: Annotated[int, msgspec.Meta(ge=0, le=2**31)] | None = None
+    directory: Text | None = None
+
+
+class Place(Struct):
+    """A provider and a model by the agent's own names."""
+
+    provider: Name
+    model: Name
+
+
+class Acquire(Request, tag="acquire"):
+    """Where should this go? `provider` and `model` are what the agent would use."""
+
+    provider: Name
+    model: Name
+    session: Name | None = None
+    agent: Name | None = None
+    purpose: Purpose = "step"
+    dry_run: bool = False
+    estimate: Whole | None = None
+    lease_for: Place | None = None
+
+
+class Report(Request, tag="report"):
+    """How a request went. Carries all that is needed, so that a lease lost with a daemon costs nothing."""
+
+    provider: Name
+    model: Name
+    outcome: Outcome
+    lease: Name | None = None
+    session: Name | None = None
+    started_at: Time | None = None
+    status: Annotated[int, msgspec.Meta(ge=0, le=999)] | None = None
+    headers: Annotated[dict[str, str], msgspec.Meta(max_length=256)] = {}
+    body: str = ""
+    message: str = ""
+    usage: Usage | None = None
+    retry: bool = True
+
+
+class UsageReport(Request, tag="usage"):
+    """Tokens and money that became known after the final report."""
+
+    usage: Usage
+    lease: Name | None = None
+    provider: Name | None = None
+    model: Name | None = None
+    session: Name | None = None
+
+
+class StatusQuery(Request, tag="status"):
+    """Everything that is known, for a person or a script."""
+
+
+class Explain(Request, tag="explain"):
+    """Why a model's requests go where they go."""
+
+    model: Name
+    session: Name | None = None
+
+
+class HistoryQuery(Request, tag="history"):
+    """Usage over time."""
+
+    since: Time | None = None
+    until: Time | None = None
+    bucket: Literal["hour", "day"] = "hour"
+    provider: Name | None = None
+
+
+class LogQuery(Request, tag="log"):
+    """Events, newest last."""
+
+    since: Time | None = None
+    limit: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 1000
+
+
+class Reset(Request, tag="reset"):
+    """Forget counts, cooldowns or both, of one provider or of all."""
+
+    what: Literal["counters", "cooldowns", "all"] = "all"
+    provider: Name | None = None
+
+
+class CooldownOrder(Request, tag="cooldown"):
+    """Rest a provider, or one model of it, by hand."""
+
+    provider: Name
+    model: Name | None = None
+    for_ms: Annotated[int, msgspec.Meta(ge=0, le=YEAR_MS)] | None = None
+    until: Time | None = None
+    reason: Name | None = None
+
+
+class Enable(Request, tag="enable"):
+    """Let a provider serve again."""
+
+    provider: Name
+
+
+class Disable(Request, tag="disable"):
+    """Keep a provider out until it is enabled."""
+
+    provider: Name
+
+
+class Pin(Request, tag="pin"):
+    """Put a provider before all others, for one model or for all; null returns to automatic."""
+
+    provider: Name | None = None
+    model: Name | None = None
+
+
+class Subscribe(Request, tag="subscribe"):
+    """Have events of these kinds, or of all, pushed on this connection; it replaces what was asked for before."""
+
+    events: list[EventKind | Change] | None = None
+
+
+class Reload(Request, tag="reload"):
+    """Read the configuration again."""
+
+
+class Shutdown(Request, tag="shutdown"):
+    """Drain and exit."""
+
+
+class NotifyTest(Request, tag="notify_test"):
+    """Send a test message to every notification target; `status` shows how that went."""
+
+
+class Adopted(Struct):
+    """What another program knew of one provider."""
+
+    provider: Name
+    requests: Whole = 0
+    errors: Whole = 0
+    until: Time | None = None
+
+
+class Adopt(Request, tag="adopt"):
+    """Take over what another program has counted in the hour that runs, and who rests; saying it twice is once."""
+
+    providers: Annotated[list[Adopted], msgspec.Meta(max_length=1000)]
+    current: Name | None = None
+
+
+class Import(Request, tag="import"):
+    """Put the state that `rlmctl import` has laid beside the database in the place of the one there is."""
+
+
+class Ping(Request, tag="ping"):
+    """Ask whether the daemon answers."""
+
+
+AnyRequest = (
+    Hello
+    | Acquire
+    | Report
+    | UsageReport
+    | StatusQuery
+    | Explain
+    | HistoryQuery
+    | LogQuery
+    | Reset
+    | CooldownOrder
+    | Enable
+    | Disable
+    | Pin
+    | Subscribe
+    | Reload
+    | Shutdown
+    | NotifyTest
+    | Adopt
+    | Import
+    | Ping
+)
+
+
+class Reply(Struct, tag_field="type", kw_only=True):
+    """What every reply carries."""
+
+    id: Id = None
+
+
+class Settings(Struct):
+    """The `[agent]` table in milliseconds."""
+
+    daemon_timeout_ms: int
+    first_byte_ms: int
+    wait_ms: int
+    stderr: bool
+
+
+class Welcome(Reply, tag="welcome"):
+    """The answer to `hello`."""
+
+    server: str
+    version: str
+    protocol: int
+    pid: int
+    settings: Settings
+
+
+class Use(Reply, tag="use"):
+    """Send it here. `provider` and `model` are the agent's own ids; `switched`: not what it asked for."""
+
+    provider: str
+    model: str
+    switched: bool
+    reason: Reason
+    message: str
+    lease: str | UnsetType = UNSET
+
+
+class Candidate(Struct):
+    """Why one place cannot serve now, and from when it may."""
+
+    provider: str
+    model: str
+    state: State
+    until: str | None
+    reason: str
+    """One word: what it rests for, or `limit`, `disabled`, `context`, `failed`."""
+    why: str
+
+
+class Wait(Reply, tag="wait"):
+    """Nobody can serve this now. Both times are null where time cannot help."""
+
+    retry_at: str | None
+    retry_after_ms: int | None
+    message: str
+    candidates: list[Candidate]
+    brief: str
+    """Every candidate with its time and no other number: an agent may take some for codes of errors."""
+
+
+class Pass(Reply, tag="pass"):
+    """Not ours: do as you would without us."""
+
+    message: str
+
+
+class VerdictInfo(Struct):
+    """What an outcome meant."""
+
+    kind: Kind
+    scope: Scope
+    until: str | UnsetType = UNSET
+    hint_ms: int | UnsetType = UNSET
+
+
+class Recorded(Reply, tag="recorded"):
+    """The report is counted and survives the death of the daemon."""
+
+    verdict: VerdictInfo | UnsetType = UNSET
+    next: Use | Wait | UnsetType = UNSET
+    duplicate: bool | UnsetType = UNSET
+
+
+class LimitInfo(Struct):
+    """One window of a provider, configured or reported by itself."""
+
+    of: Quantity
+    per: str | None
+    """None where a provider states what is left without saying of what span."""
+    window: WindowKind | None
+    max: Number
+    used: Number
+    reserved: Number
+    resets_at: str | None
+    source: Literal["config", "provider"]
+    model: str | UnsetType = UNSET
+
+
+class Blocked(Struct):
+    """A model of a provider that rests while the provider as a whole does not."""
+
+    model: str
+    state: State
+    until: str | None
+    reason: str
+
+
+class ProviderInfo(Struct):
+    """One provider in `status`."""
+
+    id: str
+    priority: int
+    enabled: bool
+    available: bool
+    state: State
+    until: str | None
+    reason: str | None
+    models: list[str]
+    request_count: int
+    error_count: int
+    in_flight: int
+    limits: list[LimitInfo]
+    account: str
+    blocked: list[Blocked]
+
+
+class Agent(Struct):
+    """A client that said hello and is still connected."""
+
+    client: str
+    version: str
+    pid: int | None
+    name: str | None
+    """What the system calls that process; None where it does not say."""
+    directory: str | None
+    since: str
+
+
+class NotifyInfo(Struct):
+    """One notification target in `status`."""
+
+    target: str
+    """Its address, masked."""
+    ok: bool | None
+    """Whether the last message got there; None where none was sent since the daemon started."""
+    error: str | None
+    waiting: int
+
+
+class DaemonInfo(Struct):
+    """The daemon in `status`."""
+
+    pid: int
+    version: str
+    started_at: str
+    socket: str
+    durable: bool
+    agents: int
+    config: str
+    config_error: str | None
+    clients: list[Agent]
+    notify: list[NotifyInfo]
+
+
+class Status(Reply, tag="status"):
+    """Everything that is known."""
+
+    daemon: DaemonInfo
+    providers: list[ProviderInfo]
+    current_provider: str | None
+    model_mapping: dict[str, list[str]]
+    pins: dict[str, str]
+    text: str
+
+
+class ExplainedCandidate(Struct):
+    """One candidate in the order in which it would be tried."""
+
+    provider: str
+    model: str
+    state: State
+    taken: bool
+    until: str | None
+    why: str
+    limits: list[LimitInfo]
+
+
+class Explained(Reply, tag="explained"):
+    """The decision on one model, candidate by candidate."""
+
+    model: str
+    decision: Literal["use", "wait"]
+    retry_at: str | None
+    """When the first of them may serve; null where one can now, or where time cannot help."""
+    message: str
+    candidates: list[ExplainedCandidate]
+
+
+class HistoryRow(Struct):
+    """What one provider and model did in one hour or day."""
+
+    at: str
+    provider: str
+    model: str
+    requests: int
+    errors: dict[str, int]
+    tokens: int
+    cost: float
+    switches: int
+
+
+class History(Reply, tag="history"):
+    """Usage over time, oldest first."""
+
+    bucket: Literal["hour", "day"]
+    rows: list[HistoryRow]
+    kept_going: int
+    """How often a session was led away from a provider that could not serve it."""
+    not_waited_ms: int
+    """The time for which those providers still rested; see `rlmd.store.history_savings`."""
+
+
+class Event(Struct, tag_field="type", tag="event", omit_defaults=True):
+    """Something worth telling. Pushed, it has no id."""
+
+    event: EventKind | Change
+    at: str
+    message: str
+    provider: str | None = None
+    model: str | None = None
+    session: str | None = None
+    to: str | None = None
+    reason: str | None = None
+    until: str | None = None
+    allowance: Allowance | None = None
+
+
+class Log(Reply, tag="log"):
+    """Events, newest last."""
+
+    events: list[Event]
+
+
+class Done(Reply, tag="done"):
+    """It is done."""
+
+    message: str
+
+
+class AdoptedReply(Reply, tag="adopted"):
+    """What was taken over, and what was not, sentence by sentence."""
+
+    taken: list[str]
+    left: list[str]
+
+
+class Subscribed(Reply, tag="subscribed"):
+    """Events follow on this connection."""
+
+    events: list[str]
+
+
+class Pong(Reply, tag="pong"):
+    """I am here."""
+
+
+class Error(Reply, tag="error"):
+    """The request had no effect; `message` says what to do about it.
+
+    Two codes are different: what got `not_durable` holds, but only until the daemon ends; `internal` is a bug,
+    whose effects nobody knows.
+    """
+
+    code: ErrorCode
+    message: str
+
+
+AnyReply = (
+    Welcome
+    | Use
+    | Wait
+    | Pass
+    | Recorded
+    | Status
+    | Explained
+    | History
+    | Log
+    | Done
+    | AdoptedReply
+    | Subscribed
+    | Pong
+    | Error
+    | Event
+)
+
+_decoder: msgspec.json.Decoder[AnyRequest] = msgspec.json.Decoder(AnyRequest)
+_encoder = msgspec.json.Encoder()
+
+
+class BadRequestError(Exception):
+    """A line that is no valid request. `reply` is the answer to it."""
+
+    def __init__(self, reply: Error) -> None:
+        super().__init__(reply.message)
+        self.reply = reply
+
+
+def decode(line: bytes) -> AnyRequest:
+    """Read one line as a request.
+
+    Raises `BadRequestError`, whose reply names what is wrong and carries the id where it could be read.
+    """
+    if len(line) > MAX_LINE:
+        message = f"A line is at most {MAX_LINE} bytes long; this connection is closed."
+        raise BadRequestError(Error(code="too_large", message=message))
+    try:
+        return _decoder.decode(line)
+    except _UNREADABLE as error:
+        raise BadRequestError(_why_bad(line, error)) from None
+
+
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What bytes that nobody should send may raise; the last one where they nest too deep."""
+
+
+def _why_bad(line: bytes, error: Exception) -> Error:
+    try:
+        loose: Any = msgspec.json.decode(line)
+    except _UNREADABLE:
+        return Error(code="bad_request", message=f"This line cannot be read: {error}. Send one JSON object a line.")
+    if not isinstance(loose, dict):
+        return Error(code="bad_request", message='A request is a JSON object such as {"op":"ping","id":1}.')
+    try:
+        known = msgspec.convert(loose.get("id"), Id)
+    except msgspec.ValidationError:
+        known = None
+    op = loose.get("op")
+    if op is None:
+        return Error(id=known, code="bad_request", message='The request has no "op". See docs/protocol.md.')
+    if op not in OPS:
+        return Error(
+            id=known,
+            code="unknown_op",
+            message=f"There is no operation {str(op)[:40]!r}; there are: {', '.join(OPS)}.",
+        )
+    return Error(id=known, code="bad_request", message=f"{op}: {error}.")
+
+
+OPS = tuple(sorted(str(kind.__struct_config__.tag) for kind in AnyRequest.__args__))
+
+
+def encode(message: AnyReply | AnyRequest) -> bytes:
+    """Write one message as a line, newline included."""
+    return _encoder.encode(message) + b"\n"
+
+
+def encode_lines(messages: list[AnyReply]) -> bytes:
+    """Write messages as a line each."""
+    return _encoder.encode_lines(messages)
+
+
+def decode_reply(line: bytes) -> AnyReply:
+    """Read one line as a reply or event. Raises `msgspec.ValidationError`."""
+    return _reply_decoder().decode(line)
+
+
+@cache
+def _reply_decoder() -> msgspec.json.Decoder[AnyReply]:
+    return msgspec.json.Decoder(AnyReply)  # the daemon, which reads no replies, starts without it
+
+
+def seconds(time: datetime) -> float:
+    """Return a time in epoch seconds; one before 1970 or after the year 9000 as the nearest that every zone has."""
+    return min(max(0.0, time.timestamp()), LATEST)
+
+
+def rfc3339(at: float) -> str:
+    """Epoch seconds as RFC 3339 in UTC with milliseconds, never earlier than `at` by rounding."""
+    ms = -int(-at * 1000 // 1)
+    stamp = datetime.fromtimestamp(ms // 1000, UTC)
+    return f"{stamp:%Y-%m-%dT%H:%M:%S}.{ms % 1000:03d}Z"
+
+
+class Lines:
+    """Cuts a stream of bytes into lines."""
+
+    def __init__(self, limit: int = MAX_LINE) -> None:
+        self._limit = limit
+        self.rest = bytearray()
+        """The line that has begun. The next one is another object."""
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """Give more bytes; get the lines they complete, without newlines.
+
+        A line over the limit is returned cut at limit + 1 bytes, as the last one: `len(line) > limit` tells.
+        """
+        if not self.rest and data.endswith(b"\n") and len(data) <= self._limit:
+            return data[:-1].split(b"\n")
+        self.rest += data
+        lines: list[bytes] = []
+        if b"\n" in data:
+            *lines, rest = bytes(self.rest).split(b"\n")
+            self.rest = bytearray(rest)
+        for number, line in enumerate(lines):
+            if len(line) > self._limit:
+                return [*lines[:number], line[: self._limit + 1]]
+        if len(self.rest) > self._limit:
+            lines.append(bytes(self.rest[: self._limit + 1]))
+        return lines
