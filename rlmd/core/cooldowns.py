@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from rlmd.core import observed_limits
 from rlmd.core.model import Allowance, EventKind, Kind, Notice, Step, Verdict
-from rlmd.core.text import clock, named
+from rlmd.core.target import name_providers
+from rlmd.core.text import clock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -124,7 +125,7 @@ def announce_end(key: str, at: float, book: Book, now: float, step: Step) -> Non
         if not whose:
             return
         first, model = whose[0], whose[0].model if key.startswith("model:") else None
-        whom, its = named(whose) if model is None else (first.key, "its")
+        whom, its = name_providers(whose) if model is None else (first.key, "its")
         text = f"{whom} may be used again: {its} cooldown is over"
         step.notices.append(Notice("recovered", now, text, provider=first.provider.id, model=model))
 

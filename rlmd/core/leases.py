@@ -6,50 +6,19 @@ from collections import OrderedDict
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from msgspec import Struct
-
 from rlmd.core import usage
+from rlmd.core.lease import Lease
 from rlmd.core.model import Receipt, Used
-from rlmd.core.snapshot import Snapshot
-from rlmd.core.target import Counter, Target
 
 if TYPE_CHECKING:
     from rlmd.core.model import Step
     from rlmd.core.state import Book
+    from rlmd.core.target import Target
 
 LEASE = 900.0
 """Seconds after which a lease that nobody reported is let go (the contract's 15 minutes)."""
 LAPSED = 1000
 """Leases let go at a time: of those whose time is up at once, the others are let go by the calls that follow."""
-
-
-class Lease(Struct):
-    """One request under way: what is reserved for it, and what is to be remembered of it."""
-
-    id: str
-    target: Target
-    wanted: str
-    """The canonical model that was asked for; its fallbacks may serve it."""
-    session: str | None
-    at: float
-    estimate: int | None
-    receipt: Receipt
-    slots: list[tuple[Counter, float, float]] = []
-    """Counter, slot in its window, amount reserved."""
-    noted: dict[str, tuple[Snapshot, float]] = {}
-    """What the provider says of its own windows, by its name of them, and what was taken off that for this request."""
-
-    @property
-    def in_flight(self) -> bool:
-        """Whether its final report is still to come; after it a lease may wait for its usage."""
-        return self.receipt.stage in {"reserved", "accepted"}
-
-    def land(self) -> None:
-        """Note that the request is over; what it was the probe of may be tried by the next one."""
-        self.target.tally.in_flight -= 1
-        for _, breaker in self.target.breakers:
-            if breaker.opened:
-                breaker.release(self.id)
 
 
 class Leases(OrderedDict[str, Lease]):

@@ -44,7 +44,7 @@ from rlmd.core.state import Book
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
-    from rlmd.core.leases import Lease
+    from rlmd.core.lease import Lease
     from rlmd.core.receipt import Change
     from rlmd.core.target import Chain, Target
 

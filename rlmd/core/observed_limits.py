@@ -7,8 +7,6 @@ here. It decides nothing: `rlmctl limits suggest` makes its proposals of these.
 from __future__ import annotations
 
 import re
-from collections import deque
-from math import inf
 from typing import TYPE_CHECKING
 
 from rlmd.core.model import DAY, HOUR, Allowance, Basis, Quantity, Span
@@ -17,8 +15,6 @@ if TYPE_CHECKING:
     from rlmd.core.model import Verdict
     from rlmd.core.target import Target
 
-MOST = 4096
-"""Requests of an account that are remembered one by one: more than one a second for an hour."""
 
 SECONDS: dict[Span, float] = {
     "1m": 60.0,
@@ -49,26 +45,6 @@ _STATED = (
     re.compile(rf"\b{_WHAT} {_EACH}[^.]{{0,20}}: ?limit:? (?P<max>\d[\d,]{{0,14}})"),
 )
 _PER: dict[str, Span] = {"min": "1m", "minute": "1m", "hour": "1h", "day": "1d", "week": "1w", "month": "month"}
-
-
-class Recent:
-    """When the requests of one account were counted, as far back as is remembered; `since`: watched from then on."""
-
-    def __init__(self, since: float = -inf) -> None:
-        self.since = since
-        self._counted: deque[tuple[float, str]] = deque()
-
-    def note(self, now: float, target: str) -> None:
-        """Remember that a request of a target, by its key, was counted."""
-        if len(self._counted) == MOST:
-            self.since = self._counted.popleft()[0]
-        self._counted.append((now, target))
-
-    def used(self, since: float, target: str | None = None) -> int | None:
-        """Count the requests since a time, of one target or of all; None where not all of that time was watched."""
-        if since <= self.since:
-            return None
-        return sum(at >= since and target in {None, key} for at, key in self._counted)
 
 
 def read(target: Target, verdict: Verdict, text: str, now: float) -> Allowance:

@@ -12,9 +12,8 @@ from msgspec import Meta, Struct
 
 from rlmd.core.breaker import Breaker
 from rlmd.core.model import YEAR, Limit, Moment, Policy, Step
-from rlmd.core.observed_limits import Recent
 from rlmd.core.snapshot import Snapshot
-from rlmd.core.target import Chain, Counter, CounterRow, Tally, TallyRow, Target
+from rlmd.core.target import Chain, Counter, CounterRow, RequestLog, Tally, TallyRow, Target
 from rlmd.core.window import Window
 
 if TYPE_CHECKING:
@@ -49,7 +48,7 @@ class Book:
         self.tallies: dict[str, Tally] = {}
         self.breakers: dict[str, Breaker] = {}
         self.counters: dict[str, Counter] = {}
-        self.recent: dict[str, Recent] = {}
+        self.recent: dict[str, RequestLog] = {}
         """By account."""
         self.pins: dict[str, str] = {}
         """Canonical model, or `*` for all, to the provider that the person put first."""
@@ -124,7 +123,7 @@ class Book:
                     tally,
                     tuple((key, self.breakers.setdefault(key, Breaker())) for key in keys),
                     tuple(c for c in of_account[provider.account] if c.limit.model in {None, model}),
-                    self.recent.setdefault(provider.account, Recent(self._watched_since)),
+                    self.recent.setdefault(provider.account, RequestLog(self._watched_since)),
                 )
                 target.snapshots = self._snapshots.pop(target.key, {})
                 self.targets[provider.id][model] = target

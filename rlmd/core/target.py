@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import deque
+from math import inf
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
@@ -11,13 +13,16 @@ from rlmd.core.text import stated
 from rlmd.core.window import WindowRow
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from rlmd.core.breaker import Breaker
     from rlmd.core.model import Limit, Provider, ProviderModel, Quantity
-    from rlmd.core.observed_limits import Recent
     from rlmd.core.snapshot import Snapshot
     from rlmd.core.window import Window
+
+
+REQUESTS_REMEMBERED = 4096
+"""Requests of an account that are remembered one by one: more than one a second for an hour."""
 
 
 class CounterRow(Struct):
@@ -115,6 +120,26 @@ class Tally:
         return True
 
 
+class RequestLog:
+    """When the requests of one account were counted, as far back as is remembered; `since`: watched from then on."""
+
+    def __init__(self, since: float = -inf) -> None:
+        self.since = since
+        self._counted: deque[tuple[float, str]] = deque()
+
+    def note(self, now: float, target: str) -> None:
+        """Remember that a request of a target, by its key, was counted."""
+        if len(self._counted) == REQUESTS_REMEMBERED:
+            self.since = self._counted.popleft()[0]
+        self._counted.append((now, target))
+
+    def used(self, since: float, target: str | None = None) -> int | None:
+        """Count the requests since a time, of one target or of all; None where not all of that time was watched."""
+        if since <= self.since:
+            return None
+        return sum(at >= since and target in {None, key} for at, key in self._counted)
+
+
 class Target:
     """One canonical model at one provider, with everything that may keep a request from it."""
 
@@ -125,7 +150,7 @@ class Target:
         tally: Tally,
         breakers: tuple[tuple[str, Breaker], ...],
         counters: tuple[Counter, ...],
-        recent: Recent,
+        recent: RequestLog,
     ) -> None:
         self.provider = provider
         self.model = model
@@ -178,3 +203,9 @@ class Chain:
             order = sorted(self.targets, key=lambda t: (self.places[t.model], t.provider.id != provider))
             self._from[provider] = order
         return order
+
+
+def name_providers(targets: Sequence[Target]) -> tuple[str, str]:
+    """Name the providers of some targets, and say `its` or `their`."""
+    names = list(dict.fromkeys(t.provider.id for t in targets))
+    return ", ".join([*names[:-2], " and ".join(names[-2:])]), "its" if len(names) == 1 else "their"

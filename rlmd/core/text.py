@@ -7,11 +7,10 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection
     from datetime import tzinfo
 
     from rlmd.core.model import Limit, Quantity
-    from rlmd.core.target import Target
 
 
 def clock(at: float, now: float, zone: tzinfo | None) -> str:
@@ -47,12 +46,6 @@ def stated(limit: Limit) -> str:
     if limit.max == 1:
         what = what.removesuffix("s")
     return f"{plain(limit.max, limit.of)}{what} per {limit.per}{of_model(limit)}"
-
-
-def named(targets: Sequence[Target]) -> tuple[str, str]:
-    """Name the providers of some targets, and say `its` or `their`."""
-    names = list(dict.fromkeys(t.provider.id for t in targets))
-    return ", ".join([*names[:-2], " and ".join(names[-2:])]), "its" if len(names) == 1 else "their"
 
 
 def near(name: str, names: Collection[str], cutoff: float = 0.6) -> str | None:

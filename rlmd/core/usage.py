@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Literal
 
 from rlmd.core.model import EventKind, Notice, Receipt, Step, Usage, Used
 from rlmd.core.snapshot import Snapshot, merge
-from rlmd.core.target import Counter, Target, foreseen
-from rlmd.core.text import clock, named, of_model, plain, stated
+from rlmd.core.target import Counter, Target, foreseen, name_providers
+from rlmd.core.text import clock, of_model, plain, stated
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from rlmd.core.errors.headers import Reported
-    from rlmd.core.leases import Lease
+    from rlmd.core.lease import Lease
     from rlmd.core.state import Book
 
 SNAPSHOTS = 32
@@ -231,7 +231,7 @@ def announce_end(counter: Counter, book: Book, now: float, step: Step) -> None:
     counter.planned = None
     limit = counter.limit
     whose = book.behind(counter.key)
-    whom, _ = named(whose)
+    whom, _ = name_providers(whose)
     name = whose[0].provider.id
     if limit.window != "rolling":
         text = f"{whom}: a new window of {stated(limit)} begins"
@@ -245,7 +245,7 @@ def announce_end(counter: Counter, book: Book, now: float, step: Step) -> None:
 
 def _has_room_again(counter: Counter, book: Book, now: float) -> Notice:
     limit, whose = counter.limit, book.behind(counter.key)
-    whom, its = named(whose)
+    whom, its = name_providers(whose)
     text = f"{whom} may be used again: {its} limit per {limit.per}{of_model(limit)} has room"
     return Notice("recovered", now, text, provider=whose[0].provider.id, model=limit.model)
 

@@ -33,8 +33,6 @@ EVENTS_UNREAD = 2**20
 """Bytes of events that wait for one subscriber to read."""
 UNREAD = 64 * 2**20
 """Bytes of replies that wait for all to read; beyond that nobody gets another long one."""
-HISTORIES = 4
-"""Queries of history at a time, each a process with a few descriptors of ours; others wait."""
 
 
 def connections() -> int:

@@ -16,7 +16,6 @@ import msgspec
 import trio
 
 from rlmd.core.calendar import bounds
-from rlmd.server.capacity import HISTORIES
 from rlmd.store.journal import QUARTER
 from rlmd.wire import messages
 
@@ -29,6 +28,9 @@ COMMAND = (sys.executable, "-P", "-m", "rlmd.store.history_reader")
 PATIENCE = 5.0
 """Seconds to wait for whoever checkpoints."""
 HOUR = 3600
+
+HISTORIES = 4
+"""Queries of history at a time, each a process with a few descriptors of ours; others wait."""
 
 _some = trio.CapacityLimiter(HISTORIES)
 _under_way: set[trio.CancelScope] = set()

@@ -10,7 +10,8 @@ from msgspec.structs import replace
 from story import NOON, Story, provider
 
 from rlmd.core.model import Allowance
-from rlmd.core.observed_limits import MOST, Recent, spanned
+from rlmd.core.observed_limits import spanned
+from rlmd.core.target import REQUESTS_REMEMBERED, RequestLog
 
 if TYPE_CHECKING:
     from rlmd.core.model import Use
@@ -135,12 +136,12 @@ def test_what_an_earlier_run_counted_is_not_guessed() -> None:
 
 
 def test_only_so_many_requests_are_remembered_one_by_one() -> None:
-    recent = Recent()
-    for second in range(MOST + 10):
+    recent = RequestLog()
+    for second in range(REQUESTS_REMEMBERED + 10):
         recent.note(float(second), "a/m")
     assert recent.used(5.0) is None
-    assert recent.used(10.0) == MOST
-    assert (recent.used(MOST, "a/m"), recent.used(MOST, "a/n")) == (10, 0)
+    assert recent.used(10.0) == REQUESTS_REMEMBERED
+    assert (recent.used(REQUESTS_REMEMBERED, "a/m"), recent.used(REQUESTS_REMEMBERED, "a/n")) == (10, 0)
 
 
 @pytest.mark.parametrize(

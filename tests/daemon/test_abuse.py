@@ -20,7 +20,8 @@ import pytest
 from house import MODEL, SOON, TWO, Process
 
 from rlmd.client.connection import DaemonRefusedError
-from rlmd.server.capacity import CONNECTIONS, DESCRIPTORS, HISTORIES
+from rlmd.server.capacity import CONNECTIONS, DESCRIPTORS
+from rlmd.store.history import HISTORIES
 from rlmd.wire.messages import MAX_LINE
 
 if TYPE_CHECKING:

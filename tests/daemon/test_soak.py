@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import soak
 from soak import DAY, Days
 
-from rlmd.core import observed_limits, session
+from rlmd.core import session, target
 from rlmd.notify import notifier
 from rlmd.store import database
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 def test_nothing_grows_with_the_days(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(session, "REMEMBERED", 200)
-    monkeypatch.setattr(observed_limits, "MOST", 200)
+    monkeypatch.setattr(target, "REQUESTS_REMEMBERED", 200)
     monkeypatch.setattr(notifier, "TOLD", 50)
     monkeypatch.setattr(database, "RECEIPTS_KEPT", DAY)
     monkeypatch.setattr(soak, "KEEP", DAY)
