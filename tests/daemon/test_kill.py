@@ -19,13 +19,13 @@ HASTY = """
 from rlmd import outbox
 from rlmd.__main__ import main
 
-settle = outbox.Outbox.settle
+commit = outbox.Outbox.commit
 
 def hasty(self, **how):
     # What is said to be on the disk waits for company.
-    return settle(self, **how) if len(self._receipts) > 40 or not self._receipts else True
+    return commit(self, **how) if len(self._receipts) > 40 or not self._receipts else True
 
-outbox.Outbox.settle = hasty
+outbox.Outbox.commit = hasty
 outbox.Outbox.due = property(lambda self: None)
 main([])
 """
