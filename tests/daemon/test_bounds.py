@@ -225,6 +225,6 @@ def test_the_page_names_every_bound_with_its_number() -> None:
             if not isinstance(value, type):
                 assert any(re.search(rf"\b{n}\b", f"{what} {bound}") for n in written(value)), (constant, value, bound)
             named.add(constant)
-    ours = {f"bounds.{name}" for name in vars(capacity) if name.isupper()}
+    ours = {f"server.capacity.{name}" for name in vars(capacity) if name.isupper()}
     assert ours <= named
     assert messages.Report.__annotations__["headers"] == "Annotated[dict[str, str], msgspec.Meta(max_length=256)]"
