@@ -115,7 +115,7 @@ def test_an_export_without_a_state(place: Place) -> None:
         ("", 2, "is no JSON"),
         ("[1]", 1, "is no export"),
         ('{"schema": 99, "rlmd": "7.0", "tables": {}}', 1, "it was exported by rlmd 7.0 (schema 99"),
-        ('{"schema": 3, "tables": {"fact": [{"kind": "window", "key": "x", "row": {}}]}}', 1, "makes no sense"),
+        ('{"schema": 3, "tables": {"told": [{"fact": "x", "until": "soon"}]}}', 1, "told[0].until is 'soon'"),
     ],
 )
 def test_what_cannot_be_imported_changes_nothing(daemon: Daemon, text: str, code: int, why: str) -> None:
@@ -132,6 +132,20 @@ def test_what_cannot_be_imported_changes_nothing(daemon: Daemon, text: str, code
         "state.db-wal",
         "state.db-shm",
     }
+
+
+def test_a_row_that_makes_no_sense_is_named_and_left_out(daemon: Daemon) -> None:
+    work(daemon)
+    _, before = saved(daemon)
+    document = json.loads(before)
+    document["tables"]["fact"].append({"kind": "window", "key": "x", "row": {}})
+    odd = daemon.root / "odd.json"
+    odd.write_text(json.dumps(document))
+    run = daemon.ctl("import", str(odd))
+    assert run.returncode == 0
+    why = "Object missing required field `window`"
+    assert run.stderr == f"rlmctl: one row makes no sense and is left out, fact window x: {why}\n"
+    assert saved(daemon)[1] == before
 
 
 def test_a_file_that_is_not_there(place: Place) -> None:
