@@ -45,7 +45,7 @@ Kind = Literal[
     "client",
     "cancelled",
 ]
-"""What an outcome means: see docs/architecture.md, "What a failure means"."""
+"""What an outcome means: see docs/decisions.md, "What a failure means"."""
 
 Scope = Literal["account", "model", "server", "none"]
 Quantity = Literal["requests", "tokens", "input_tokens", "output_tokens", "cost"]
