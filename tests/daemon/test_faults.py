@@ -422,12 +422,13 @@ def test_the_log_stays_short_whatever_the_load(process: Process) -> None:
 
 
 SMALL = """
-from rlmd import checkpoint, outbox, store
 from rlmd.__main__ import main
+from rlmd.server import outbox
+from rlmd.store import checkpoint, database
 
 outbox.CHECKPOINT_AT = 8 << 17
 checkpoint.HOLD_AT = 20 << 17
-store.LOG_MOST = 32 << 17
+database.LOG_MOST = 32 << 17
 """
 """A daemon with an eighth of the real bounds, that a test need not take a minute; then `main([])`."""
 

@@ -215,8 +215,8 @@ def test_a_damaged_history_is_found_by_whoever_asks_for_it(process: Process) -> 
 
 
 IN_THE_WAY = """
-from rlmd import checkpoint, history
 from rlmd.__main__ import main
+from rlmd.store import checkpoint, history
 
 history.COMMAND = ("sleep", "60")
 checkpoint.HOLD_AT = 1

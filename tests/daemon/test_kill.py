@@ -16,8 +16,8 @@ KILLS = 100
 CLIENTS = 8
 FEW = 8
 HASTY = """
-from rlmd import outbox
 from rlmd.__main__ import main
+from rlmd.server import outbox
 
 commit = outbox.Outbox.commit
 

@@ -139,8 +139,9 @@ def test_a_hangup_reloads(process: Process) -> None:
 
 SLOW = """
 import time
-from rlmd import history, targets
 from rlmd.__main__ import main
+from rlmd.notify import targets
+from rlmd.store import history
 
 history.COMMAND = ("sleep", "60")
 targets._send = lambda *_: time.sleep(60)
