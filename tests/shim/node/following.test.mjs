@@ -129,6 +129,27 @@ test("a report that the daemon could not read is not made again", async () => {
   assert.equal(unread, 1)
 })
 
+test("an odd answer to a report costs no connection, and the report is not made again", async () => {
+  let reports = 0
+  const odd = ({ id }) => {
+    daemon.garbage = JSON.stringify({ type: "recorded", next: 7, id })
+    return ++reports && undefined
+  }
+  const response = await asked(
+    (out) => out.writeHead(200, { "content-type": "application/json" }).end("{}"),
+    { report: odd },
+  )
+  await response.text()
+  await until(() => reports === 1)
+  const before = [...daemon.connections]
+  await daemon.hasAnswered()
+  daemon.garbage = undefined
+  await until(host.hasStatus)
+
+  assert.deepEqual([...daemon.connections], before)
+  assert.equal(reports, 1)
+})
+
 test("of an error that has passed fetch by the messages that were sent are not told", async () => {
   const said = "our merger with ACME is planned for the ninth of May"
   const response = await asked((out) => out.end("{}"))

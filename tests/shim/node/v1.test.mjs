@@ -154,6 +154,60 @@ test("what others find out while OpenCode makes a request is asked for before it
   )
 })
 
+test("what was reserved for a request is free again before the request is asked for anew", async () => {
+  const reserved = new Set() // there is one place at A
+  const onlyOne = ({ purpose, lease_for }) => {
+    if (purpose !== "step") return
+    if (reserved.size > 0) return useB({ lease_for })
+    const lease = `the only one ${daemon.lines.length}`
+    reserved.add(lease)
+    return use(A, { lease })
+  }
+  const free = ({ lease }) => void reserved.delete(lease)
+  await begin({ acquire: onlyOne, report: free })
+  Object.assign(host, { busy: 41, answered: daemon.hasAnswered })
+  for (const { text } of await host.turn()) assert.match(text, served)
+
+  assert.deepEqual(providers.asked(), ["A", "A", "A"])
+})
+
+test("a request with a model of its own is asked for anew: what is known of the turn's model says nothing of it", async () => {
+  await begin()
+  const info = { role: "user", sessionID: "s", agent: "build" }
+  const messages = [{ info: { ...info, model: { providerID: "A", modelID: "m1" } }, parts: [] }]
+  await host.tell("experimental.chat.messages.transform", {}, { messages })
+  await daemon.hasAnswered()
+  const live = { providerID: "B", id: "m2" }
+  const provider = { models: { m2: live } }
+  const about = { sessionID: "s", agent: "compaction", model: live, provider }
+  const headers = {}
+  await host.tell("chat.headers", about, { headers })
+  const response = await send(globalThis.fetch, providers.url("B"), headers)
+  assert.match(await response.text(), served)
+  await until(() => ended().length === 2)
+
+  assert.equal(live.providerID, "B")
+  const told = ended().map(({ outcome, provider, lease }) => [outcome, provider, lease])
+  assert.deepEqual(told.sort(), [
+    ["ok", "B", "lease 2"],
+    ["unsent", "A", "lease 1"],
+  ])
+})
+
+test("where a model cannot be changed, OpenCode gets what the provider said", async () => {
+  await begin({ report: ({ outcome }) => outcome === "error" && recorded(use(B)) })
+  providers.queues.A = ["429"]
+  const live = Object.freeze({ providerID: "A", id: "m1" })
+  const provider = { models: { m1: live } }
+  const headers = {}
+  const about = { sessionID: "s", agent: "build", model: live, provider }
+  await host.tell("chat.headers", about, { headers })
+  const { status, headers: told } = await send(globalThis.fetch, providers.url("A"), headers)
+
+  assert.deepEqual([status, told.get("retry-after")], [429, "60"])
+  assert.equal(ended().length, 1)
+})
+
 test("sessions of one process are on different providers", async () => {
   const onB = new Set(["ses_2", "ses_4"])
   await begin({

@@ -51,13 +51,14 @@ export class Attempt {
     this.entry = entry
     this.place = placeOf(live)
     this.purpose = /^(title|summary)$/.test(agent) ? "aux" : "step"
-    const asked = { ...placeOf(entry.first), lease_for: this.place }
-    this.#about = { ...asked, session: session.id, agent, purpose: this.purpose }
-    if (this.purpose === "step") {
-      this.#ahead = session.ahead
-      session.ahead = undefined
-    }
-    this.#ahead ??= new Question(around.daemon, this.#about)
+    const asked = placeOf(entry.first)
+    const about = { ...asked, lease_for: this.place, session: session.id, agent }
+    this.#about = { ...about, purpose: this.purpose }
+    const ahead = this.purpose === "step" ? session.ahead : undefined
+    if (ahead) session.ahead = undefined
+    const fits = ahead !== undefined && isSame(ahead.asked, asked) // a summary may have a model of its own
+    if (!fits) void ahead?.drop()
+    this.#ahead = fits ? ahead : new Question(around.daemon, this.#about)
   }
 
   /** The daemon's word on this request, as of now. */
