@@ -9,6 +9,7 @@ import {
   B,
   KEY,
   PROMPT,
+  clock,
   daemonOf,
   everyLine,
   patient,
@@ -310,6 +311,40 @@ test("requests past fetch that nothing is told of end with the turn: a title, a 
     ["lease 1", "cancelled"],
     ["lease 2", "cancelled"],
   ])
+})
+
+test("what OpenCode tells of a request that has ended is not looked at: a long session has megabytes", async () => {
+  await begin({ report: ({ outcome }) => outcome === "error" && recorded(use(B)) })
+  let looks = 0
+  const info = { role: "user", sessionID: "s", model: { providerID: "A", modelID: "m1" } }
+  const messages = [{ info, parts: [], toJSON: () => ++looks }]
+  await host.tell("experimental.chat.messages.transform", {}, { messages })
+  const live = { providerID: "A", id: "m1" }
+  const about = { sessionID: "s", agent: "build", model: live, provider: { models: { m1: live } } }
+  const headers = {}
+  await host.tell("chat.headers", about, { headers })
+  providers.queues.A = ["429"]
+  await send(globalThis.fetch, providers.url("A"), headers)
+  clock.ms += 1
+  const status = { type: "retry", attempt: 1, message: "again", next: clock.ms }
+  const retry = { type: "session.status", properties: { sessionID: "s", status } }
+  await host.tell("event", { event: retry })
+  const error = { name: "APIError", data: { message: "again", statusCode: 429 } }
+  const failed = { type: "session.error", properties: { sessionID: "s", error } }
+  await host.tell("event", { event: failed })
+
+  assert.equal(looks, 0)
+})
+
+test("a status that cannot be shown in the session is no prompt for a model", async () => {
+  await begin()
+  for (const missing of ["prompt", "status"]) {
+    delete host.client.session[missing] // as OpenCode 1.0 has it
+    host.toasts.length = 0
+    const about = { command: "rate_limit_status", sessionID: "s" }
+    await assert.rejects(host.tell("command.execute.before", about, { parts: [] }))
+    assert.deepEqual(host.toasts, [reply("status").text])
+  }
 })
 
 test("without a daemon nothing waits and nothing is lost", async () => {

@@ -5,7 +5,7 @@ import type { Facts } from "../answers/errors.ts"
 import type { Connection } from "../daemon/connection.ts"
 import { isSame, type Decision, type Target } from "../daemon/messages.ts"
 import { divert } from "./diversion.ts"
-import { latestWord, Question, type About } from "./question.ts"
+import { latestWord, Question, takeAhead, type About } from "./question.ts"
 import type { Session } from "./session.ts"
 import { placeOf, type Entry, type Switching } from "./switching.ts"
 import { TABLE, type Action, type Happening, type State } from "./table.ts"
@@ -51,14 +51,10 @@ export class Attempt {
     this.entry = entry
     this.place = placeOf(live)
     this.purpose = /^(title|summary)$/.test(agent) ? "aux" : "step"
-    const asked = placeOf(entry.first)
-    const about = { ...asked, lease_for: this.place, session: session.id, agent }
+    const about = { ...placeOf(entry.first), lease_for: this.place, session: session.id, agent }
     this.#about = { ...about, purpose: this.purpose }
-    const ahead = this.purpose === "step" ? session.ahead : undefined
-    if (ahead) session.ahead = undefined
-    const fits = ahead !== undefined && isSame(ahead.asked, asked) // a summary may have a model of its own
-    if (!fits) void ahead?.drop()
-    this.#ahead = fits ? ahead : new Question(around.daemon, this.#about)
+    if (this.purpose === "step") this.#ahead = takeAhead(session, about)
+    this.#ahead ??= new Question(around.daemon, this.#about)
   }
 
   /** The daemon's word on this request, as of now. */
@@ -74,6 +70,11 @@ export class Attempt {
    *  began only then. */
   async onRetry(message: string, next: number): Promise<void> {
     if (this.#began < next) await this.on("retried", { message })
+  }
+
+  /** Whether it would change anything if that happened now. */
+  expects(happening: Happening): boolean {
+    return TABLE[this.state][happening] !== undefined
   }
 
   onTool(status: string): void {

@@ -1,7 +1,8 @@
 // What the daemon says of one request. OpenCode goes on while the answer is on its way.
 
 import type { Connection } from "../daemon/connection.ts"
-import type { Decision, Message, Target } from "../daemon/messages.ts"
+import { isSame, type Decision, type Message, type Target } from "../daemon/messages.ts"
+import type { Session } from "./session.ts"
 
 const FRESH = 40 // ms for which an answer holds: other requests find out more meanwhile
 
@@ -39,6 +40,15 @@ export class Question {
     const decision = await this.answer
     if (decision?.type === "use" && decision.lease) this.#daemon.giveBack(decision.lease, decision)
   }
+}
+
+/** What was asked ahead for a step, if it was for this model: a compaction may have a model of its own. */
+export function takeAhead(session: Session, asked: Target): Question | undefined {
+  const { ahead } = session
+  session.ahead = undefined
+  if (!ahead || isSame(ahead.asked, asked)) return ahead
+  void ahead.drop()
+  return undefined
 }
 
 /** The daemon's word when a request is sent: the answer to what was asked ahead or, where that is old, to a
