@@ -1,7 +1,11 @@
 // OpenCode 1.x: a recorded turn of the real 1.18.33, a real fetch, a daemon that may be slow or gone.
 
 import assert from "node:assert/strict"
+import { cpSync, mkdtempSync, rmSync } from "node:fs"
+import { tmpdir } from "node:os"
+import { dirname, join } from "node:path"
 import { afterEach, beforeEach, test } from "node:test"
+import { fileURLToPath, pathToFileURL } from "node:url"
 import { hostOf } from "./host1.mjs"
 import {
   A,
@@ -453,6 +457,30 @@ test("wrappers of other plugins see every request, and no mark below ours", asyn
   globalThis.fetch = ours
   await host.end()
   globalThis.fetch = bare
+})
+
+test("of two copies of the shim, one for all projects and one in this one, the first leads each request", async () => {
+  const folder = mkdtempSync(join(tmpdir(), "rlmd-"))
+  cpSync(dirname(fileURLToPath(process.env.SHIM)), folder, { recursive: true })
+  const copy = (await import(pathToFileURL(join(folder, "rlmd.js")))).default
+  await begin()
+  const other = await copy.server({ client: host.client, directory: "/home/me/project" })
+  const live = { providerID: "A", id: "m1" }
+  const about = { sessionID: "s", agent: "build", model: live, provider: { models: { m1: live } } }
+  const output = { headers: {} }
+  await host.tell("chat.headers", about, output)
+  await other["chat.headers"](about, output)
+  const response = await send(globalThis.fetch, providers.url("A"), output.headers)
+  await response.text()
+  await until(() => ended().length > 0)
+
+  assert.deepEqual(
+    ended().map(({ outcome, lease }) => [outcome, lease]),
+    [["ok", "lease 1"]],
+  )
+  assert.equal(providers.requests.at(-1).headers["x-amzn-trace-id"], undefined)
+  await other.dispose()
+  rmSync(folder, { recursive: true })
 })
 
 test("at the end fetch is as it was, and the connection is gone", async () => {

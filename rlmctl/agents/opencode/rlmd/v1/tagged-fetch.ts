@@ -10,7 +10,8 @@ import { send as exchange } from "./exchange.ts"
 
 /** AWS's own trace header: no signature covers it, so a request that is signed with the tag is right without. */
 const TAG = "x-amzn-trace-id"
-const OURS = "rlmd-" // a tag begins so
+/** A tag begins so. Another copy of the shim in this process leads the requests that it has tagged itself. */
+const OURS = `rlmd-${crypto.randomUUID()}-`
 
 const inFlight = new Map<string, Attempt>() // by tag
 const bypassed = new Map<string, number>() // by provider: answers in a row whose requests did not pass here
