@@ -124,6 +124,7 @@ test("a report that the daemon could not read is not made again", async () => {
   )
   await response.text()
   await until(() => unread === 1)
+  await daemon.hasAnswered()
   for (const socket of daemon.connections) socket.destroy()
   await until(host.hasStatus)
   assert.equal(unread, 1)
