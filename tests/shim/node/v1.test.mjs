@@ -459,6 +459,24 @@ test("wrappers of other plugins see every request, and no mark below ours", asyn
   globalThis.fetch = bare
 })
 
+test("a request that another plugin sends twice at once is led and counted once", async () => {
+  await begin()
+  const live = { providerID: "A", id: "m1" }
+  const about = { sessionID: "s", agent: "build", model: live, provider: { models: { m1: live } } }
+  const headers = {}
+  await host.tell("chat.headers", about, { headers })
+  const both = [1, 2].map(() => send(globalThis.fetch, providers.url("A"), headers))
+  for (const response of await Promise.all(both)) assert.match(await response.text(), served)
+  await until(() => ended().length > 0)
+  await daemon.hasAnswered()
+
+  assert.equal(daemon.said("acquire").length, 1)
+  assert.deepEqual(
+    ended().map(({ outcome, lease }) => [outcome, lease]),
+    [["ok", "lease 1"]],
+  )
+})
+
 test("of two copies of the shim, one for all projects and one in this one, the first leads each request", async () => {
   const folder = mkdtempSync(join(tmpdir(), "rlmd-"))
   cpSync(dirname(fileURLToPath(process.env.SHIM)), folder, { recursive: true })

@@ -80,7 +80,7 @@ async function pass(
   if (value === undefined) return send(input, init)
   const headers = withoutTag(init?.headers ?? request?.headers)
   const attempt = inFlight.get(value)
-  if (!attempt) return send(input, { ...init, headers })
+  if (!attempt?.expects("fetch")) return send(input, { ...init, headers }) // over, or sent already
   bypassed.delete(attempt.place.provider)
   const redaction = Redaction.of(input, { ...init, headers: new Headers(headers) })
   const stop = init?.signal ?? request?.signal
