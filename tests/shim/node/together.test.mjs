@@ -3,7 +3,18 @@
 import assert from "node:assert/strict"
 import { afterEach, beforeEach, test } from "node:test"
 import { hostOf } from "./host1.mjs"
-import { A, ANSWER, B, daemonOf, providersOf, recorded, reply, send, until, use } from "./stage.mjs"
+import {
+  ANSWER,
+  B,
+  clock,
+  daemonOf,
+  providersOf,
+  recorded,
+  reply,
+  send,
+  until,
+  use,
+} from "./stage.mjs"
 
 const TAG = "x-amzn-trace-id"
 const bare = globalThis.fetch
@@ -118,6 +129,8 @@ test("an OpenCode that hands out the old model is left alone after three times, 
   for (let time = 0; time < 6; time++) waits.push(await refused())
 
   assert.deepEqual(waits, ["0", "0", "0", null, null, null])
+  clock.ms += 10 * 60_000 + 1
+  assert.equal(await refused(), "0")
   assert.deepEqual(host.toasts, ["This OpenCode does not follow a switch within a turn."])
 })
 
@@ -142,7 +155,7 @@ test("a transport that passes fetch by gets no tag once three of its requests ha
   const tokens = { input: 1, output: 1, reasoning: 0, cache: { read: 0, write: 0 } }
   const tags = []
   for (let time = 0; time < 5; time++) {
-    tags.push(TAG in (await announce()))
+    tags.push(TAG in (await announce({ model: { providerID: "W", id: "m1" } })))
     const part = { type: "step-finish", sessionID: "s", tokens, cost: 0 }
     await event("message.part.updated", { part })
   }
@@ -159,6 +172,7 @@ test("a header of that name that a person has set stays, and the request is coun
   await begin()
   const own = { ...live, headers: { "X-Amzn-Trace-Id": "Root=1-2" } }
   assert.deepEqual(await announce({ model: own }), {})
+  assert.ok(TAG in (await announce()))
 })
 
 test("a warning that concerns three projects of a process is told once", async () => {
