@@ -104,7 +104,7 @@ def test_the_wrappers_of_others_see_every_request_and_no_mark(opencode: OpenCode
     assert (run.code, run.out) == (0, "Hello from B, model m2, after 0 results")
     for name in ("first", "last"):
         assert (opencode.project / f"{name}.log").read_text().count("seen") == 2, name
-    assert not any("rlmd" in header for request in providers.requests for header in request.headers)
+    assert not any("rlmd" in value for request in providers.requests for value in request.headers.values())
 
 
 @pytest.mark.parametrize("name", ["first", "last"])

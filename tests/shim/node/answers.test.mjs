@@ -305,6 +305,16 @@ test("a reader that leaves is no error of the source, which is closed", async ()
   assert.equal(closed, true)
 })
 
+test("an answer that cannot be read along comes whole all the same", async () => {
+  const text = 'data: {"error":{"code":429}}\n\n'.repeat(3)
+  const failing = { knowsBody: true, clean: () => assert.fail("a mistake of ours") }
+  const heard = []
+  const listener = { failed() {}, broke() {}, left() {}, ended: () => heard.push("ended") }
+  const response = follow(new Response(text), failing, listener)
+  assert.equal(await response.text(), text)
+  assert.deepEqual(heard, ["ended"])
+})
+
 test("a long JSON document is not read along", () => {
   const headers = { "content-type": "application/json; charset=utf-8", "content-length": "70000" }
   assert.equal(isFollowed(new Response("{}", { headers })), false)

@@ -124,9 +124,31 @@ test("a report that the daemon could not read is not made again", async () => {
   )
   await response.text()
   await until(() => unread === 1)
+  await daemon.hasAnswered()
   for (const socket of daemon.connections) socket.destroy()
   await until(host.hasStatus)
   assert.equal(unread, 1)
+})
+
+test("an odd answer to a report costs no connection, and the report is not made again", async () => {
+  let reports = 0
+  const odd = ({ id }) => {
+    daemon.garbage = JSON.stringify({ type: "recorded", next: 7, id })
+    return ++reports && undefined
+  }
+  const response = await asked(
+    (out) => out.writeHead(200, { "content-type": "application/json" }).end("{}"),
+    { report: odd },
+  )
+  await response.text()
+  await until(() => reports === 1)
+  const before = [...daemon.connections]
+  await daemon.hasAnswered()
+  daemon.garbage = undefined
+  await until(host.hasStatus)
+
+  assert.deepEqual([...daemon.connections], before)
+  assert.equal(reports, 1)
 })
 
 test("of an error that has passed fetch by the messages that were sent are not told", async () => {

@@ -26,6 +26,7 @@ export function hostOf(providers, directory = "/home/me/project") {
     tui: { showToast: async ({ body }) => void host.toasts.push(body.message) },
     session: { status: async () => ({ data: {} }), prompt: async () => {}, abort: async () => {} },
   }
+  host.client = client
   let hooks
   const begun = []
   host.begin = async () => {

@@ -1,7 +1,11 @@
 // OpenCode 1.x: a recorded turn of the real 1.18.33, a real fetch, a daemon that may be slow or gone.
 
 import assert from "node:assert/strict"
+import { cpSync, mkdtempSync, rmSync } from "node:fs"
+import { tmpdir } from "node:os"
+import { dirname, join } from "node:path"
 import { afterEach, beforeEach, test } from "node:test"
+import { fileURLToPath, pathToFileURL } from "node:url"
 import { hostOf } from "./host1.mjs"
 import {
   A,
@@ -9,6 +13,7 @@ import {
   B,
   KEY,
   PROMPT,
+  clock,
   daemonOf,
   everyLine,
   patient,
@@ -154,6 +159,60 @@ test("what others find out while OpenCode makes a request is asked for before it
   )
 })
 
+test("what was reserved for a request is free again before the request is asked for anew", async () => {
+  const reserved = new Set() // there is one place at A
+  const onlyOne = ({ purpose, lease_for }) => {
+    if (purpose !== "step") return
+    if (reserved.size > 0) return useB({ lease_for })
+    const lease = `the only one ${daemon.lines.length}`
+    reserved.add(lease)
+    return use(A, { lease })
+  }
+  const free = ({ lease }) => void reserved.delete(lease)
+  await begin({ acquire: onlyOne, report: free })
+  Object.assign(host, { busy: 41, answered: daemon.hasAnswered })
+  for (const { text } of await host.turn()) assert.match(text, served)
+
+  assert.deepEqual(providers.asked(), ["A", "A", "A"])
+})
+
+test("a request with a model of its own is asked for anew: what is known of the turn's model says nothing of it", async () => {
+  await begin()
+  const info = { role: "user", sessionID: "s", agent: "build" }
+  const messages = [{ info: { ...info, model: { providerID: "A", modelID: "m1" } }, parts: [] }]
+  await host.tell("experimental.chat.messages.transform", {}, { messages })
+  await daemon.hasAnswered()
+  const live = { providerID: "B", id: "m2" }
+  const provider = { models: { m2: live } }
+  const about = { sessionID: "s", agent: "compaction", model: live, provider }
+  const headers = {}
+  await host.tell("chat.headers", about, { headers })
+  const response = await send(globalThis.fetch, providers.url("B"), headers)
+  assert.match(await response.text(), served)
+  await until(() => ended().length === 2)
+
+  assert.equal(live.providerID, "B")
+  const told = ended().map(({ outcome, provider, lease }) => [outcome, provider, lease])
+  assert.deepEqual(told.sort(), [
+    ["ok", "B", "lease 2"],
+    ["unsent", "A", "lease 1"],
+  ])
+})
+
+test("where a model cannot be changed, OpenCode gets what the provider said", async () => {
+  await begin({ report: ({ outcome }) => outcome === "error" && recorded(use(B)) })
+  providers.queues.A = ["429"]
+  const live = Object.freeze({ providerID: "A", id: "m1" })
+  const provider = { models: { m1: live } }
+  const headers = {}
+  const about = { sessionID: "s", agent: "build", model: live, provider }
+  await host.tell("chat.headers", about, { headers })
+  const { status, headers: told } = await send(globalThis.fetch, providers.url("A"), headers)
+
+  assert.deepEqual([status, told.get("retry-after")], [429, "60"])
+  assert.equal(ended().length, 1)
+})
+
 test("sessions of one process are on different providers", async () => {
   const onB = new Set(["ses_2", "ses_4"])
   await begin({
@@ -256,6 +315,40 @@ test("requests past fetch that nothing is told of end with the turn: a title, a 
     ["lease 1", "cancelled"],
     ["lease 2", "cancelled"],
   ])
+})
+
+test("what OpenCode tells of a request that has ended is not looked at: a long session has megabytes", async () => {
+  await begin({ report: ({ outcome }) => outcome === "error" && recorded(use(B)) })
+  let looks = 0
+  const info = { role: "user", sessionID: "s", model: { providerID: "A", modelID: "m1" } }
+  const messages = [{ info, parts: [], toJSON: () => ++looks }]
+  await host.tell("experimental.chat.messages.transform", {}, { messages })
+  const live = { providerID: "A", id: "m1" }
+  const about = { sessionID: "s", agent: "build", model: live, provider: { models: { m1: live } } }
+  const headers = {}
+  await host.tell("chat.headers", about, { headers })
+  providers.queues.A = ["429"]
+  await send(globalThis.fetch, providers.url("A"), headers)
+  clock.ms += 1
+  const status = { type: "retry", attempt: 1, message: "again", next: clock.ms }
+  const retry = { type: "session.status", properties: { sessionID: "s", status } }
+  await host.tell("event", { event: retry })
+  const error = { name: "APIError", data: { message: "again", statusCode: 429 } }
+  const failed = { type: "session.error", properties: { sessionID: "s", error } }
+  await host.tell("event", { event: failed })
+
+  assert.equal(looks, 0)
+})
+
+test("a status that cannot be shown in the session is no prompt for a model", async () => {
+  await begin()
+  for (const missing of ["prompt", "status"]) {
+    delete host.client.session[missing] // as OpenCode 1.0 has it
+    host.toasts.length = 0
+    const about = { command: "rate_limit_status", sessionID: "s" }
+    await assert.rejects(host.tell("command.execute.before", about, { parts: [] }))
+    assert.deepEqual(host.toasts, [reply("status").text])
+  }
 })
 
 test("without a daemon nothing waits and nothing is lost", async () => {
@@ -364,6 +457,48 @@ test("wrappers of other plugins see every request, and no mark below ours", asyn
   globalThis.fetch = ours
   await host.end()
   globalThis.fetch = bare
+})
+
+test("a request that another plugin sends twice at once is led and counted once", async () => {
+  await begin()
+  const live = { providerID: "A", id: "m1" }
+  const about = { sessionID: "s", agent: "build", model: live, provider: { models: { m1: live } } }
+  const headers = {}
+  await host.tell("chat.headers", about, { headers })
+  const both = [1, 2].map(() => send(globalThis.fetch, providers.url("A"), headers))
+  for (const response of await Promise.all(both)) assert.match(await response.text(), served)
+  await until(() => ended().length > 0)
+  await daemon.hasAnswered()
+
+  assert.equal(daemon.said("acquire").length, 1)
+  assert.deepEqual(
+    ended().map(({ outcome, lease }) => [outcome, lease]),
+    [["ok", "lease 1"]],
+  )
+})
+
+test("of two copies of the shim, one for all projects and one in this one, the first leads each request", async () => {
+  const folder = mkdtempSync(join(tmpdir(), "rlmd-"))
+  cpSync(dirname(fileURLToPath(process.env.SHIM)), folder, { recursive: true })
+  const copy = (await import(pathToFileURL(join(folder, "rlmd.js")))).default
+  await begin()
+  const other = await copy.server({ client: host.client, directory: "/home/me/project" })
+  const live = { providerID: "A", id: "m1" }
+  const about = { sessionID: "s", agent: "build", model: live, provider: { models: { m1: live } } }
+  const output = { headers: {} }
+  await host.tell("chat.headers", about, output)
+  await other["chat.headers"](about, output)
+  const response = await send(globalThis.fetch, providers.url("A"), output.headers)
+  await response.text()
+  await until(() => ended().length > 0)
+
+  assert.deepEqual(
+    ended().map(({ outcome, lease }) => [outcome, lease]),
+    [["ok", "lease 1"]],
+  )
+  assert.equal(providers.requests.at(-1).headers["x-amzn-trace-id"], undefined)
+  await other.dispose()
+  rmSync(folder, { recursive: true })
 })
 
 test("at the end fetch is as it was, and the connection is gone", async () => {

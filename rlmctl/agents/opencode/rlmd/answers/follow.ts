@@ -1,6 +1,7 @@
 // Hands an answer on and reads along. Whoever fails is told apart: the source, which is the provider,
 // or the reader, which is OpenCode. A source that is given up is closed.
 
+import { note } from "../debug.ts"
 import { withBody } from "./body.ts"
 import { eventStream } from "./eventstream.ts"
 import { errorIn } from "./errors.ts"
@@ -54,7 +55,7 @@ export function follow(response: Response, redaction: Redaction, listener: Liste
 
 class Following implements UnderlyingDefaultSource<Uint8Array> {
   readonly #chunks: ReadableStreamDefaultReader<Uint8Array>
-  readonly #reader: Reader
+  #reader: Reader
   readonly #redaction: Redaction
   readonly #listener: Listener
   #hasByte = false
@@ -97,7 +98,18 @@ class Following implements UnderlyingDefaultSource<Uint8Array> {
     this.#close(reason)
   }
 
-  #errorOf({ value }: ReadableStreamReadResult<Uint8Array>): string | undefined {
+  /** OpenCode gets an answer whole, also where the shim fails at reading along. */
+  #errorOf(next: ReadableStreamReadResult<Uint8Array>): string | undefined {
+    try {
+      return this.#errorIn(next)
+    } catch (error) {
+      note("an answer could not be read along", error)
+      this.#reader = unread()
+      return undefined
+    }
+  }
+
+  #errorIn({ value }: ReadableStreamReadResult<Uint8Array>): string | undefined {
     if (value && !this.#hasByte) this.#listener.byte?.()
     this.#hasByte ||= value !== undefined
     const events = value ? this.#reader.read(value) : this.#reader.end()

@@ -1,6 +1,6 @@
 // What the daemon says, as types: docs/protocol.md has the fields of each message.
 //
-// A line from the socket is unknown until `messageOf` has looked at it. A type that this version does
+// A line from the socket is unknown until `messageOf` has looked at it. A message that this version does
 // not know is no mistake: a newer daemon may say more.
 
 export type Target = { provider: string; model: string }
@@ -87,9 +87,8 @@ export function messageOf(line: string): { id: number | undefined; message: Mess
   const fields: unknown = JSON.parse(line)
   if (!isObject(fields) || !isText(fields.type)) throw new TypeError("no message of rlmd's")
   const id = typeof fields.id === "number" ? fields.id : undefined
-  if (!Object.hasOwn(FITS, String(fields.type))) return { id, message: { type: "other" } }
-  if (!fits(fields, Object.keys(FITS))) throw new TypeError(`an odd ${fields.type} message`)
-  return { id, message: fields as Message }
+  const isKnown = Object.hasOwn(FITS, String(fields.type)) && fits(fields, Object.keys(FITS))
+  return { id, message: isKnown ? (fields as Message) : { type: "other" } }
 }
 
 export const isSame = (one: Target, other: Target): boolean =>

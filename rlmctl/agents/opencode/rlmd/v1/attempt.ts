@@ -5,7 +5,7 @@ import type { Facts } from "../answers/errors.ts"
 import type { Connection } from "../daemon/connection.ts"
 import { isSame, type Decision, type Target } from "../daemon/messages.ts"
 import { divert } from "./diversion.ts"
-import { latestWord, Question, type About } from "./question.ts"
+import { latestWord, Question, takeAhead, type About } from "./question.ts"
 import type { Session } from "./session.ts"
 import { placeOf, type Entry, type Switching } from "./switching.ts"
 import { TABLE, type Action, type Happening, type State } from "./table.ts"
@@ -51,12 +51,9 @@ export class Attempt {
     this.entry = entry
     this.place = placeOf(live)
     this.purpose = /^(title|summary)$/.test(agent) ? "aux" : "step"
-    const asked = { ...placeOf(entry.first), lease_for: this.place }
-    this.#about = { ...asked, session: session.id, agent, purpose: this.purpose }
-    if (this.purpose === "step") {
-      this.#ahead = session.ahead
-      session.ahead = undefined
-    }
+    const about = { ...placeOf(entry.first), lease_for: this.place, session: session.id, agent }
+    this.#about = { ...about, purpose: this.purpose }
+    if (this.purpose === "step") this.#ahead = takeAhead(session, about)
     this.#ahead ??= new Question(around.daemon, this.#about)
   }
 
@@ -73,6 +70,11 @@ export class Attempt {
    *  began only then. */
   async onRetry(message: string, next: number): Promise<void> {
     if (this.#began < next) await this.on("retried", { message })
+  }
+
+  /** Whether it would change anything if that happened now. */
+  expects(happening: Happening): boolean {
+    return TABLE[this.state][happening] !== undefined
   }
 
   onTool(status: string): void {

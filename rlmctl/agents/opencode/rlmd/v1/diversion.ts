@@ -1,6 +1,7 @@
 // What OpenCode gets instead of a request or of its failure, where the daemon knows better.
 
 import { isSame, type Decision, type Target, type Use, type Wait } from "../daemon/messages.ts"
+import { note } from "../debug.ts"
 import type { Attempt } from "./attempt.ts"
 import { dropForeignSignatures } from "./history.ts"
 import { standIn, TURN_ENDS } from "./stand-in.ts"
@@ -10,8 +11,12 @@ const WORTH_A_WORD = 3000 // ms of waiting
 
 /** A response in the provider's stead; undefined where what there is is as good as any. */
 export async function divert(attempt: Attempt, word?: Decision): Promise<Response | undefined> {
-  if (word?.type === "use" && !isSame(word, attempt.place)) return elsewhere(attempt, word)
-  if (word?.type === "wait") return later(attempt, word)
+  try {
+    if (word?.type === "use" && !isSame(word, attempt.place)) return await elsewhere(attempt, word)
+    if (word?.type === "wait") return await later(attempt, word)
+  } catch (error) {
+    note("a request could not be led elsewhere", error)
+  }
   return undefined
 }
 

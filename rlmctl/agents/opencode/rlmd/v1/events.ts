@@ -29,13 +29,13 @@ export async function onEvent(sessions: Sessions, event: Event): Promise<void> {
     case "session.status": {
       const { sessionID, status } = event.properties
       const session = sessions.find(sessionID)
-      if (status.type !== "retry" || !session?.attempt) return
+      if (status.type !== "retry" || !session?.attempt?.expects("retried")) return
       return session.attempt.onRetry(wordsOf(status.message, sentBy(session)), status.next)
     }
     case "session.error": {
       const { sessionID = "", error } = event.properties
       const session = sessions.find(sessionID)
-      if (error?.name !== "APIError" || !session?.attempt) return
+      if (error?.name !== "APIError" || !session?.attempt?.expects("reported")) return
       const { message, statusCode: status, responseHeaders, responseBody } = error.data
       const redaction = sentBy(session)
       const answer = { status, headers: new Headers(responseHeaders) }

@@ -44,8 +44,9 @@ export function replaceInCatalogue(
 /** Makes an object hold what another one holds: OpenCode looks up provider, key and format of the
  *  very object again for each try of a step. */
 export function overwrite(live: Model, model: Model): void {
+  const copy = structuredClone(model) // first: what cannot be copied leaves the object as it is
   for (const key of Object.keys(live)) delete (live as Record<string, unknown>)[key]
-  Object.assign(live, structuredClone(model))
+  Object.assign(live, copy)
 }
 
 /** Stores an answer that OpenCode is writing under who gives it: `info` of `message.updated` is the

@@ -1,7 +1,8 @@
 // What the daemon says of one request. OpenCode goes on while the answer is on its way.
 
 import type { Connection } from "../daemon/connection.ts"
-import type { Decision, Message, Target } from "../daemon/messages.ts"
+import { isSame, type Decision, type Message, type Target } from "../daemon/messages.ts"
+import type { Session } from "./session.ts"
 
 const FRESH = 40 // ms for which an answer holds: other requests find out more meanwhile
 
@@ -15,10 +16,13 @@ export type About = Target & {
 /** One question, asked at once. */
 export class Question {
   readonly answer: Promise<Decision | undefined>
+  /** The model that was asked for. */
+  readonly asked: Target
   readonly #daemon: Connection
   #arrived: number | undefined
 
   constructor(daemon: Connection, about: About) {
+    this.asked = { provider: about.provider, model: about.model }
     this.#daemon = daemon
     this.answer = daemon.ask("acquire", about).then((message) => {
       this.#arrived = Date.now()
@@ -38,19 +42,27 @@ export class Question {
   }
 }
 
+/** What was asked ahead for a step, if it was for this model: a compaction may have a model of its own. */
+export function takeAhead(session: Session, asked: Target): Question | undefined {
+  const { ahead } = session
+  session.ahead = undefined
+  if (!ahead || isSame(ahead.asked, asked)) return ahead
+  void ahead.drop()
+  return undefined
+}
+
 /** The daemon's word when a request is sent: the answer to what was asked ahead or, where that is old, to a
- *  second question. Each question has one deadline, and a question that is old was not waited for: so a
- *  request is held no longer than one deadline. */
+ *  second question. What the first one has reserved is given back before: it may be all that is left.
+ *  Each question has one deadline, and a question that is old was not waited for: so a request is held
+ *  no longer than one deadline. */
 export async function latestWord(
   daemon: Connection,
   ahead: Question | undefined,
   about: About,
 ): Promise<Decision | undefined> {
   if (ahead && !ahead.isOld) return ahead.answer
-  const word = await new Question(daemon, about).answer
-  if (!word) return ahead?.answer
-  void ahead?.drop()
-  return word
+  await ahead?.drop()
+  return new Question(daemon, about).answer
 }
 
 function decisionIn(message: Message | undefined): Decision | undefined {

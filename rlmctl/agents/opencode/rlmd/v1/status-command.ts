@@ -2,6 +2,7 @@
 
 import type { PluginInput } from "@opencode-ai/plugin"
 import type { Connection } from "../daemon/connection.ts"
+import { note } from "../debug.ts"
 import { ABSENT } from "../status.ts"
 import { HEADLESS } from "../tui.ts"
 import { ANSWERED, isBusy } from "./internals.ts"
@@ -25,10 +26,14 @@ export async function showStatus(
   } else {
     const body = { title: "rlmd", message: text, variant: "info" as const, duration: SHOWN }
     void client.tui.showToast({ body }).catch(() => {})
-    const parts = [{ type: "text" as const, text, ignored: true }]
-    const isFree = !(await isBusy(client, session)) // else the text would join the turn
-    if (isFree)
-      await client.session.prompt({ path: { id: session }, body: { noReply: true, parts } })
+    await add(client, session, text).catch((error: unknown) => note("status", error))
   }
   throw ANSWERED
+}
+
+/** Adds a text that no model gets to a session, unless it would join a turn. */
+async function add(client: PluginInput["client"], session: string, text: string): Promise<void> {
+  if (await isBusy(client, session)) return
+  const parts = [{ type: "text" as const, text, ignored: true }]
+  await client.session.prompt({ path: { id: session }, body: { noReply: true, parts } })
 }

@@ -10,7 +10,8 @@ import { send as exchange } from "./exchange.ts"
 
 /** AWS's own trace header: no signature covers it, so a request that is signed with the tag is right without. */
 const TAG = "x-amzn-trace-id"
-const OURS = "rlmd-" // a tag begins so
+/** A tag begins so. Another copy of the shim in this process leads the requests that it has tagged itself. */
+const OURS = `rlmd-${crypto.randomUUID()}-`
 
 const inFlight = new Map<string, Attempt>() // by tag
 const bypassed = new Map<string, number>() // by provider: answers in a row whose requests did not pass here
@@ -79,7 +80,7 @@ async function pass(
   if (value === undefined) return send(input, init)
   const headers = withoutTag(init?.headers ?? request?.headers)
   const attempt = inFlight.get(value)
-  if (!attempt) return send(input, { ...init, headers })
+  if (!attempt?.expects("fetch")) return send(input, { ...init, headers }) // over, or sent already
   bypassed.delete(attempt.place.provider)
   const redaction = Redaction.of(input, { ...init, headers: new Headers(headers) })
   const stop = init?.signal ?? request?.signal
