@@ -95,15 +95,16 @@ class Providers:
     """The providers while a `with` block lasts. `requests` lists what reached them, oldest first.
 
     Any id is a provider as soon as it is asked, at `url(id)`; the path behind that decides its wire format.
+    Those that had a `port` before can be had there again.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, port: int = 0) -> None:
         self.requests: list[Request] = []
         self.closing = threading.Event()
         self._lock = threading.Lock()
         self._next: dict[str, deque[str]] = {}
         self._always: dict[str, str] = {}
-        self._server = _Server(self)
+        self._server = _Server(self, port)
 
     def __enter__(self) -> Self:
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
@@ -114,9 +115,14 @@ class Providers:
         self._server.shutdown()
         self._server.server_close()
 
+    @property
+    def port(self) -> int:
+        """Where they listen."""
+        return self._server.server_port
+
     def url(self, provider: str) -> str:
         """Return the base address of a provider, as an agent's configuration wants it."""
-        return f"http://127.0.0.1:{self._server.server_port}/{provider}/v1"
+        return f"http://127.0.0.1:{self.port}/{provider}/v1"
 
     def behave(self, provider: str, how: str | Sequence[str]) -> None:
         """Decide how a provider treats its requests: a list is for the next ones, titles apart; one word for all.
@@ -146,8 +152,8 @@ class Providers:
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
-    def __init__(self, providers: Providers) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+    def __init__(self, providers: Providers, port: int) -> None:
+        super().__init__(("127.0.0.1", port), _Handler)
         self.providers = providers
 
     def handle_error(self, *_: object) -> None:  # type: ignore[explicit-override]  # typing.override is 3.12's

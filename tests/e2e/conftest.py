@@ -8,12 +8,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import versions
 from opencode_home import MISSING, Daemon, OpenCode, configuration, opencode_program
 
 from rlmctl.demo.providers import Providers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--opencode", action="append", metavar="VERSION", help="try these versions of OpenCode only")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Try each OpenCode that is here, where a test has a `version`."""
+    if "version" in metafunc.fixturenames:
+        missing = pytest.param("none", marks=pytest.mark.skip(reason=f"no OpenCode in {versions.FOLDER}"))
+        chosen = metafunc.config.getoption("--opencode") or versions.here() or [missing]
+        metafunc.parametrize("version", chosen, scope="module")
 
 
 @pytest.fixture

@@ -187,13 +187,18 @@ class Run(NamedTuple):
 
 
 class OpenCode:
-    """OpenCode with three providers on loopback, in a project of its own."""
+    """OpenCode in a project of its own, with three providers on loopback, or with those that a test gives it."""
 
-    def __init__(self, program: str, directory: Path, providers: Providers) -> None:
-        home = self._home = OpenCodeHome(directory, program, {}, VERSION)
+    def __init__(self, program: str, directory: Path, providers: Providers | None, *, version: str = VERSION) -> None:
+        home = self._home = OpenCodeHome(directory, program, {}, version)
         self.program, self.directory, self.project, self.config = program, directory, home.project, home.config
         self.environ = home.environment
-        self.configure(providers, default="A")
+        if providers is not None:
+            self.configure(providers, default="A")
+
+    def use(self, table: dict[str, Any], model: str) -> None:
+        """Write opencode.json with these entries of providers and this model by default."""
+        self._home.configure(table, model)
 
     def configure(self, providers: Providers, default: str, **more: Any) -> None:
         """Write opencode.json: which provider a turn is meant for, and anything else."""
@@ -257,9 +262,12 @@ class Server:
         """Open a session and return its id. One without a title asks a model for one."""
         return str(self._post("/session", {"title": title} if title else {})["id"])
 
-    def say(self, session: str, prompt: str) -> str:
-        """Have a prompt answered. Returns the text."""
-        answer = self._post(f"/session/{session}/message", {"parts": [{"type": "text", "text": prompt}]})
+    def say(self, session: str, prompt: str, model: str | None = None) -> str:
+        """Have a prompt answered, by another `provider/model` than the default one if given. Returns the text."""
+        body: dict[str, Any] = {"parts": [{"type": "text", "text": prompt}]}
+        if model is not None:
+            body["model"] = dict(zip(("providerID", "modelID"), model.split("/", 1), strict=True))
+        answer = self._post(f"/session/{session}/message", body)
         return "".join(part["text"] for part in answer["parts"] if part["type"] == "text")
 
     def command(self, session: str, name: str) -> None:

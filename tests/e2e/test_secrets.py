@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import json
-import socket
-import threading
-from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
+from between import between
 from opencode_home import configuration, until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from pathlib import Path
+    from collections.abc import Callable
 
     from opencode_home import Daemon, OpenCode
 
@@ -103,34 +100,6 @@ def test_a_thought_of_an_answer_that_broke_off_is_known_when_opencode_has_been_s
     assert signed(providers) == [("A", []), ("C", []), ("C", ["signed by C"])]
 
 
-@contextmanager
-def listening_in(path: Path, daemon: Path) -> Iterator[list[dict[str, Any]]]:
-    """Stand between a shim and its daemon, and keep what the shim says."""
-    said: list[dict[str, Any]] = []
-    server = socket.socket(socket.AF_UNIX)
-    server.bind(str(path))
-    server.listen()
-
-    def carry(source: socket.socket, sink: socket.socket, kept: list[dict[str, Any]] | None) -> None:
-        with suppress(OSError), source.makefile("rb") as lines, sink:
-            for line in lines:
-                if kept is not None:
-                    kept.append(json.loads(line))
-                sink.sendall(line)
-
-    def accept() -> None:
-        with suppress(OSError):
-            while True:
-                near, far = server.accept()[0], socket.socket(socket.AF_UNIX)
-                far.connect(str(daemon))
-                threading.Thread(target=carry, args=(near, far, said), daemon=True).start()
-                threading.Thread(target=carry, args=(far, near, None), daemon=True).start()
-
-    threading.Thread(target=accept, daemon=True).start()
-    yield said
-    server.close()
-
-
 def test_the_daemon_hears_nothing_of_prompts_answers_keys_and_request_headers(
     opencode: OpenCode, daemon: Daemon, providers: Providers
 ) -> None:
@@ -138,7 +107,7 @@ def test_the_daemon_hears_nothing_of_prompts_answers_keys_and_request_headers(
     opencode.environ["RLMD_SOCKET"] = str(path)
     providers.behave("A", ["ok", "429:60"])
     providers.behave("B", ["mid:529"])
-    with listening_in(path, daemon.paths.socket) as said:
+    with between(path, daemon.paths.socket) as said:
         assert opencode.run("THINK and USE_TOOL2: my-secret-prompt", title=True).code == 0
 
     assert {line["op"] for line in said} >= {"hello", "acquire", "report", "usage"}
