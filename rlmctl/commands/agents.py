@@ -43,8 +43,11 @@ def install_shim(paths: Paths, *, project: Path | None = None, dry_run: bool = F
     """Put the shim into OpenCode and say what was done. Raises `CommandError` where that cannot be done."""
     from rlmctl.agents import opencode
 
-    with _no_file_in_the_way("The shim's file"):
-        return opencode.install(paths, project=project, dry_run=dry_run)
+    with _no_file_in_the_way("The shim's file", other_ways="" if project else opencode.other_ways()):
+        try:
+            return opencode.install(paths, project=project, dry_run=dry_run)
+        except opencode.NotServedError as error:
+            raise CommandError(str(error), error.mend) from None
 
 
 def add_uninstall(parser: ArgumentParser) -> None:
@@ -75,7 +78,7 @@ def _add_arguments(parser: ArgumentParser) -> None:
 
 
 @contextmanager
-def _no_file_in_the_way(what: str) -> Iterator[None]:
+def _no_file_in_the_way(what: str, *, other_ways: str = "") -> Iterator[None]:
     """Turn what the system refuses into the message for the person."""
     try:
         yield
@@ -83,7 +86,7 @@ def _no_file_in_the_way(what: str) -> Iterator[None]:
         raise CommandError(str(error), code=WRONG) from None
     except OSError as error:
         message = f"{what} cannot be changed: {error.strerror}: {error.filename}."
-        raise CommandError(message, "make that place writable for you, then do this again") from None
+        raise CommandError(message, f"make that place writable for you, then do this again{other_ways}") from None
 
 
 def _project(args: Namespace) -> Path | None:

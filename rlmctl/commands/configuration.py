@@ -39,10 +39,18 @@ def config(args: Namespace) -> int:
         len(found.policy.providers),
         len({name for p in found.policy.providers for name in p.models}),
     )
+    from rlmctl.insight import stand_ins
+
     if args.json:
-        print_json({"config": path, "valid": True, "warnings": list(found.warnings)})
-    else:
-        print(f"{path} can be used; providers: {providers}, models: {models}")
+        told = stand_ins.as_json(found.policy)
+        print_json({"config": path, "valid": True, "warnings": list(found.warnings), "models": told})
+        return FINE
+    print(f"{path} can be used; providers: {providers}, models: {models}")
+    for line in stand_ins.lines(found.policy):
+        if line.fine:
+            print(line.text)
+        else:
+            say(f"warning: {line.text}\n  mend: {line.mend}")
     return FINE
 
 

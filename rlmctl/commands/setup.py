@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rlmctl.agents.opencode import configuration
-from rlmctl.commands import FINE, CommandError, add_json, ask, places, print_json, say
+from rlmctl.commands import FAILED, FINE, CommandError, add_json, ask, places, print_json, say
 from rlmctl.commands.agents import install_shim
 from rlmctl.commands.configuration import read
 from rlmctl.commands.daemon import launch, replace, running
 from rlmctl.commands.services import install_service, service_manager
 from rlmctl.commands.status import print_text
 from rlmctl.daemon.services import serving
+from rlmctl.insight import stand_ins
 from rlmctl.setup import questions
 from rlmctl.setup.configure import append, compose, propose, served, tables, write
 from rlmd import __version__
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
 
     from rlmd.paths import Paths
+
+MEND = "\n                 mend: "
 
 
 def add_setup(parser: ArgumentParser) -> None:
@@ -48,10 +51,11 @@ def setup(args: Namespace) -> int:
         say(f"! OpenCode       {problem}")
     text = _configuration(paths, found, args)
     written = text is not None and not args.dry_run
-    shim = _install_shim(paths, args)
+    shim, left = _install_shim(paths, args)
     before = running(paths)
     service = _install_service(paths, args)
     done: dict[str, Any] = {"config": str(paths.config), "config_written": written, "shim": shim, "service": service}
+    done["left"] = [left] if left else []
     if args.dry_run:
         would = "run already" if before else "start"
         say(f"would {would}: the daemon (socket {paths.socket})")
@@ -59,7 +63,7 @@ def setup(args: Namespace) -> int:
             print_json({**done, "dry_run": True, "text": text, "daemon_started": False})
         elif text is not None:
             print(text)
-        return FINE
+        return FAILED if left else FINE
     pid, _ = launch(paths)
     status = ask("status")
     if status["daemon"]["version"] != __version__:
@@ -71,13 +75,19 @@ def setup(args: Namespace) -> int:
     started = before is None or pid != before["pid"]
     say(f"✓ daemon         {'started' if started else 'runs already'}, process {pid}")
     _prove(status)
+    policy = read().policy
+    for line in stand_ins.lines(policy):
+        say(f"{'✓' if line.fine else '!'} stand-ins      {line.text}{f'{MEND}{line.mend}' if line.mend else ''}")
     if args.json:
-        print_json({**done, "dry_run": False, "daemon_started": started, "status": status})
+        told = stand_ins.as_json(policy)
+        print_json({**done, "dry_run": False, "daemon_started": started, "models": told, "status": status})
     else:
         print()
         print_text(status)
     _say_what_next(paths, status, with_agent=bool(shim))
-    return FINE
+    if left:
+        say(f"One thing is left to do: {left}")
+    return FAILED if left else FINE
 
 
 def _mistakes(found: configuration.Found) -> list[str]:
@@ -139,28 +149,32 @@ def _described(found: configuration.Found) -> str:
     return "; ".join(names)
 
 
-def _install_shim(paths: Paths, args: Namespace) -> list[str]:
-    """Install the shim where there is an agent. Return what was done, nothing where there is none."""
+def _install_shim(paths: Paths, args: Namespace) -> tuple[list[str], str]:
+    """Install the shim where there is an agent. Return what was done, and what could not be."""
     if not configuration.opencode_is_here(os.environ):
         say("- agent          OpenCode is not here; once it is: rlmctl install opencode")
-        return []
+        return [], ""
     from rlmctl.agents import opencode
 
     shims = opencode.inspect()
     if any(shim.state == "edited" for shim in shims):
         changed = ", ".join(str(path) for shim in shims for path in shim.changed)
         say(f"! agent          {changed} was edited and stays as it is; to replace it: rlmctl install opencode")
-        return [f"{changed} was edited and stays as it is."]
+        return [f"{changed} was edited and stays as it is."], ""
     asking = not (args.yes or args.dry_run or shims) and questions.is_possible()
     if asking and not questions.agreed("Install the shim into OpenCode?"):
         say("- agent          the shim was not installed; later: rlmctl install opencode")
-        return []
-    done = install_shim(paths, dry_run=args.dry_run)
+        return [], ""
+    try:
+        done = install_shim(paths, dry_run=args.dry_run)
+    except CommandError as error:  # the daemon serves other agents, and this one once that is mended
+        say(f"! agent          {error}{MEND}{error.mend}")
+        return [], str(error)
     for line in done:
         say(line if args.dry_run else f"✓ agent          {line}")
     for line in opencode.offers(Path.cwd()):
         say(f"! agent          {line}")
-    return done
+    return done, ""
 
 
 def _install_service(paths: Paths, args: Namespace) -> list[str]:

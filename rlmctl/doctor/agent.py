@@ -77,14 +77,15 @@ def _models(provider: Provider, named: list[str], listed: list[str] | None) -> I
 
 
 def _keys(config: Config, found: Found) -> Iterator[Check]:
-    """Check that the variables are set that the keys of the configured providers are to come from."""
+    """Look whether the variables are set here that the keys of the configured providers are to come from.
+
+    OpenCode may be started elsewhere, or have a key that no file of it names: what is not set here may be set there.
+    """
     for provider in config.policy.providers:
         named = found.keys.get(provider.id)
         key = sources(provider.id, {}, found.logins) if named is None else named
         unset = [name for name in variables(key) if not os.environ.get(name)]
         if provider.enabled and unset:
-            # Where OpenCode's files do not even name a provider, another shell may know more than this one.
-            state = "warning" if named is None else "wrong"
             meaning = f"{provider.id} takes its key from {', '.join(unset)}, which is not set in this shell"
             mend = f"export {unset[0]}=... where OpenCode is started (it reads no .env), or: opencode auth login"
-            yield Check("key", state, meaning, mend)
+            yield Check("key", "warning", meaning, mend)

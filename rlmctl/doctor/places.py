@@ -21,7 +21,8 @@ LOW = 64 * 2**20
 
 
 def configuration(paths: Paths) -> Iterator[Check]:
-    """Check the file."""
+    """Check the file, and whether somebody could stand in for whoever serves a model."""
+    from rlmctl.insight import stand_ins
     from rlmd.config.policy import ConfigError, MissingConfigError, load
 
     name = "configuration"
@@ -36,6 +37,8 @@ def configuration(paths: Paths) -> Iterator[Check]:
         yield Check(name, "ok", f"{paths.config}: {providers or 'no providers'}")
         for warning in config.warnings:
             yield Check(name, "warning", warning)
+        for line in stand_ins.lines(config.policy):
+            yield Check("stand-ins", "ok" if line.fine else "warning", line.text, line.mend)
 
 
 def directory(paths: Paths) -> Iterator[Check]:

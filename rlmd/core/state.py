@@ -13,6 +13,7 @@ from msgspec import Meta, Struct
 from rlmd.core.breaker import Breaker
 from rlmd.core.model import YEAR, Limit, Moment, Policy, Step
 from rlmd.core.snapshot import Snapshot
+from rlmd.core.succession import models_in_line
 from rlmd.core.target import Chain, Counter, CounterRow, RequestLog, Tally, TallyRow, Target
 from rlmd.core.window import Window
 
@@ -133,7 +134,7 @@ class Book:
             for model, target in by_model.items():
                 serving.setdefault(model, []).append(target)
         self.chains = {
-            model: Chain(t for other in _stand_ins(model, policy.fallback) for t in serving.get(other, ()))
+            model: Chain(t for other in models_in_line(model, policy.fallback) for t in serving.get(other, ()))
             for model in serving
         }
         return step
@@ -268,15 +269,3 @@ def _limits_by_account(policy: Policy) -> dict[str, list[Limit]]:
             if known is None or limit.max < known.max:
                 limits[limit.key] = limit
     return {account: list(limits.values()) for account, limits in gathered.items()}
-
-
-def _stand_ins(model: str, fallback: dict[str, tuple[str, ...]]) -> list[str]:
-    """List a model and what may stand in for it, best first, each once."""
-    found: list[str] = []
-    queue = [model]
-    while queue:
-        candidate = queue.pop(0)
-        if candidate not in found:
-            found.append(candidate)
-            queue = [*fallback.get(candidate, ()), *queue]
-    return found

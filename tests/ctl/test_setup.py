@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import pty
+import shlex
+import shutil
 import stat
 import subprocess
 import sys
@@ -13,6 +15,7 @@ import tomllib
 from typing import TYPE_CHECKING
 
 import pytest
+from opencode_stand_in import opencode_that_says
 
 from ctl.person import MODEL
 from rlmd import __version__
@@ -323,6 +326,50 @@ def test_the_shim_is_installed_and_removed_by_name(place: Place, opencode: Path)
     assert json.dumps(str(place.paths.socket)) in opencode.read_text()
     assert place.ctl("uninstall", "opencode").returncode == 0
     assert not opencode.exists()
+
+
+def test_for_an_opencode_that_no_form_serves_the_shim_is_refused_and_the_rest_is_set_up(
+    place: Place, opencode: Path
+) -> None:
+    opencode_that_says(place.root / "nothing", "1.0.185")
+    refusal = "OpenCode 1.0.185 is too old: the shim was tried with 1.1.53 and later. Nothing was written."
+
+    run = place.ctl("install", "opencode")
+    assert (run.returncode, run.stdout) == (1, "")
+    assert run.stderr == f"rlmctl: {refusal}\n  mend: opencode upgrade\n"
+
+    run = place.ctl("setup", "--yes")
+    assert run.returncode == 1
+    assert f"! agent          {refusal}\n                 mend: opencode upgrade\n" in run.stderr
+    assert run.stderr.endswith(f"One thing is left to do: {refusal}\n")
+    assert not opencode.exists()
+    assert place.status()["model_mapping"][MODEL] == ["anthropic", "openrouter"]
+
+
+def test_where_opencodes_directory_cannot_be_written_the_rest_is_set_up(place: Place, opencode: Path) -> None:
+    unshare = shutil.which("unshare")
+    if unshare is None or subprocess.run([unshare, "-rm", "true"], check=False, capture_output=True).returncode:
+        pytest.skip("no place can be made read-only here: that needs a user namespace (Linux)")
+    home = shlex.quote(str(opencode.parents[1]))
+    script = f"mount --bind {home} {home} && mount -o remount,bind,ro {home} && exec {shlex.quote(sys.executable)} "
+    script += "-m rlmctl setup --yes --json"
+    run = subprocess.run(
+        [unshare, "-rm", "/bin/sh", "-c", script],
+        env=place.environ | {"PATH": os.environ["PATH"]},
+        cwd=place.home,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    elsewhere = place.home / ".config" / "opencode-rlmd"
+    assert run.returncode == 1
+    told = json.loads(run.stdout)
+    assert told["left"] == [f"The shim's file cannot be changed: Read-only file system: {opencode.parent}."]
+    assert (told["config_written"], told["daemon_started"]) == (True, True)
+    assert place.answers()
+    assert f"OPENCODE_CONFIG_DIR={elsewhere} rlmctl install opencode" in run.stderr
+    assert f'"plugin": ["file://{elsewhere}/plugins/rlmd.ts"]' in run.stderr
+    assert "rlmctl install opencode --project" in run.stderr
 
 
 def test_the_shim_of_a_project(place: Place) -> None:

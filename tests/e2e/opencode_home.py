@@ -210,7 +210,7 @@ class OpenCode:
 
     def install_shim(self, daemon: Daemon) -> None:
         """Put the shim in its place as `rlmctl install opencode` does."""
-        opencode.install(daemon.paths, environ=self.environ)
+        opencode.install(daemon.paths, environ={**self.environ, "OPENCODE_BIN": self.program})
 
     def run(self, prompt: str = "hello", *words: str, title: bool = False) -> Run:
         """`opencode run`. A session that has a title asks no model for one."""

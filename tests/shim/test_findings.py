@@ -6,10 +6,11 @@ import json
 from pathlib import Path
 
 import pytest
+from opencode_stand_in import opencode_that_says
 
 from rlmctl.agents import opencode
 from rlmctl.agents.opencode import predecessor
-from rlmctl.agents.opencode.findings import TRIED, Finding, version
+from rlmctl.agents.opencode.findings import Finding
 from rlmd import __version__
 from rlmd.paths import Paths, resolve
 
@@ -44,13 +45,6 @@ def said(paths: Paths, directory: Path, environ: dict[str, str]) -> list[tuple[s
     return [(one.name, one.meaning, one.mend) for one in found if one.state != "ok"]
 
 
-def program(environ: dict[str, str], prints: str, code: int = 0) -> None:
-    file = Path(environ["PATH"]) / "opencode"
-    file.parent.mkdir(exist_ok=True)
-    file.write_text(f"#!/bin/sh\necho '{prints}'\nexit {code}\n")
-    file.chmod(0o755)
-
-
 def test_a_shim_that_is_as_it_should_be(paths: Paths, environ: dict[str, str], home: Path, project: Path) -> None:
     opencode.install(paths, environ=environ)
 
@@ -60,30 +54,80 @@ def test_a_shim_that_is_as_it_should_be(paths: Paths, environ: dict[str, str], h
 
 
 @pytest.mark.parametrize(
-    ("prints", "state", "word"),
+    ("prints", "said"),
     [
-        (TRIED, "ok", "tried with"),
-        ("1.19.0", "ok", f"tried with {TRIED}"),
-        ("opencode 2.0.26", "ok", f"tried with {TRIED}"),
-        ("1.18.28", "wrong", "1.18.29 is needed"),
+        ("1.18.34", "1.18.34, which the shim was tried with"),
+        ("1.19.0", "1.19.0; the shim was tried with 1.14.34, 1.15.13, 1.17.0, 1.17.9, 1.18.33, 1.18.34"),
+        ("opencode 2.0.26", "2.0.26; the shim was tried with 2.0.15"),
+        ("1.3.1", "1.3.1; the shim was tried with 1.1.53, 1.1.65, 1.2.6, 1.2.11, 1.2.27, 1.3.2"),
     ],
 )
-def test_the_version_of_opencode(
-    paths: Paths, environ: dict[str, str], project: Path, prints: str, state: str, word: str
+def test_of_a_version_no_more_is_said_than_was_tried(
+    paths: Paths, environ: dict[str, str], project: Path, prints: str, said: str
 ) -> None:
-    program(environ, prints)
+    program = opencode_that_says(Path(environ["PATH"]), prints)
     opencode.install(paths, environ=environ)
 
-    [first, _] = opencode.findings(paths, project, environ)
-    assert (first.name, first.state) == ("OpenCode", state)
-    assert word in first.meaning
+    [first, shim] = opencode.findings(paths, project, environ)
+    assert first == Finding("OpenCode", "ok", f"{program}: {said}")
+    assert shim.state == "ok"
 
 
-def test_a_program_that_does_not_say_its_version(environ: dict[str, str]) -> None:
-    program(environ, "", 1)
+@pytest.mark.parametrize("prints", ["", "local"])
+def test_a_program_that_does_not_say_its_version(
+    paths: Paths, environ: dict[str, str], project: Path, prints: str
+) -> None:
+    program = opencode_that_says(Path(environ["PATH"]), prints, code=1)
+    opencode.install(paths, environ=environ)
 
-    assert version(environ) is None
-    assert version({**environ, "OPENCODE_BIN": "/nowhere"}) is None
+    meaning = f"{program} named no version, so which form of the shim it loads is not known"
+    assert said(paths, project, environ) == [("OpenCode", meaning, f"{program} --version")]
+
+
+def test_a_form_that_the_version_does_not_load(
+    paths: Paths, environ: dict[str, str], home: Path, project: Path
+) -> None:
+    entry = home / "plugins" / "rlmd.ts"
+    for installed_for, here in (("1.18.34", "1.3.2"), ("1.3.2", "2.0.15")):
+        opencode_that_says(Path(environ["PATH"]), installed_for)
+        opencode.install(paths, environ=environ)
+        opencode_that_says(Path(environ["PATH"]), here)
+        meaning = f"{entry} has a form that OpenCode {here} does not load"
+        assert said(paths, project, environ) == [("shim", meaning, "rlmctl install opencode")]
+        opencode.install(paths, environ=environ)
+        assert said(paths, project, environ) == []
+
+
+def test_a_form_that_goes_on_working_after_an_upgrade_lacks_its_dialog(
+    paths: Paths, environ: dict[str, str], home: Path, project: Path
+) -> None:
+    opencode_that_says(Path(environ["PATH"]), "1.3.2")
+    opencode.install(paths, environ=environ)
+    opencode_that_says(Path(environ["PATH"]), "1.18.34")
+
+    entry = home / "plugins" / "rlmd.ts"
+    meaning = f"{entry} has the form for an older OpenCode: this one loads it, without its dialog"
+    assert said(paths, project, environ) == [("shim", meaning, "rlmctl install opencode")]
+
+
+def test_a_shim_in_an_opencode_that_is_too_old_for_any(
+    paths: Paths, environ: dict[str, str], home: Path, project: Path
+) -> None:
+    opencode.install(paths, environ=environ)
+    program = opencode_that_says(Path(environ["PATH"]), "1.0.185")
+
+    assert said(paths, project, environ) == [
+        (
+            "OpenCode",
+            f"{program}: OpenCode 1.0.185 is too old: the shim was tried with 1.1.53 and later",
+            "opencode upgrade",
+        ),
+        (
+            "shim",
+            f"{home / 'plugins' / 'rlmd.ts'} is not loaded by OpenCode 1.0.185",
+            "opencode upgrade; until then: rlmctl uninstall opencode",
+        ),
+    ]
 
 
 def test_a_project_has_one_shim_too_many(paths: Paths, environ: dict[str, str], home: Path, project: Path) -> None:

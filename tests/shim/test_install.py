@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import json
 import subprocess
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
+from opencode_stand_in import opencode_that_says
 
 import rlmd
 from rlmctl.agents import opencode
 from rlmd.address import PathTooLongError
 from rlmd.paths import Paths, resolve
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
 
 @pytest.fixture
 def environ(tmp_path: Path) -> dict[str, str]:
-    return {"XDG_CONFIG_HOME": str(tmp_path / "config"), "HOME": str(tmp_path / "home")}
+    opencode_that_says(tmp_path / "bin", "1.18.34")
+    home = {"XDG_CONFIG_HOME": str(tmp_path / "config"), "HOME": str(tmp_path / "home")}
+    return {**home, "PATH": str(tmp_path / "bin")}
 
 
 @pytest.fixture
@@ -491,3 +491,126 @@ def test_a_socket_that_cannot_exist_is_refused_before_anything_is_written(enviro
     with pytest.raises(PathTooLongError, match="RLMD_SOCKET"):
         opencode.install(resolve({"RLMD_SOCKET": "/" + "x" * 200, "RLMD_STATE_DIR": "/s"}), environ=environ)
     assert not home.exists()
+
+
+def exports(entry: Path) -> str:
+    """Return what a plugin's file exports, as it is written."""
+    return entry.read_text().partition("export default ")[2].partition("\n")[0]
+
+
+OBJECT, FUNCTION = '{ id: "rlmd", server, setup }', 'Object.assign(server, { id: "rlmd", server })'
+
+
+@pytest.mark.parametrize(
+    ("version", "form"),
+    [("1.1.65", FUNCTION), ("1.3.2", FUNCTION), ("1.14.34", OBJECT), ("1.18.34", OBJECT), ("2.0.15", OBJECT)],
+)
+def test_each_version_gets_the_form_that_it_loads(
+    paths: Paths, environ: dict[str, str], home: Path, entry: Path, version: str, form: str
+) -> None:
+    opencode_that_says(home.parents[1] / "bin", version)
+
+    opencode.install(paths, environ=environ)
+
+    assert exports(entry) == form
+    assert {path.name for path in entry.parent.iterdir()} == {"rlmd.ts", "rlmd"}
+    assert [found.state for found in opencode.inspect(environ=environ)] == ["current"]
+
+
+def test_a_screen_that_loads_no_plugins_is_named_no_dialog(
+    paths: Paths, environ: dict[str, str], home: Path, entry: Path
+) -> None:
+    opencode_that_says(home.parents[1] / "bin", "1.3.2")
+
+    assert opencode.install(paths, environ=environ) == [f"{entry} was written. OpenCode loads it at its next start."]
+    assert not (home / "tui.jsonc").exists()
+
+
+def test_after_an_upgrade_of_opencode_installing_again_replaces_the_form(
+    paths: Paths, environ: dict[str, str], home: Path, entry: Path
+) -> None:
+    for version, form, has_dialog in (("1.3.2", FUNCTION, False), ("2.0.15", OBJECT, True), ("1.3.2", FUNCTION, False)):
+        opencode_that_says(home.parents[1] / "bin", version)
+        opencode.install(paths, environ=environ)
+        assert (exports(entry), (home / "tui.jsonc").exists()) == (form, has_dialog)
+        assert [found.state for found in opencode.inspect(environ=environ)] == ["current"]
+    opencode.uninstall(paths, environ=environ)
+    assert not home.exists()
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_for_a_version_that_no_form_serves_nothing_is_written(
+    paths: Paths, environ: dict[str, str], home: Path, project: Path, *, dry_run: bool
+) -> None:
+    opencode_that_says(home.parents[1] / "bin", "1.0.185")
+
+    for place in (None, project):
+        with pytest.raises(opencode.NotServedError, match=r"OpenCode 1\.0\.185 is too old"):
+            opencode.install(paths, project=place, environ=environ, dry_run=dry_run)
+    assert not home.exists()
+    assert list(project.iterdir()) == []
+
+
+def test_a_project_gets_the_form_of_its_opencode(paths: Paths, environ: dict[str, str], project: Path) -> None:
+    opencode_that_says(Path(environ["PATH"]), "1.3.2")
+
+    opencode.install(paths, project=project, environ=environ)
+
+    assert exports(project / ".opencode" / "plugins" / "rlmd.ts") == FUNCTION
+    assert git_status(project) == ""
+
+
+def test_every_opencode_that_is_here_is_asked(paths: Paths, environ: dict[str, str], tmp_path: Path) -> None:
+    opencode_that_says(tmp_path / "bin", "2.0.15", name="opencode2")
+    old = opencode_that_says(tmp_path / "elsewhere", "1.3.2")
+    opencode.install(paths, environ=environ)
+
+    with pytest.raises(opencode.NotServedError, match="are both here"):
+        opencode.install(paths, environ={**environ, "OPENCODE_BIN": str(old)})
+
+
+def test_an_opencode_that_only_its_installer_knows_is_asked(
+    paths: Paths, environ: dict[str, str], tmp_path: Path, entry: Path
+) -> None:
+    (tmp_path / "home" / ".opencode").mkdir(parents=True)
+    opencode_that_says(tmp_path / "home" / ".opencode" / "bin", "1.3.2")
+
+    opencode.install(paths, environ={**environ, "PATH": ""})
+
+    assert exports(entry) == FUNCTION
+
+
+@pytest.mark.parametrize(
+    ("prints", "why"),
+    [
+        (None, "No OpenCode is on this shell's PATH."),
+        ("local", "{program} did not say which version it is."),
+    ],
+)
+def test_where_the_version_is_not_known_it_says_so(
+    paths: Paths, environ: dict[str, str], tmp_path: Path, entry: Path, prints: str | None, why: str
+) -> None:
+    program = tmp_path / "bin" / "opencode"
+    if prints is None:
+        program.unlink()
+    else:
+        opencode_that_says(program.parent, prints)
+
+    said = opencode.install(paths, environ=environ)
+
+    form = "The form is that of 1.14.34 and newer; once you have another version, do this again."
+    assert said[1] == f"{why.format(program=program)} {form}"
+    assert exports(entry) == OBJECT
+
+
+@pytest.mark.parametrize("linked", ["", "plugins"])
+def test_where_the_place_is_a_link_it_says_where_the_files_are(
+    paths: Paths, environ: dict[str, str], home: Path, tmp_path: Path, linked: str
+) -> None:
+    (tmp_path / "dotfiles").mkdir()
+    link = home / linked
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.symlink_to(tmp_path / "dotfiles")
+    real = tmp_path / "dotfiles" / ("" if linked else "plugins")
+
+    assert f"{link} is a link: the files are in {real}." in opencode.install(paths, environ=environ)

@@ -60,10 +60,22 @@ def opencode_directory(environ: Mapping[str, str]) -> Path:
     return folder(environ, "CONFIG", ".config")
 
 
+def opencode_programs(environ: Mapping[str, str]) -> list[str]:
+    """Return the programs that this person may start as OpenCode, each once.
+
+    Those are `$OPENCODE_BIN`, `opencode` and `opencode2` on the PATH; without any, what OpenCode's installer placed.
+    """
+    path = environ.get("PATH", "")
+    named = [environ.get("OPENCODE_BIN"), *(shutil.which(name, path=path) for name in ("opencode", "opencode2"))]
+    if not any(named):
+        own = Path(environ.get("HOME") or Path.home()) / ".opencode" / "bin"
+        named = [shutil.which("opencode", path=str(own))]
+    return [*{str(Path(name).resolve()): name for name in reversed(named) if name}.values()][::-1]
+
+
 def opencode_is_here(environ: Mapping[str, str]) -> bool:
     """Return whether this person uses OpenCode, as far as one can see."""
-    program = environ.get("OPENCODE_BIN") or shutil.which("opencode", path=environ.get("PATH"))
-    return bool(program) or opencode_directory(environ).is_dir()
+    return bool(opencode_programs(environ)) or opencode_directory(environ).is_dir()
 
 
 def within_project(directory: Path) -> list[Path]:

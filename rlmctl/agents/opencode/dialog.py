@@ -25,7 +25,11 @@ _ENTRIES = [re.compile(form, re.DOTALL) for form in (rf"{_NAME}(?:\s|/\*.*?\*/)*
 
 
 def add(home: Path, *, dry_run: bool) -> list[str]:
-    """Name the dialog in a file of our own. Returns what was done, as sentences."""
+    """Name the dialog in a file of our own. Returns what was done, as sentences.
+
+    Where it is named, the server's own command of that name is not offered on the screen. So it must not be named for
+    an OpenCode whose screen loads no plugins.
+    """
     if is_named(home):
         return []
     free = [name for name in NAMES if not os.path.lexists(home / name)]

@@ -3,29 +3,22 @@
 from __future__ import annotations
 
 import os
-import re
 import shlex
-import shutil
-import subprocess
-import tempfile
 from typing import TYPE_CHECKING, Literal, NamedTuple
 from urllib.parse import unquote
 
-from rlmctl.agents.opencode import dialog, places, predecessor
+from rlmctl.agents.opencode import dialog, places, predecessor, versions
 from rlmctl.agents.opencode.configuration import opencode_is_here
 from rlmctl.agents.opencode.install import Found, inspect
+from rlmctl.agents.opencode.programs import Program, programs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
+    from rlmctl.agents.opencode.versions import Version
     from rlmd.paths import Paths
 
-TRIED = "1.18.33"
-"""The version that the end-to-end tests drive."""
-NEEDED = (1, 18, 29)
-"""The first version that loads a plugin in the shim's form."""
-PATIENCE = 5.0  # seconds for `opencode --version`
 INSTALL = "rlmctl install opencode"
 
 
@@ -42,13 +35,17 @@ def findings(paths: Paths, directory: Path, environ: Mapping[str, str] = os.envi
     """Say what a person who starts OpenCode in `directory` should know."""
     shims = inspect(project=directory, environ=environ)
     named = list(_named(shims, directory, environ))
+    here = programs(environ)
+    known = [program.version for program in here if program.version]
     if not opencode_is_here(environ):
-        yield Finding("OpenCode", "warning", "is not here, so nobody asks the daemon", "npm install -g opencode-ai")
+        meaning = "is not on this shell's PATH, and nothing of it is in this home: nobody asks the daemon"
+        yield Finding("OpenCode", "warning", meaning, "npm install -g opencode-ai")
     elif not shims and not named:
         yield Finding("OpenCode", "wrong", "has no shim, so it does not ask the daemon", INSTALL)
-    yield from _version(environ)
+    for program in here:
+        yield _version(program)
     for shim in shims:
-        yield _shim(shim, paths, directory, environ)
+        yield _misfit(shim, known, directory, environ) or _shim(shim, paths, directory, environ)
     yield from _too_many(shims, directory, environ)
     yield from named
     for trace in predecessor.traces(directory, environ):
@@ -60,41 +57,35 @@ def findings(paths: Paths, directory: Path, environ: Mapping[str, str] = os.envi
         yield Finding("old plugin", "warning", meaning, f"rlmctl import {file}, then: rm {file}")
 
 
-def _version(environ: Mapping[str, str]) -> Iterator[Finding]:
-    said = version(environ)
-    if said is None:
-        return
-    name = ".".join(map(str, said))
-    if said < NEEDED:
-        needed = ".".join(map(str, NEEDED))
-        yield Finding("OpenCode", "wrong", f"{name} does not load the shim: {needed} is needed", "opencode upgrade")
-    elif name == TRIED:
-        yield Finding("OpenCode", "ok", f"{name}, which the shim was tried with")
-    else:
-        yield Finding("OpenCode", "ok", f"{name}; the shim was tried with {TRIED}")
+def _version(program: Program) -> Finding:
+    version, path = program.version, program.path
+    if version is None:
+        meaning = f"{path} named no version, so which form of the shim it loads is not known"
+        return Finding("OpenCode", "warning", meaning, f"{shlex.quote(path)} --version")
+    if versions.way(version) is None:
+        return Finding("OpenCode", "wrong", f"{path}: {versions.too_old(version)}", versions.UPGRADE)
+    return Finding("OpenCode", "ok", f"{path}: {versions.tried(version)}")
 
 
-def version(environ: Mapping[str, str]) -> tuple[int, ...] | None:
-    """Return the version of the OpenCode that would be started; None where there is none, or it does not say."""
-    program = environ.get("OPENCODE_BIN") or shutil.which("opencode", path=environ.get("PATH"))
-    if not program:
-        return None
-    with tempfile.TemporaryDirectory() as elsewhere:  # it makes its folders even to say its version
-        folders = {f"XDG_{kind}_HOME": elsewhere for kind in ("CONFIG", "DATA", "STATE", "CACHE")}
-        try:
-            done = subprocess.run(  # noqa: S603  (the program that the person starts)
-                [program, "--version"],
-                env={**environ, **folders},
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                timeout=PATIENCE,
-                check=False,
-            )
-        except (OSError, subprocess.TimeoutExpired):
-            return None
-    match = re.search(r"(\d+)\.(\d+)\.(\d+)", done.stdout)
-    return tuple(map(int, match.groups())) if match else None
+def _misfit(shim: Found, here: list[Version], directory: Path, environ: Mapping[str, str]) -> Finding | None:
+    """Say where a shim has a form that not all versions load, or one that shows no dialog; None where it fits."""
+    home = shim.path.parents[1]
+    install = _command("install", home, directory, environ)
+    rows = {version: versions.way(version) for version in here}
+    missed = [version.name for version, row in rows.items() if row is None or shim.form not in row.forms]
+    try:
+        best = versions.choose(here)
+    except versions.NotServedError as error:
+        # Some of the oldest versions do not start where they find it.
+        mend = f"{error.mend}; until then: {_command('uninstall', home, directory, environ)}"
+        return Finding("shim", "wrong", f"{shim.path} is not loaded by OpenCode {', '.join(missed)}", mend)
+    if missed:
+        meaning = f"{shim.path} has a form that OpenCode {', '.join(missed)} does not load"
+        return Finding("shim", "wrong", meaning, install)
+    if here and shim.form != best:
+        meaning = f"{shim.path} has the form for an older OpenCode: this one loads it, without its dialog"
+        return Finding("shim", "warning", meaning, install)
+    return None
 
 
 def _shim(shim: Found, paths: Paths, directory: Path, environ: Mapping[str, str]) -> Finding:
@@ -104,12 +95,10 @@ def _shim(shim: Found, paths: Paths, directory: Path, environ: Mapping[str, str]
         return Finding("shim", "wrong", f"{shim.path} is of version {shim.version}", mend)
     if shim.socket != str(paths.socket):
         return Finding("shim", "wrong", f"{shim.path} looks for the daemon at {shim.socket}", mend)
-    if shim.path.parent.name != places.FOLDERS[0]:
-        return Finding("shim", "warning", f"{shim.path} is not seen by OpenCode 2: its place is plugins/", mend)
     if shim.state == "edited":
         changed = ", ".join(str(path) for path in shim.changed)
         return Finding("shim", "warning", f"{shim.path} was edited by hand: {changed}", mend)
-    if not dialog.is_named(home):
+    if shim.form == "object" and not dialog.is_named(home):
         return Finding("shim", "warning", f"{shim.path} is up to date, but no tui.json there names its dialog", mend)
     return Finding("shim", "ok", f"{shim.path} is up to date")
 
@@ -127,7 +116,7 @@ def _command(verb: Literal["install", "uninstall"], home: Path, directory: Path,
 
 
 def _too_many(shims: list[Found], directory: Path, environ: Mapping[str, str]) -> Iterator[Finding]:
-    """Name those that could go: OpenCode loads all, and the last one serves."""
+    """Name those that could go: OpenCode loads all of them."""
     usual = places.home(None, environ)
     kept = next((shim for shim in shims if shim.path.parents[1] == usual), next(iter(shims), None))
     for shim in shims:

@@ -8,17 +8,22 @@ was written for, so that the shim derives nothing.
 
 from __future__ import annotations
 
+import json
 import os
+import shlex
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import rlmd
-from rlmctl.agents.opencode import dialog, exclusions, places
+from rlmctl.agents.opencode import dialog, exclusions, places, versions
+from rlmctl.agents.opencode.programs import programs
 from rlmd.address import check_socket
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from rlmctl.agents.opencode.programs import Program
+    from rlmctl.agents.opencode.versions import Form
     from rlmd.paths import Paths
 
 State = Literal["current", "outdated", "edited"]
@@ -34,6 +39,7 @@ class Found(NamedTuple):
     """`outdated`: files of another version; `edited`: this version, and yet not what we would write."""
     socket: str
     """Where it looks for the daemon, unless RLMD_SOCKET says otherwise."""
+    form: Form = "object"
     changed: tuple[Path, ...] = ()
     """The files that are not what this version would write, those that are missing included."""
 
@@ -47,16 +53,19 @@ def install(
 ) -> list[str]:
     """Put the shim into OpenCode, for all of a person's projects or for one.
 
-    Returns what was done, as sentences. Raises `PathTooLongError` where no socket can have its path, and
-    `OSError` where nothing can be written.
+    The programs that are here are asked for their version first: each version takes a form of its own. Returns what
+    was done, as sentences. Raises `NotServedError` where no form serves them, `PathTooLongError` where no socket can
+    have its path, and `OSError` where nothing can be written.
     """
     check_socket(paths.socket)
+    here = programs(environ)
+    form = versions.choose([program.version for program in here if program.version])
     home = places.home(project, environ)
     folder = home / places.FOLDERS[0]
     entry = folder / places.ENTRY
     if entry.exists() and places.stamp(entry) is None:
         return [f"{entry} is a plugin of another origin, so nothing was done."]
-    wanted = {folder / name: text for name, text in places.texts(str(paths.socket)).items()}
+    wanted = {folder / name: text for name, text in places.texts(str(paths.socket), form).items()}
     lacking = [path for path, text in wanted.items() if not _is_as_wanted(path, text)]
     surplus = [path for place in places.folders(home) for path in places.ours(place) if path not in wanted]
     would = "would be " if dry_run else "was "
@@ -64,16 +73,42 @@ def install(
     done = [f"{entry} is up to date."]
     if lacking or surplus:
         done = [f"{entry} {would}{how}. OpenCode loads it at its next start."]
+    if home.is_symlink() or folder.is_symlink():
+        done.append(f"{home if home.is_symlink() else folder} is a link: the files are in {folder.resolve()}.")
+    done += _of_what_is_not_known(here)
     if not dry_run:
         for path in lacking:  # the entry, which loads the others, comes last
             places.write(path, wanted[path])
         for path in surplus:
             places.remove(path, home)
-    done += dialog.add(home, dry_run=dry_run)
+    # A screen that loads plugins came with the form of an object.
+    done += dialog.add(home, dry_run=dry_run) if form == "object" else dialog.drop(home, dry_run=dry_run)
     exclude = exclusions.find(project)
     if exclude and exclusions.add(exclude, dry_run=dry_run):
         done.append(f"It {would}excluded from git by lines in {exclude.file}.")
     return done
+
+
+def _of_what_is_not_known(here: list[Program]) -> list[str]:
+    """Say what the form was chosen without."""
+    silent = [program.path for program in here if program.version is None]
+    if here and not silent:
+        return []
+    why = f"{' and '.join(silent)} did not say which version it is" if silent else "No OpenCode is on this shell's PATH"
+    known = "the others'" if len(silent) < len(here) else f"{versions.UNKNOWN.name} and newer"
+    return [f"{why}. The form is that of {known}; once you have another version, do this again."]
+
+
+def other_ways(environ: Mapping[str, str] = os.environ) -> str:
+    """Say how the shim gets into an OpenCode whose configuration directory cannot be written, as lines of a mend."""
+    usual = places.home(None, environ)
+    elsewhere = usual.with_name(f"{usual.name}-rlmd")
+    entry = elsewhere / places.FOLDERS[0] / places.ENTRY
+    return (
+        "\n        or have it in one project: rlmctl install opencode --project"
+        f"\n        or, with OpenCode 1.x: OPENCODE_CONFIG_DIR={shlex.quote(str(elsewhere))} rlmctl install opencode"
+        f'\n        and this line in your opencode.json: "plugin": [{json.dumps(entry.as_uri())}]'
+    )
 
 
 def uninstall(
@@ -114,7 +149,7 @@ def uninstall(
 def inspect(*, project: Path | None = None, environ: Mapping[str, str] = os.environ) -> list[Found]:
     """Return the shims that OpenCode would load: the global ones, and those of `project` if given.
 
-    More than one is one too many: all are loaded, and the last of them serves.
+    More than one is one too many: OpenCode loads all of them.
     """
     folders = [folder for home in places.homes(project, environ) for folder in places.folders(home)]
     found = (_inspect(folder) for folder in folders)
@@ -127,13 +162,14 @@ def _inspect(folder: Path) -> Found | None:
     if said is None:
         return None
     version, socket = said
-    wanted = {folder / name: text for name, text in places.texts(socket).items()}
+    form = places.form(entry)
+    wanted = {folder / name: text for name, text in places.texts(socket, form).items()}
     present = places.ours(folder)
     changed = sorted({path for path, text in wanted.items() if places.read(path) != text} | {*present} - {*wanted})
     stamps = {stamp[0] for stamp in map(places.stamp, changed) if stamp}
     other = [stamp for stamp in stamps if stamp != rlmd.__version__]
     state: State = "outdated" if other else "edited" if changed else "current"
-    return Found(entry, other[0] if other else version, state, socket, tuple(changed))
+    return Found(entry, other[0] if other else version, state, socket, form, tuple(changed))
 
 
 def _is_as_wanted(path: Path, text: str) -> bool:

@@ -19,12 +19,17 @@ from rlmctl.agents.opencode.configuration import opencode_directory, within_proj
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from rlmctl.agents.opencode.versions import Form
+
 ENTRY = "rlmd.ts"
 PARTS = "rlmd"
 """The folder beside the entry: OpenCode takes every file beside it for a plugin, and none within a folder."""
 SOURCE = Path(__file__).with_name(ENTRY)
+SOURCES: dict[Form, Path] = {"object": SOURCE, "function": SOURCE.with_name("rlmd-function.ts")}
+"""What the entry is made from: each is written as `ENTRY`."""
 FOLDERS = ("plugins", "plugin")
-"""OpenCode 1.x reads both; 2.x the first alone, so that is where the shim goes."""
+"""OpenCode reads both, from 1.1.11 on; the shim goes into the first one."""
+_IS_OBJECT = re.compile(r"^export default \{", re.MULTILINE)
 STAMP = re.compile(r'^// rlmd "(.*)" for (".*"), placed by|^const VERSION: string = "(.*)"$', re.MULTILINE)
 """The first line of every file of ours; the second form is that of shims before there was one."""
 PRIVATE = 0o600
@@ -62,10 +67,16 @@ def _distinct(paths: list[Path]) -> list[Path]:
     return [*found.values()]
 
 
-def texts(socket: str) -> dict[str, str]:
-    """Return what is to be in each file, by its path from the folder `plugins`; the entry comes last."""
-    files = [*sorted(SOURCE.parent.glob(f"{PARTS}/**/*.ts")), SOURCE]
-    return {str(file.relative_to(SOURCE.parent)): _render(file, socket) for file in files}
+def texts(socket: str, form: Form) -> dict[str, str]:
+    """Return what is to be in each file, by its path from the folder of plugins; the entry comes last."""
+    parts = sorted(SOURCE.parent.glob(f"{PARTS}/**/*.ts"))
+    found = {str(file.relative_to(SOURCE.parent)): _render(file, socket) for file in parts}
+    return {**found, ENTRY: _render(SOURCES[form], socket)}
+
+
+def form(entry: Path) -> Form:
+    """Return the form of an entry of ours, which is known by what it exports."""
+    return "object" if _IS_OBJECT.search(read(entry) or "") else "function"
 
 
 def _render(file: Path, socket: str) -> str:
