@@ -8,7 +8,9 @@ from __future__ import annotations
 import os
 import sys
 
-from rlmctl.commands import FAILED, FINE, UNREACHABLE, WRONG, CommandError, places, say
+from rlmctl.commands import say
+from rlmctl.daemon.connection import places
+from rlmctl.errors import FAILED, FINE, UNREACHABLE, WRONG, CommandError
 from rlmd.address import have_a_home
 from rlmd.client.connection import DaemonNotRunningError, DaemonRefusedError, DaemonUnreachableError
 
@@ -84,7 +86,7 @@ def _autostarted() -> bool:
     paths = places()
     if not autostart.is_wanted(paths):
         return False
-    from rlmctl.commands.daemon import launch
+    from rlmctl.daemon.process import launch
 
     pid, already = launch(paths)
     if not already:

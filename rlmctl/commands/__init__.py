@@ -1,4 +1,4 @@
-"""The commands, one file a group, and what they share: asking the daemon, printing, failing.
+"""The commands, one file each, and what they share: reading arguments, printing.
 
 A command `x` is a pair of functions: `add_x(parser)` declares its arguments, `x(args)` does it and returns
 the exit code. Results go to stdout, messages for people to stderr. What is slow is imported where it is used.
@@ -9,51 +9,14 @@ from __future__ import annotations
 import json
 import sys
 
-from rlmd.client.connection import Client
+from rlmctl.errors import FINE, WRONG, CommandError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from argparse import _ActionsContainer
+    from argparse import Namespace, _ActionsContainer
     from typing import Any
 
-    from rlmd.paths import Paths
-
-FINE, FAILED, WRONG, UNREACHABLE = 0, 1, 2, 3
-"""Exit codes: fine; an error or a failed check; wrong usage or configuration; no daemon can be reached."""
-
-
-class CommandError(Exception):
-    """The command cannot be done. `mend` is what the person can type to change that."""
-
-    def __init__(self, message: str, mend: str = "", code: int = FAILED) -> None:
-        super().__init__(message)
-        self.mend = mend
-        self.code = code
-
-
-def places() -> Paths:
-    """Return where everything is."""
-    from rlmd.paths import resolve
-
-    return resolve()
-
-
-def connect(paths: Paths | None = None, *, deadline: float | None = None) -> Client:
-    """Connect to the daemon. Raises `CommandError` where no socket can have the path."""
-    from rlmd.address import PathTooLongError, check_socket, socket_address
-
-    path = paths.socket if paths else socket_address()
-    try:
-        check_socket(path)
-    except PathTooLongError as error:
-        raise CommandError(str(error), code=WRONG) from None
-    return Client(path) if deadline is None else Client(path, deadline)
-
-
-def ask(op: str, **fields: Any) -> dict[str, Any]:
-    """Ask the daemon one thing."""
-    with connect() as daemon:
-        return daemon.request(op, **fields)
+    from rlmd.client.connection import Client
 
 
 def add_json(parser: _ActionsContainer, what: str = "print the daemon's reply as JSON") -> None:
@@ -89,3 +52,21 @@ def say(message: str) -> None:
     """Tell the person something that is no result."""
     sys.stdout.flush()  # what was said before comes before
     print(message, file=sys.stderr)
+
+
+def print_done(args: Namespace, reply: dict[str, Any]) -> int:
+    """Print what the daemon says of an order that was carried out, and return the exit code."""
+    if args.json:
+        print_json(reply)
+    else:
+        print(reply["message"])
+    return FINE
+
+
+def print_process(args: Namespace, state: str, pid: int | None) -> int:
+    """Print how the daemon's process is now, and return the exit code."""
+    if args.json:
+        print_json({"state": state, "pid": pid})
+    else:
+        print(f"The daemon is {state}." if pid is None else f"The daemon is {state} (process {pid}).")
+    return FINE

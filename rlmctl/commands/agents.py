@@ -6,7 +6,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rlmctl.commands import FINE, WRONG, CommandError, add_json, places, print_json
+from rlmctl.commands import add_json, print_json
+from rlmctl.daemon.connection import places
+from rlmctl.errors import FINE, WRONG, CommandError
 from rlmd.address import PathTooLongError
 
 if TYPE_CHECKING:
@@ -29,7 +31,7 @@ def add_install(parser: ArgumentParser) -> None:
 def install(args: Namespace) -> int:
     """Install the shim of an agent, or the daemon as a service."""
     if args.what in SERVICES:
-        from rlmctl.commands.services import install_service
+        from rlmctl.daemon.services.installation import install_service
 
         with _no_file_in_the_way("The service's files"):
             return _report(args, install_service(args.what, places(), strict=args.strict, dry_run=args.dry_run))
@@ -59,7 +61,7 @@ def add_uninstall(parser: ArgumentParser) -> None:
 def uninstall(args: Namespace) -> int:
     """Remove the shim of an agent, or the service."""
     if args.what in SERVICES:
-        from rlmctl.commands.services import uninstall_service
+        from rlmctl.daemon.services.installation import uninstall_service
 
         with _no_file_in_the_way("The service's files"):
             return _report(args, uninstall_service(args.what, places(), dry_run=args.dry_run))

@@ -6,8 +6,8 @@ from importlib import import_module
 from keyword import iskeyword
 from typing import TYPE_CHECKING
 
-from rlmctl.commands import WRONG, CommandError
-from rlmctl.commands.usage import CommandParser, did_you_mean
+from rlmctl.commands.parser import CommandParser
+from rlmctl.errors import WRONG, CommandError, did_you_mean
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -22,21 +22,21 @@ COMMANDS = {
     "Look": {
         "status": ("status", "what every provider has left, and who serves now"),
         "wait": ("wait", "wait until a provider can serve a model"),
-        "why": ("look", "why the requests of a model go where they go"),
+        "why": ("why", "why the requests of a model go where they go"),
         "history": ("history", "what was used: requests, errors, tokens, cost by hour or day"),
-        "log": ("events", "what happened: switches, limits, recoveries"),
-        "state": ("look", "the state in the form of the rate-limit-manager plugin"),
+        "log": ("log", "what happened: switches, limits, recoveries"),
+        "state": ("state", "the state in the form of the rate-limit-manager plugin"),
     },
     "Act": {
-        "use": ("act", "put one provider before all others, or go back to automatic"),
-        "cooldown": ("act", "let a provider rest for a while"),
-        "reset": ("act", "forget counts, cooldowns or both"),
-        "enable": ("act", "let a provider serve again"),
-        "disable": ("act", "keep a provider out until it is enabled"),
+        "use": ("use", "put one provider before all others, or go back to automatic"),
+        "cooldown": ("cooldown", "let a provider rest for a while"),
+        "reset": ("reset", "forget counts, cooldowns or both"),
+        "enable": ("enable", "let a provider serve again"),
+        "disable": ("disable", "keep a provider out until it is enabled"),
     },
     "Configuration": {
         "config": ("configuration", "check or show the configuration, or say where it is"),
-        "reload": ("act", "have the daemon read the configuration again"),
+        "reload": ("reload", "have the daemon read the configuration again"),
         "limits": ("limits", "limits to write down, from the refusals seen"),
         "simulate": ("simulate", "where a load would go under a configuration"),
         "notify": ("notify", "try the notification targets"),
@@ -45,9 +45,9 @@ COMMANDS = {
         "paths": ("configuration", "where configuration, state, socket and log are"),
     },
     "Installation": {
-        "start": ("daemon", "start the daemon"),
-        "stop": ("daemon", "stop the daemon; what it has recorded stays"),
-        "restart": ("daemon", "stop the daemon, wait until it is gone, start it"),
+        "start": ("start", "start the daemon"),
+        "stop": ("stop", "stop the daemon; what it has recorded stays"),
+        "restart": ("restart", "stop the daemon, wait until it is gone, start it"),
         "install": ("agents", "install an agent's shim, or the daemon as a service"),
         "uninstall": ("agents", "remove an agent's shim, or the service"),
         "completion": ("completion", "print the completion script of a shell"),

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from rlmctl.commands import FINE, CommandError, add_json, ask, places, print_json
+from rlmctl.commands import add_json, print_json
 from rlmctl.commands.catalogue import SUMMARIES, find
+from rlmctl.daemon.connection import ask, places
+from rlmctl.errors import FINE, CommandError
 
 if TYPE_CHECKING:
     from argparse import Action, ArgumentParser, Namespace
     from collections.abc import Iterable, Iterator
 
-    from rlmctl.commands.usage import CommandParser
+    from rlmctl.commands.parser import CommandParser
 
 SHELLS = ("bash", "zsh", "fish")
 NAMES = ("providers", "models")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from rlmctl.commands import FINE, WRONG, CommandError, add_json, places, print_json, say
+from rlmctl.commands import add_json, print_json, say
+from rlmctl.daemon.connection import places
+from rlmctl.errors import FINE, WRONG, CommandError
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace

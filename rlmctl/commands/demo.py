@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rlmctl.commands import FAILED, FINE, CommandError, add_json, print_json
+from rlmctl.commands import add_json, print_json
+from rlmctl.errors import FAILED, FINE, CommandError
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace

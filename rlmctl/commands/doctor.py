@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from rlmctl.commands import FAILED, FINE, CommandError, add_json, connect, places, print_json
+from rlmctl.commands import add_json, print_json
+from rlmctl.daemon.connection import connect, places
 from rlmctl.doctor import Check
+from rlmctl.errors import FAILED, FINE, CommandError
 from rlmd.client.connection import DaemonRefusedError, DaemonUnreachableError
 
 if TYPE_CHECKING:

@@ -6,7 +6,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rlmctl.commands import FAILED, FINE, WRONG, CommandError, add_json, check_provider, connect, print_json, say
+from rlmctl.commands import add_json, check_provider, print_json, say
+from rlmctl.daemon.connection import connect
+from rlmctl.errors import FAILED, FINE, WRONG, CommandError
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from rlmctl.commands import FINE, add_json, check_provider, connect, print_json, seconds
+from rlmctl.commands import add_json, check_provider, print_json, seconds
+from rlmctl.daemon.connection import connect
+from rlmctl.errors import FINE
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
-
-    from rlmctl.insight.suggestions import Suggestion
-
-MOST = 10_000
-"""Events to look through: as many as the daemon gives."""
 
 
 def add_limits(parser: ArgumentParser) -> None:
@@ -31,7 +28,7 @@ def add_limits(parser: ArgumentParser) -> None:
 
 def limits(args: Namespace) -> int:
     """Propose limits for the configuration."""
-    from rlmctl.insight.suggestions import as_toml, shown
+    from rlmctl.insight.suggestions import as_toml, look, shown
 
     since = datetime.now(UTC) - timedelta(seconds=seconds(args.since, "rlmctl limits suggest --since 30d"))
     found = [s for s in look(since) if args.provider in {None, s.provider}]
@@ -54,14 +51,3 @@ def limits(args: Namespace) -> int:
 
 def _stamp(at: datetime) -> str:
     return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def look(since: datetime) -> list[Suggestion]:
-    """Return what the daemon's memory since a time suggests."""
-    from rlmctl.insight.suggestions import suggest
-
-    with connect() as daemon:
-        status: dict[str, Any] = daemon.request("status")
-        events = daemon.request("log", since=since.isoformat(), limit=MOST)["events"]
-        rows = daemon.request("history", since=since.isoformat(), bucket="hour")["rows"]
-    return suggest(events, status, rows)

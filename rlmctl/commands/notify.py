@@ -5,7 +5,9 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from rlmctl.commands import FAILED, FINE, add_json, connect, print_json
+from rlmctl.commands import add_json, print_json
+from rlmctl.daemon.connection import connect
+from rlmctl.errors import FAILED, FINE
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace

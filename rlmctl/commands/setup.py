@@ -11,13 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rlmctl.agents.opencode import configuration
-from rlmctl.commands import FAILED, FINE, CommandError, add_json, ask, places, print_json, say
+from rlmctl.commands import add_json, print_json, say
 from rlmctl.commands.agents import install_shim
 from rlmctl.commands.configuration import read
-from rlmctl.commands.daemon import launch, replace, running
-from rlmctl.commands.services import install_service, service_manager
 from rlmctl.commands.status import print_text
+from rlmctl.daemon.connection import ask, places
+from rlmctl.daemon.process import launch, replace, running
 from rlmctl.daemon.services import serving
+from rlmctl.daemon.services.installation import install_service, service_manager
+from rlmctl.errors import FAILED, FINE, CommandError
 from rlmctl.insight import stand_ins
 from rlmctl.setup import questions
 from rlmctl.setup.configure import append, compose, propose, served, tables, write

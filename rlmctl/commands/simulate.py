@@ -7,8 +7,9 @@ from argparse import ArgumentTypeError
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple, cast
 
-from rlmctl.commands import FINE, WRONG, CommandError, add_json, places, print_json, say
-from rlmctl.commands.usage import did_you_mean
+from rlmctl.commands import add_json, print_json, say
+from rlmctl.daemon.connection import places
+from rlmctl.errors import FINE, WRONG, CommandError, did_you_mean
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace

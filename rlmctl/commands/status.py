@@ -6,7 +6,9 @@ is slow, and so does the import of this file.
 
 from __future__ import annotations
 
-from rlmctl.commands import FINE, add_json, ask, connect, print_json
+from rlmctl.commands import add_json, print_json
+from rlmctl.daemon.connection import ask, connect
+from rlmctl.errors import FINE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -14,10 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any
 
-    from rlmd.client.connection import Client
-
-DAYS = 7
-"""How far back status looks for what it has done for a person."""
 
 _DEFINED = """\
 It ends with what is coming and with what it did for you, where that is known:
@@ -73,11 +71,12 @@ def print_table() -> None:
     """Print the status as a table, with what it did for the person and what is coming."""
     from datetime import UTC, datetime
 
+    from rlmctl.insight.forecast import saved
     from rlmctl.show.status_table import picture
     from rlmctl.show.terminal import console
 
     with connect() as daemon:
-        reply, endings = daemon.request("status"), gains(daemon)
+        reply, endings = daemon.request("status"), saved(daemon)
     screen = console()
     screen.print(picture(reply, endings, datetime.now(UTC), screen), soft_wrap=not screen.is_terminal)
 
@@ -92,21 +91,6 @@ def print_line(form: str, reply: dict[str, Any]) -> None:
     from rlmctl.show.status_line import filled
 
     print(filled(form, reply))
-
-
-def gains(daemon: Client) -> list[str]:
-    """Ask for what was done for the person in the last days; nothing where the history cannot be read."""
-    from datetime import UTC, datetime, timedelta
-
-    from rlmctl.insight.forecast import gained
-    from rlmd.client.connection import DaemonRefusedError
-
-    try:
-        since = datetime.now(UTC) - timedelta(days=DAYS)
-        sentence = gained(daemon.request("history", since=since.isoformat(), bucket="day"), f"in the last {DAYS} days")
-    except DaemonRefusedError:
-        return []
-    return [sentence] if sentence else []
 
 
 def _form(args: Namespace) -> Callable[[dict[str, Any]], None] | None:

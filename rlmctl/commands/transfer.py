@@ -7,7 +7,9 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rlmctl.commands import FAILED, FINE, WRONG, CommandError, add_json, connect, places, print_json, say
+from rlmctl.commands import add_json, print_json, say
+from rlmctl.daemon.connection import connect, places
+from rlmctl.errors import FAILED, FINE, WRONG, CommandError
 from rlmd.client.connection import DaemonRefusedError, DaemonUnreachableError
 
 if TYPE_CHECKING:

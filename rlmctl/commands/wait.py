@@ -6,7 +6,9 @@ import time
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from rlmctl.commands import FAILED, FINE, add_json, connect, print_json, say, seconds
+from rlmctl.commands import add_json, print_json, say, seconds
+from rlmctl.daemon.connection import connect
+from rlmctl.errors import FAILED, FINE
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rlmctl.commands.daemon import environment
+from rlmctl.daemon.process import environment
 from rlmd.address import PathTooLongError, check_socket
 from rlmd.client.connection import Client, DaemonUnreachableError
 from rlmd.paths import resolve

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from rlmctl.agents.opencode import configuration
 from rlmctl.agents.opencode.keys import KEY_VARIABLES, sources, variables
-from rlmctl.commands.usage import did_you_mean
 from rlmctl.doctor import Check
+from rlmctl.errors import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

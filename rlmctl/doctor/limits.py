@@ -15,8 +15,7 @@ DAYS = 30
 
 def limits() -> Iterator[Check]:
     """Check for limits that are never reached, because the provider refuses before. Needs the daemon."""
-    from rlmctl.commands.limits import look
-    from rlmctl.insight.suggestions import stated
+    from rlmctl.insight.suggestions import look, stated
     from rlmd.client.connection import DaemonRefusedError
 
     try:

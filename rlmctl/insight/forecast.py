@@ -15,12 +15,17 @@ from rlmctl.show.text import limit_name, span
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from rlmd.client.connection import Client
+
 ENOUGH = 0.05
 """The share of a limit and of its window that has to have passed before they say anything."""
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 MINUTE = 60
 ROUGH = 10 * MINUTE
 """A time that is more than an hour away is told in steps of so many seconds."""
+
+DAYS = 7
+"""How far back status looks for what it has done for a person."""
 
 
 def gained(history: dict[str, Any], when: str) -> str | None:
@@ -106,3 +111,15 @@ def _clock(at: datetime, now: datetime) -> str:
 
 def _moment(text: str) -> datetime:
     return datetime.fromisoformat(text)
+
+
+def saved(daemon: Client) -> list[str]:
+    """Ask for what was done for the person in the last days; nothing where the history cannot be read."""
+    from rlmd.client.connection import DaemonRefusedError
+
+    try:
+        since = datetime.now(UTC) - timedelta(days=DAYS)
+        sentence = gained(daemon.request("history", since=since.isoformat(), bucket="day"), f"in the last {DAYS} days")
+    except DaemonRefusedError:
+        return []
+    return [sentence] if sentence else []

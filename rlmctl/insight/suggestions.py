@@ -8,6 +8,8 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from rlmctl.daemon.connection import connect
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
@@ -22,6 +24,9 @@ _JITTER = 40
 
 Key = tuple[str, str | None, str, str | None]
 """Provider, model (None: all), quantity, window (None where nobody said)."""
+
+EVENTS_READ = 10_000
+"""Events to look through: as many as the daemon gives."""
 
 
 class Suggestion(NamedTuple):
@@ -241,3 +246,12 @@ def shown(suggestion: Suggestion) -> Iterator[str]:
         yield f"    the configuration says {suggestion.configured:,.0f}, which is never reached"
     elif suggestion.holds:
         yield f"    the configuration says {suggestion.configured:,.0f} already"
+
+
+def look(since: datetime) -> list[Suggestion]:
+    """Return what the daemon's memory since a time suggests."""
+    with connect() as daemon:
+        status: dict[str, Any] = daemon.request("status")
+        events = daemon.request("log", since=since.isoformat(), limit=EVENTS_READ)["events"]
+        rows = daemon.request("history", since=since.isoformat(), bucket="hour")["rows"]
+    return suggest(events, status, rows)

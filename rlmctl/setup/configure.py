@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from rlmctl.agents.opencode.configuration import group
 from rlmctl.agents.opencode.keys import accounts, variables
-from rlmctl.commands import WRONG, CommandError
+from rlmctl.errors import WRONG, CommandError
 from rlmctl.setup.published_limits import READ, published
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from rlmctl.commands.usage import did_you_mean
+from rlmctl.errors import did_you_mean
 from rlmctl.setup.configure import Choice, served
 from rlmctl.setup.published_limits import published
 

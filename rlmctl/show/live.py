@@ -15,7 +15,7 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from rlmctl.commands import FINE
+from rlmctl.errors import FINE
 from rlmctl.show.text import MINUTE
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ def _print(daemon: Client, show: Callable[[dict[str, Any]], None]) -> None:
 def _draw(daemon: Client) -> None:
     from rich.live import Live
 
-    from rlmctl.commands.status import gains
+    from rlmctl.insight.forecast import saved
     from rlmctl.show.status_table import picture
     from rlmctl.show.terminal import console
 
@@ -114,7 +114,7 @@ def _draw(daemon: Client) -> None:
     with _resizes() as resized, Live(console=screen, screen=screen.is_terminal, auto_refresh=False) as live:
         for status in moments(daemon, resized):
             if status is not last and time.monotonic() > gained_at + MINUTE:
-                gained_at, endings = time.monotonic(), gains(daemon)
+                gained_at, endings = time.monotonic(), saved(daemon)
             if screen.is_terminal:
                 live.update(picture(status, endings, datetime.now(UTC), screen), refresh=True)
             elif status is not last:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 
-from rlmctl.commands import WRONG, CommandError
+from rlmctl.errors import WRONG, CommandError
 from rlmctl.show.text import STATES, amount, limit_name, share, span
 
 TYPE_CHECKING = False
@@ -81,7 +81,7 @@ def _told(name: str, status: dict[str, Any]) -> str:
 
 
 def _unknown(name: str, status: dict[str, Any]) -> CommandError:
-    from rlmctl.commands.usage import did_you_mean
+    from rlmctl.errors import did_you_mean
 
     known = [*OF_ALL, *OF_ONE, *(f"{one['id']}.{field}" for one in status["providers"] for field in OF_ONE)]
     return CommandError(f"There is no field {name!r}.{did_you_mean(name, known)}", "rlmctl status --help", WRONG)

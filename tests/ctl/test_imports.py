@@ -42,3 +42,8 @@ def test_rich_is_imported_where_something_is_drawn() -> None:
     files = {file for file, module in imported("rlmctl") if module.partition(".")[0] == "rich"}
     drawing = {"show/charts", "show/history_chart", "show/terminal", "show/status_table", "show/live", "demo/story"}
     assert files == {f"rlmctl/{name}.py" for name in drawing}
+
+
+def test_nobody_imports_a_command_but_the_entry_point_and_the_commands() -> None:
+    importing = {file for file, module in imported("rlmctl") if module.startswith("rlmctl.commands")}
+    assert {file for file in importing if not file.startswith("rlmctl/commands/")} == {"rlmctl/__main__.py"}

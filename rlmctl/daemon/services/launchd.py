@@ -14,9 +14,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rlmctl.commands import CommandError
 from rlmctl.daemon.services import shipped
 from rlmctl.daemon.services.files import change, present
+from rlmctl.errors import CommandError
 
 if TYPE_CHECKING:
     from rlmd.paths import Paths

@@ -16,9 +16,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from rlmctl.commands import CommandError
 from rlmctl.daemon.services import shipped
 from rlmctl.daemon.services.files import change, present, remove_empty
+from rlmctl.errors import CommandError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

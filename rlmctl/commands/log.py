@@ -5,7 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from rlmctl.commands import FINE, WRONG, CommandError, add_json, connect, print_json, say
+from rlmctl.commands import add_json, print_json, say
+from rlmctl.daemon.connection import connect
+from rlmctl.errors import FINE, WRONG, CommandError
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace

@@ -7,10 +7,10 @@ import sys
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from rlmctl.commands import WRONG, CommandError
+from rlmctl.errors import WRONG, CommandError, did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Sequence
 
 _STRANGE = re.compile(r"unrecognized arguments: (\S+)")
 _NO_CHOICE = re.compile(r"argument (\S+): invalid choice: '(.*?)'")
@@ -66,11 +66,3 @@ class CommandParser(ArgumentParser):
             if isinstance(action.choices, dict)
             for name, parser in action.choices.items()
         }
-
-
-def did_you_mean(typed: str, known: Collection[str]) -> str:
-    """Return the question after the nearest known word, with a space in front; nothing where none is near."""
-    from difflib import get_close_matches
-
-    near = get_close_matches(typed, known, 1)
-    return f" Did you mean {near[0]!r}?" if near else ""

@@ -5,10 +5,10 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
-from rlmctl.commands import UNREACHABLE, CommandError
-from rlmctl.commands.daemon import end, running
+from rlmctl.daemon.process import end, running
 from rlmctl.daemon.services.launchd import LaunchAgent
 from rlmctl.daemon.services.systemd import UserUnits
+from rlmctl.errors import UNREACHABLE, CommandError
 
 if TYPE_CHECKING:
     from rlmctl.daemon.services import Service

@@ -1,11 +1,13 @@
-"""Commands that show what the daemon knows and change nothing: why, state."""
+"""`rlmctl why`: the next decision for a model, candidate by candidate."""
 
 from __future__ import annotations
 
 import sys
 from typing import TYPE_CHECKING
 
-from rlmctl.commands import FINE, add_json, ask, print_json
+from rlmctl.commands import add_json, print_json
+from rlmctl.daemon.connection import ask
+from rlmctl.errors import FINE
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
@@ -30,19 +32,4 @@ def why(args: Namespace) -> int:
     for place, candidate in enumerate(reply["candidates"], 1):
         mark = arrow(sys.stdout.encoding) if candidate["taken"] else " "
         print(f"{mark} {place}. {candidate['provider']} ({candidate['model']}): {candidate['why']}")
-    return FINE
-
-
-def add_state(parser: ArgumentParser) -> None:
-    """Declare the arguments of `state`."""
-    add_json(parser, "the only form there is, and the default")
-    parser.epilog = "For scripts written for that plugin. All there is to know: rlmctl status --json"
-
-
-def state(args: Namespace) -> int:
-    """Print the state in the shape of the plugin that this project replaces."""
-    del args
-    from rlmctl.agents.opencode.predecessor_state import written
-
-    print_json(written(ask("status")))
     return FINE

@@ -1,4 +1,4 @@
-"""Commands for the daemon's life: start, stop, restart.
+"""The daemon's process: started, found, replaced, ended.
 
 Where a service manager keeps the daemon, it does the work. Elsewhere a daemon started here belongs to no terminal:
 it has a session of its own and the log of `rlmctl paths`.
@@ -15,14 +15,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rlmctl.commands import FINE, UNREACHABLE, WRONG, CommandError, add_json, connect, places, print_json
 from rlmctl.daemon import autostart
+from rlmctl.daemon.connection import connect
 from rlmctl.daemon.services import serving
+from rlmctl.errors import UNREACHABLE, WRONG, CommandError
 from rlmd.client.connection import Client, DaemonHangsError, DaemonNotRunningError
 
 if TYPE_CHECKING:
-    from argparse import ArgumentParser, Namespace
-
     from psutil import Process
 
     from rlmd.paths import Paths
@@ -40,52 +39,6 @@ HUNG_AFTER = 2.0
 LAST_LINES = 15
 LOG_KEPT = 4 * 1024 * 1024
 """Bytes of the log beyond which a start puts it aside as `rlmd.log.1`, for one that was put aside before."""
-
-
-def add_start(parser: ArgumentParser) -> None:
-    """Declare the arguments of `start`."""
-    add_json(parser, "print what was done as JSON")
-    parser.add_argument(
-        "--if-wanted",
-        action="store_true",
-        help="only where `autostart` lets whoever needs it do that: agents call this",
-    )
-    parser.epilog = "A daemon that runs already is fine: the exit code is 0."
-
-
-def start(args: Namespace) -> int:
-    """Start the daemon unless one runs, and wait until it answers."""
-    paths = places()
-    if args.if_wanted and not autostart.is_wanted(paths):
-        return _report(args, "not wanted", None)
-    pid, already = launch(paths)
-    return _report(args, "running already" if already else "started", pid)
-
-
-def add_stop(parser: ArgumentParser) -> None:
-    """Declare the arguments of `stop`."""
-    add_json(parser, "print what was done as JSON")
-    parser.epilog = "Agents go on as if there were no rlmd. Without a daemon there is nothing to do: exit code 0."
-
-
-def stop(args: Namespace) -> int:
-    """Stop the daemon and wait until it is gone."""
-    paths = places()
-    pid = end(paths)
-    if serving(paths) is None:
-        autostart.remember(paths, "stop")
-    return _report(args, "not running" if pid is None else "stopped", pid)
-
-
-def add_restart(parser: ArgumentParser) -> None:
-    """Declare the arguments of `restart`."""
-    add_json(parser, "print what was done as JSON")
-    parser.epilog = "Nothing that was recorded is lost; agents connect again by themselves."
-
-
-def restart(args: Namespace) -> int:
-    """Stop the daemon if one runs, wait until it is gone, start it."""
-    return _report(args, "restarted", replace(places()))
 
 
 def running(paths: Paths) -> dict[str, Any] | None:
@@ -274,11 +227,3 @@ def _lines_since(log: Path, begin: int) -> list[str]:
     with log.open("rb") as file:
         file.seek(begin)
         return file.read().decode(errors="replace").splitlines()[-LAST_LINES:]
-
-
-def _report(args: Namespace, state: str, pid: int | None) -> int:
-    if args.json:
-        print_json({"state": state, "pid": pid})
-    else:
-        print(f"The daemon is {state}." if pid is None else f"The daemon is {state} (process {pid}).")
-    return FINE
