@@ -72,13 +72,13 @@ def test_a_state_directory_of_somebody_else(place: Place) -> None:
 def test_a_daemon_that_hangs_is_told_from_none(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
     import signal
 
-    from rlmctl import commands
+    from rlmctl.daemon.connection import connect
     from rlmd.client.connection import DaemonHangsError
 
     for name, value in daemon.environ.items():
         monkeypatch.setenv(name, value)
     daemon.process.send_signal(signal.SIGSTOP)
-    with commands.connect(deadline=0.05) as client, pytest.raises(DaemonHangsError) as caught:
+    with connect(deadline=0.05) as client, pytest.raises(DaemonHangsError) as caught:
         client.request("ping")
     assert caught.value.mend == "rlmctl restart"
     daemon.process.send_signal(signal.SIGCONT)
