@@ -242,7 +242,11 @@ class Server:
             stderr=self._log,
         )
         self._path = Path(self._log.name)
-        until(lambda: "http://" in self._path.read_text())
+        try:
+            until(lambda: "http://" in self._path.read_text())
+        except AssertionError:
+            self.__exit__()  # nobody else can: there will be no server to leave
+            raise
         self._url = "http://" + self._path.read_text().split("http://")[1].split()[0]
 
     def __enter__(self) -> Self:
