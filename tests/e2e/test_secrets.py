@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 import pytest
 from between import between
 from opencode_home import configuration, until
+from wires import Refusal, Wires
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from opencode_home import Daemon, OpenCode
+    from wires import Sent
 
     from rlmctl.demo.providers import Providers
 
@@ -130,3 +132,38 @@ def test_the_daemon_hears_nothing_of_prompts_answers_keys_and_request_headers(
         names = set(report.get("headers", {}))
         assert all("limit" in name or name in {"content-type", "date", "retry-after"} for name in names), names
         assert len(report.get("body", "")) <= 4096
+
+
+FASTAPI_422 = "an error that repeats the request, as a FastAPI server does: vLLM, LiteLLM, TGI"
+LITELLM_401 = "an error that repeats the key, as LiteLLM does"
+
+
+@pytest.mark.parametrize("kind", [FASTAPI_422, LITELLM_401])
+def test_what_an_error_repeats_of_its_request_stays_in_opencode(
+    kind: str, bare_opencode: OpenCode, daemon_with: Callable[[str], Daemon]
+) -> None:
+    def refusing(sent: Sent) -> Refusal:
+        if kind == LITELLM_401:
+            key = dict(sent.headers)["Authorization"].removeprefix("Bearer ")
+            message = f"Authentication Error, Invalid proxy server token passed. Received API Key = {key}"
+            return Refusal(401, {"error": {"message": message, "type": "auth_error", "param": key, "code": "401"}})
+        said = json.loads(sent.body)
+        detail = {"type": "missing", "loc": ["body", "n"], "msg": "Field required", "input": said}
+        return Refusal(422, {"detail": [detail]})
+
+    daemon = daemon_with('[[provider]]\nid = "compatible"\nmodels = ["m-compatible"]\n')
+    path = daemon.paths.socket.with_name("between.sock")
+    with Wires(refusing) as wires, between(path, daemon.paths.socket) as said:
+        bare_opencode.install_shim(daemon)
+        bare_opencode.use(wires.entries(), "compatible/m-compatible")
+        bare_opencode.environ["RLMD_SOCKET"] = str(path)
+
+        assert bare_opencode.run("my-secret-prompt").code == 1
+        repeated = json.dumps([refusal.body for refusal in wires.refusals])
+
+    planted = "key-of-the-loopback" if kind == LITELLM_401 else "my-secret-prompt"
+    assert planted in repeated
+    statuses = [line["status"] for line in said if line["op"] == "report" and line["outcome"] == "error"]
+    assert statuses == [refusal.status for refusal in wires.refusals]
+    for secret in ("key-of-the-loopback", "my-secret-prompt", "You are opencode"):
+        assert secret not in json.dumps(said), secret
