@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from statistics import median
+from statistics import quantiles
 from typing import TYPE_CHECKING
 
 import pytest
@@ -56,6 +56,7 @@ def test_a_daemon_that_takes_100_ms_holds_a_request_150_ms_at_most(
         beside = pool.submit(holds, OpenCode(bare_opencode.program, directory / "without", others), others)
         held, free = holds(bare_opencode, providers), beside.result()
 
-    assert median(held) - median(free) <= AT_MOST, (held, free)
+    quicker, quicker_free = (quantiles(times, n=4)[0] for times in (held, free))  # a busy machine only adds
+    assert quicker - quicker_free <= AT_MOST, (held, free)
     asked = [line for line in said if line["op"] == "acquire" and not line.get("dry_run")]
     assert TURNS <= len(asked) <= 2 * TURNS
