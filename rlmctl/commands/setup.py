@@ -24,6 +24,7 @@ from rlmctl.insight import stand_ins
 from rlmctl.setup import questions
 from rlmctl.setup.configure import append, compose, propose, served, tables, write
 from rlmd import __version__
+from rlmd.config.policy import parse
 from rlmd.core.text import counted
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ def setup(args: Namespace) -> int:
     if args.dry_run:
         would = "run already" if before else "start"
         say(f"would {would}: the daemon (socket {paths.socket})")
+        done["models"] = _say_who_stands_in(paths, text)
         if args.json:
             print_json({**done, "dry_run": True, "text": text, "daemon_started": False})
         elif text is not None:
@@ -77,12 +79,9 @@ def setup(args: Namespace) -> int:
     started = before is None or pid != before["pid"]
     say(f"✓ daemon         {'started' if started else 'runs already'}, process {pid}")
     _prove(status)
-    policy = read().policy
-    for line in stand_ins.lines(policy):
-        say(f"{'✓' if line.fine else '!'} stand-ins      {line.text}{f'{MEND}{line.mend}' if line.mend else ''}")
+    done["models"] = _say_who_stands_in(paths, None)
     if args.json:
-        told = stand_ins.as_json(policy)
-        print_json({**done, "dry_run": False, "daemon_started": started, "models": told, "status": status})
+        print_json({**done, "dry_run": False, "daemon_started": started, "status": status})
     else:
         print()
         print_text(status)
@@ -203,6 +202,14 @@ def _prove(status: dict[str, Any]) -> None:
     for model in status["model_mapping"]:
         say(f"✓ it decides     {model}: {ask('explain', model=model)['message']}")
         return
+
+
+def _say_who_stands_in(paths: Paths, text: str | None) -> list[dict[str, Any]]:
+    """Say of each model who could stand in, by a text that is not written yet, else by the file. Returns it as JSON."""
+    config = read() if text is None else parse(text, os.environ, source=str(paths.config))
+    for line in stand_ins.lines(config.policy):
+        say(f"{'✓' if line.fine else '!'} stand-ins      {line.text}{f'{MEND}{line.mend}' if line.mend else ''}")
+    return stand_ins.as_json(config.policy)
 
 
 def _say_what_next(paths: Paths, status: dict[str, Any], *, with_agent: bool) -> None:

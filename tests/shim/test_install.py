@@ -581,6 +581,35 @@ def test_an_opencode_that_only_its_installer_knows_is_asked(
 
 
 @pytest.mark.parametrize(
+    ("name", "form"),
+    [("opencode-ai", FUNCTION), ("opencode-linux-x64", FUNCTION), ("@opencode/cli", FUNCTION), ("mine", OBJECT)],
+)
+def test_of_a_program_that_npm_placed_the_package_says_the_version(
+    paths: Paths, environ: dict[str, str], tmp_path: Path, entry: Path, name: str, form: str
+) -> None:
+    package = tmp_path / "lib" / "node_modules" / "package"
+    (package / "bin").mkdir(parents=True)
+    program = opencode_that_says(package / "bin", "1.18.34")  # so that it shows who was believed
+    (package / "package.json").write_text(json.dumps({"name": name, "version": "1.3.2"}))
+    (tmp_path / "bin" / "opencode").unlink()
+    (tmp_path / "bin" / "opencode").symlink_to(program)
+
+    opencode.install(paths, environ=environ)
+
+    assert exports(entry) == form
+
+
+def test_to_be_asked_for_its_version_opencode_asks_no_other_machine(
+    paths: Paths, environ: dict[str, str], tmp_path: Path, entry: Path
+) -> None:
+    opencode_that_says(tmp_path / "bin", """'"${OPENCODE_DISABLE_MODELS_FETCH:+1.3.2}"'""")
+
+    opencode.install(paths, environ=environ)
+
+    assert exports(entry) == FUNCTION
+
+
+@pytest.mark.parametrize(
     ("prints", "why"),
     [
         (None, "No OpenCode is on this shell's PATH."),
