@@ -43,8 +43,8 @@ class _Answers(NamedTuple):
 
     connection: Connection
     replies: list[messages.AnyReply]
-    lasting: set[int]
-    """Those of them that promise something for ever."""
+    durable: set[int]
+    """Indexes of the replies to durable requests: such a reply becomes `not_durable` where the commit fails."""
 
 
 class Server:
@@ -207,9 +207,9 @@ class Server:
     def _finish(self, answers: list[_Answers]) -> None:
         """Commit, reply, tell. Nothing in it raises: this runs in the task of whichever connection asked first."""
         # What only acquires have led to waits for the timer: no disk is between an acquire and its answer.
-        durable = self._outbox.commit() if self._to_settle else True
+        committed = self._outbox.commit() if self._to_settle else True
         for one in answers:
-            _reply(one, durable=durable)
+            _reply(one, committed=committed)
         if self._to_settle:
             self._outbox.tell()
         try:
@@ -271,8 +271,8 @@ class Server:
                 break
             if not isinstance(request, messages.Acquire):
                 self._to_settle = True
-                if isinstance(request, _LASTING):
-                    answers.lasting.add(len(told))
+                if isinstance(request, messages.DurableRequest):
+                    answers.durable.add(len(told))
             try:
                 told.append(self._dispatch.handle(request, connection))
             except Exception:
@@ -313,13 +313,13 @@ def _has_asked(connection: Connection) -> bool:
         return False
 
 
-def _reply(answers: _Answers, *, durable: bool) -> None:
-    connection, told, lasting = answers
+def _reply(answers: _Answers, *, committed: bool) -> None:
+    connection, replies, durable = answers
     try:
-        if not durable:
-            for n in lasting:
-                told[n] = translate.not_durable(told[n])
-        connection.send(told)
+        if not committed:
+            for index in durable:
+                replies[index] = translate.not_durable(replies[index])
+        connection.send(replies)
     except Exception:
         log.exception("a reply cannot be sent; please report this")
         connection.fail()
@@ -334,16 +334,3 @@ _FULL = (
 )
 _LONG = (messages.Status, messages.Explained, messages.Log)
 """Replies of a size that one a turn is enough."""
-
-_LASTING = (
-    messages.Report,
-    messages.UsageReport,
-    messages.Reset,
-    messages.CooldownOrder,
-    messages.Enable,
-    messages.Disable,
-    messages.Pin,
-    messages.Adopt,
-    messages.Import,
-)
-"""What is known for ever once it is acknowledged."""

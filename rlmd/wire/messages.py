@@ -70,6 +70,10 @@ class Request(Struct, tag_field="op", kw_only=True):
     id: Id = None
 
 
+class DurableRequest(Request):
+    """A request whose reply promises that what has changed is known for ever: the reply waits for the disk."""
+
+
 class Hello(Request, tag="hello"):
     """A client introduces itself; `status` lists it while its connection lives."""
 
@@ -100,7 +104,7 @@ class Acquire(Request, tag="acquire"):
     lease_for: Place | None = None
 
 
-class Report(Request, tag="report"):
+class Report(DurableRequest, tag="report"):
     """How a request went. Carries all that is needed, so that a lease lost with a daemon costs nothing."""
 
     provider: Name
@@ -117,7 +121,7 @@ class Report(Request, tag="report"):
     retry: bool = True
 
 
-class UsageReport(Request, tag="usage"):
+class UsageReport(DurableRequest, tag="usage"):
     """Tokens and money that became known after the final report."""
 
     usage: Usage
@@ -154,14 +158,14 @@ class LogQuery(Request, tag="log"):
     limit: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 1000
 
 
-class Reset(Request, tag="reset"):
+class Reset(DurableRequest, tag="reset"):
     """Forget counts, cooldowns or both, of one provider or of all."""
 
     what: Literal["counters", "cooldowns", "all"] = "all"
     provider: Name | None = None
 
 
-class CooldownOrder(Request, tag="cooldown"):
+class CooldownOrder(DurableRequest, tag="cooldown"):
     """Rest a provider, or one model of it, by hand."""
 
     provider: Name
@@ -171,19 +175,19 @@ class CooldownOrder(Request, tag="cooldown"):
     reason: Name | None = None
 
 
-class Enable(Request, tag="enable"):
+class Enable(DurableRequest, tag="enable"):
     """Let a provider serve again."""
 
     provider: Name
 
 
-class Disable(Request, tag="disable"):
+class Disable(DurableRequest, tag="disable"):
     """Keep a provider out until it is enabled."""
 
     provider: Name
 
 
-class Pin(Request, tag="pin"):
+class Pin(DurableRequest, tag="pin"):
     """Put a provider before all others, for one model or for all; null returns to automatic."""
 
     provider: Name | None = None
@@ -217,14 +221,14 @@ class Adopted(Struct):
     until: Time | None = None
 
 
-class Adopt(Request, tag="adopt"):
+class Adopt(DurableRequest, tag="adopt"):
     """Take over what another program has counted in the hour that runs, and who rests; saying it twice is once."""
 
     providers: Annotated[list[Adopted], msgspec.Meta(max_length=1000)]
     current: Name | None = None
 
 
-class Import(Request, tag="import"):
+class Import(DurableRequest, tag="import"):
     """Put the state that `rlmctl import` has laid beside the database in the place of the one there is."""
 
 

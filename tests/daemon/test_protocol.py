@@ -33,7 +33,8 @@ INSIDE = [
     for kind in vars(messages).values()
     if isinstance(kind, type)
     and issubclass(kind, msgspec.Struct)
-    and kind not in {*REQUESTS.values(), *REPLIES.values(), msgspec.Struct, messages.Request, messages.Reply}
+    and kind not in {*REQUESTS.values(), *REPLIES.values(), msgspec.Struct}
+    and kind not in {messages.Request, messages.DurableRequest, messages.Reply}
 ]
 """What messages are made of."""
 
