@@ -10,7 +10,7 @@ from collections import OrderedDict
 import trio
 
 from rlmd.server import capacity
-from rlmd.wire import messages
+from rlmd.wire import codec, messages
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ class Connection:
         """Replies that take their time: until they are sent nothing more is read."""
         self._paid = trio.Event()
         self._stream = stream
-        self._lines = messages.Lines()
+        self._lines = codec.Lines()
         self._under_way = 0
         """Bytes that are being sent."""
         self._told = 0
@@ -85,7 +85,7 @@ class Connection:
         """Send replies, as far as that goes at once; the rest waits for its turn. Once the client is gone, nothing."""
         if self.gone:
             return
-        data = messages.encode_lines(replies)
+        data = codec.encode_lines(replies)
         if self.unsent or self._sending:
             self.unsent += data
             self._something.set()

@@ -20,7 +20,7 @@ from rlmd.core.model import Use
 from rlmd.core.takeover import Found, adopt
 from rlmd.server import capacity, peer, status
 from rlmd.store import recovery
-from rlmd.wire import messages, translate
+from rlmd.wire import codec, messages, translate
 from rlmd.wire.messages import rfc3339
 
 if TYPE_CHECKING:
@@ -145,7 +145,7 @@ class Dispatcher:
                     raise TypeError("a history takes its time")
                 case _:
                     assert_never(request)
-        except messages.BadRequestError as error:
+        except codec.BadRequestError as error:
             return error.reply
         except commands.UnknownNameError as error:
             return messages.Error(id=id_, code="not_found", message=str(error))
@@ -351,4 +351,4 @@ def _until(request: messages.CooldownOrder, now: float) -> float:
     if request.for_ms == 0:
         mend = f"rlmctl reset {request.provider} --cooldowns"
         message = f'cooldown: "for_ms" is 0, which is no rest. To end a cooldown: {mend}'
-    raise messages.BadRequestError(messages.Error(id=request.id, code="bad_request", message=message))
+    raise codec.BadRequestError(messages.Error(id=request.id, code="bad_request", message=message))

@@ -20,7 +20,7 @@ import trio
 from rlmd.server import capacity, peer
 from rlmd.server.connection import Connection, linger
 from rlmd.server.dispatch import Dispatcher
-from rlmd.wire import messages, translate
+from rlmd.wire import codec, messages, translate
 from rlmd.wire.messages import rfc3339
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ class Server:
         self._tell_watchers()
 
     def _push(self, event: messages.Event, connections: list[Connection]) -> None:
-        line = messages.encode(event)
+        line = codec.encode(event)
         for connection in connections:
             try:
                 connection.tell(line)
@@ -125,7 +125,7 @@ class Server:
         try:
             async with stream:
                 with contextlib.suppress(trio.BrokenResourceError):
-                    await stream.send_all(messages.encode(refusal))
+                    await stream.send_all(codec.encode(refusal))
                 if self._refused <= capacity.DOORSTEP:
                     await linger(stream)
         finally:
@@ -256,10 +256,10 @@ class Server:
                 connection.nursery.start_soon(self._go_on, connection)
                 break
             try:
-                request = messages.decode(line)
-            except messages.BadRequestError as error:
+                request = codec.decode(line)
+            except codec.BadRequestError as error:
                 told.append(error.reply)
-                if len(line) > messages.MAX_LINE:
+                if len(line) > codec.MAX_LINE:
                     connection.end()
                 continue
             if isinstance(request, messages.HistoryQuery):

@@ -1,15 +1,13 @@
-"""Every message on the socket, once, and the framing of lines. No input or output happens here.
+"""Every message on the socket, once. `rlmd.wire.codec` makes lines of messages.
 
-One JSON object a line, UTF-8, at most `MAX_LINE` bytes. A request names its `op` and an `id` of the client's
-choice; its reply carries a `type` and the same `id`, and replies come in the order of the requests. A pushed
+A request names its `op` and an `id` of the client's choice. The reply carries a `type` and the same `id`. A pushed
 event has no `id`. Times are RFC 3339 in UTC, spans are whole milliseconds in fields called `..._ms`.
 """
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from functools import cache
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Literal, get_args
 
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
@@ -31,8 +29,6 @@ from rlmd.core.model import (
 )
 
 VERSION = 1
-MAX_LINE = 256 * 1024
-"""Bytes of a line without its newline. A longer one ends the connection: what follows it means nothing."""
 
 Name = Annotated[str, msgspec.Meta(max_length=256)]
 """Ids of providers, models, sessions, leases: bounded, because the daemon remembers them."""
@@ -62,6 +58,18 @@ EVENTS: tuple[str, ...] = get_args(EventKind)
 Change = Literal["changed"]
 """An event for who draws the status: something that it shows is not as it was told. Nobody keeps or logs it, and who
 wants it has to name it."""
+
+
+def seconds(time: datetime) -> float:
+    """Return a time in epoch seconds; one before 1970 or after the year 9000 as the nearest that every zone has."""
+    return min(max(0.0, time.timestamp()), LATEST)
+
+
+def rfc3339(at: float) -> str:
+    """Epoch seconds as RFC 3339 in UTC with milliseconds, never earlier than `at` by rounding."""
+    ms = -int(-at * 1000 // 1)
+    stamp = datetime.fromtimestamp(ms // 1000, UTC)
+    return f"{stamp:%Y-%m-%dT%H:%M:%S}.{ms % 1000:03d}Z"
 
 
 class Request(Struct, tag_field="op", kw_only=True):
@@ -258,6 +266,7 @@ AnyRequest = (
     | Import
     | Ping
 )
+OPS = tuple(sorted(str(kind.__struct_config__.tag) for kind in AnyRequest.__args__))
 
 
 class Reply(Struct, tag_field="type", kw_only=True):
@@ -553,118 +562,3 @@ AnyReply = (
     | Error
     | Event
 )
-
-_decoder: msgspec.json.Decoder[AnyRequest] = msgspec.json.Decoder(AnyRequest)
-_encoder = msgspec.json.Encoder()
-
-
-class BadRequestError(Exception):
-    """A line that is no valid request. `reply` is the answer to it."""
-
-    def __init__(self, reply: Error) -> None:
-        super().__init__(reply.message)
-        self.reply = reply
-
-
-def decode(line: bytes) -> AnyRequest:
-    """Read one line as a request.
-
-    Raises `BadRequestError`, whose reply names what is wrong and carries the id where it could be read.
-    """
-    if len(line) > MAX_LINE:
-        message = f"A line is at most {MAX_LINE} bytes long; this connection is closed."
-        raise BadRequestError(Error(code="too_large", message=message))
-    try:
-        return _decoder.decode(line)
-    except _UNREADABLE as error:
-        raise BadRequestError(_why_bad(line, error)) from None
-
-
-_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-"""What bytes that nobody should send may raise; the last one where they nest too deep."""
-
-
-def _why_bad(line: bytes, error: Exception) -> Error:
-    try:
-        loose: Any = msgspec.json.decode(line)
-    except _UNREADABLE:
-        return Error(code="bad_request", message=f"This line cannot be read: {error}. Send one JSON object a line.")
-    if not isinstance(loose, dict):
-        return Error(code="bad_request", message='A request is a JSON object such as {"op":"ping","id":1}.')
-    try:
-        known = msgspec.convert(loose.get("id"), Id)
-    except msgspec.ValidationError:
-        known = None
-    op = loose.get("op")
-    if op is None:
-        return Error(id=known, code="bad_request", message='The request has no "op". See docs/protocol.md.')
-    if op not in OPS:
-        return Error(
-            id=known,
-            code="unknown_op",
-            message=f"There is no operation {str(op)[:40]!r}; there are: {', '.join(OPS)}.",
-        )
-    return Error(id=known, code="bad_request", message=f"{op}: {error}.")
-
-
-OPS = tuple(sorted(str(kind.__struct_config__.tag) for kind in AnyRequest.__args__))
-
-
-def encode(message: AnyReply | AnyRequest) -> bytes:
-    """Write one message as a line, newline included."""
-    return _encoder.encode(message) + b"\n"
-
-
-def encode_lines(messages: list[AnyReply]) -> bytes:
-    """Write messages as a line each."""
-    return _encoder.encode_lines(messages)
-
-
-def decode_reply(line: bytes) -> AnyReply:
-    """Read one line as a reply or event. Raises `msgspec.ValidationError`."""
-    return _reply_decoder().decode(line)
-
-
-@cache
-def _reply_decoder() -> msgspec.json.Decoder[AnyReply]:
-    return msgspec.json.Decoder(AnyReply)  # the daemon, which reads no replies, starts without it
-
-
-def seconds(time: datetime) -> float:
-    """Return a time in epoch seconds; one before 1970 or after the year 9000 as the nearest that every zone has."""
-    return min(max(0.0, time.timestamp()), LATEST)
-
-
-def rfc3339(at: float) -> str:
-    """Epoch seconds as RFC 3339 in UTC with milliseconds, never earlier than `at` by rounding."""
-    ms = -int(-at * 1000 // 1)
-    stamp = datetime.fromtimestamp(ms // 1000, UTC)
-    return f"{stamp:%Y-%m-%dT%H:%M:%S}.{ms % 1000:03d}Z"
-
-
-class Lines:
-    """Cuts a stream of bytes into lines."""
-
-    def __init__(self, limit: int = MAX_LINE) -> None:
-        self._limit = limit
-        self.rest = bytearray()
-        """The line that has begun. The next one is another object."""
-
-    def feed(self, data: bytes) -> list[bytes]:
-        """Give more bytes; get the lines they complete, without newlines.
-
-        A line over the limit is returned cut at limit + 1 bytes, as the last one: `len(line) > limit` tells.
-        """
-        if not self.rest and data.endswith(b"\n") and len(data) <= self._limit:
-            return data[:-1].split(b"\n")
-        self.rest += data
-        lines: list[bytes] = []
-        if b"\n" in data:
-            *lines, rest = bytes(self.rest).split(b"\n")
-            self.rest = bytearray(rest)
-        for number, line in enumerate(lines):
-            if len(line) > self._limit:
-                return [*lines[:number], line[: self._limit + 1]]
-        if len(self.rest) > self._limit:
-            lines.append(bytes(self.rest[: self._limit + 1]))
-        return lines

@@ -13,7 +13,7 @@ import pytest
 import trio
 from house import MODEL, House, Peer
 
-from rlmd.wire import messages
+from rlmd.wire import codec, messages
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,12 +35,12 @@ def broken(*_: object, **__: object) -> Any:
 
 def decode(house: House, victim: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
     del house, victim
-    whole = messages.decode
+    whole = codec.decode
 
     def one_fails(line: bytes) -> Any:
         return broken() if b"victim" in line else whole(line)
 
-    monkeypatch.setattr(messages, "decode", one_fails)
+    monkeypatch.setattr(codec, "decode", one_fails)
 
 
 def handle(house: House, victim: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,7 +115,7 @@ async def test_a_listener_that_fails_costs_nobody_a_reply_nor_another_listener_t
         monkeypatch.setattr(connection_of(house, "failing"), "tell", broken)
     else:
         daemon.outbox.listeners += (taken.append,)
-        monkeypatch.setattr(messages, "encode", broken)
+        monkeypatch.setattr(codec, "encode", broken)
     at_once(peers, outcome="error", status=429, headers={"retry-after": "60"})
     replies = [await peer.hear() for peer in peers]
     assert [reply["type"] for reply in replies] == ["recorded"] * OTHERS

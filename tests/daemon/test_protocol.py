@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 from rlmd.core.model import EventKind
 from rlmd.wire import messages
-from rlmd.wire.messages import MAX_LINE, OPS, BadRequestError, Lines, decode, decode_reply, encode, rfc3339
+from rlmd.wire.codec import MAX_LINE, BadRequestError, Lines, decode, encode
+from rlmd.wire.messages import OPS, rfc3339
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = (ROOT / "tests" / "data" / "protocol.jsonl").read_bytes().splitlines(keepends=True)
@@ -28,6 +29,7 @@ REQUESTS: dict[str, type[messages.Request]] = {
 REPLIES: dict[str, type[msgspec.Struct]] = {
     str(kind.__struct_config__.tag): kind for kind in typing.get_args(messages.AnyReply)
 }
+decode_reply = msgspec.json.Decoder(messages.AnyReply).decode
 INSIDE = [
     kind
     for kind in vars(messages).values()
