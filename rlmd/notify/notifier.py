@@ -304,7 +304,7 @@ class Notifier:
         """
         if not (self._unkept or self._unkept_told):
             return
-        if self._store.held:
+        if self._store.paused:
             self._keep_later.set()
             return
         rows = {n: msgspec.json.encode(letter) for n, letter in self._unkept.items() if letter is not None}

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from rlmd.core.ledger import Ledger
     from rlmd.core.model import Receipt, Step
     from rlmd.notify.notifier import Notifier
+    from rlmd.server.configuration import Configuration
     from rlmd.server.connection import Connection
     from rlmd.server.outbox import Outbox
 
@@ -41,16 +42,12 @@ class Host(Protocol):
     """What requests ask of the daemon around them."""
 
     socket: str
-    config_path: str
-    config_error: str | None
     started_at: float
     notifier: Notifier
-
-    def settings(self) -> messages.Settings:
-        """Return the `[agent]` table."""
+    configuration: Configuration
 
     def reload(self) -> Step:
-        """Read the configuration again and tell; `config_error` says whether what was in force stays."""
+        """Put the configuration file into force and tell; `configuration.error` says why that cannot be."""
 
     async def history(self, request: messages.HistoryQuery) -> messages.AnyReply:
         """Look usage up, away from everything else."""
@@ -262,7 +259,7 @@ class Dispatcher:
             version=__version__,
             protocol=messages.VERSION,
             pid=os.getpid(),
-            settings=self._host.settings(),
+            settings=self._host.configuration.settings(),
         )
 
     def _status(self, id_: messages.Id, now: float, connection: Connection) -> messages.Status:
@@ -279,8 +276,8 @@ class Dispatcher:
                 socket=self._host.socket,
                 durable=self._outbox.durable,
                 agents=len(agents),
-                config=self._host.config_path,
-                config_error=self._host.config_error,
+                config=str(self._host.configuration.path),
+                config_error=self._host.configuration.error,
                 clients=agents,
                 notify=self._host.notifier.infos(),
             ),
@@ -325,7 +322,7 @@ class Dispatcher:
         step = self._host.reload()
         self._outbox.add(step)
         message = step.notices[-1].message
-        if self._host.config_error is not None:
+        if self._host.configuration.error is not None:
             return messages.Error(id=id_, code="bad_request", message=message)
         return messages.Done(id=id_, message=message)
 

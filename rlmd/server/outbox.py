@@ -40,15 +40,22 @@ RETRY = 1.0
 class Outbox:
     """Makes steps durable and tells what they have to tell."""
 
-    def __init__(self, store: Store, clock: Callable[[], float]) -> None:
-        self.listeners: tuple[Callable[[Event], None], ...] = ()
-        """Each is handed every event. One that fails costs no other its event."""
-        self.everything: Callable[[], Step] = Step
-        """Gives all facts there are, for a database that has to be begun afresh."""
-        self.grown: Callable[[int], None] = _nothing
-        """Is told how many bytes the log of the database has when it is worth a checkpoint."""
+    def __init__(
+        self,
+        store: Store,
+        clock: Callable[[], float],
+        all_facts: Callable[[], Step],
+        on_log_large: Callable[[int], None],
+    ) -> None:
+        """`all_facts` is for a database that has to be begun afresh.
+
+        `on_log_large` is told the bytes of the database's log when the log is worth a checkpoint.
+        """
+        self._listeners: list[Callable[[Event], None]] = []
         self._store = store
         self._clock = clock
+        self._all_facts = all_facts
+        self._on_log_large = on_log_large
         self._failed_at: float | None = None
         self._unfolded_at: float | None = None
         """When the journal could not be folded."""
@@ -59,14 +66,14 @@ class Outbox:
         """Not on the disk yet."""
         self._untold: list[Event] = []
 
-    @property
-    def held(self) -> bool:
-        """Whether somebody else writes to the database for a moment: nothing is settled until that is over."""
-        return self._store.held
+    def listen(self, *listeners: Callable[[Event], None]) -> None:
+        """Hand every event from now on to these listeners. A listener that fails costs no other its event."""
+        self._listeners += listeners
 
-    @held.setter
-    def held(self, held: bool) -> None:
-        self._store.held = held
+    @property
+    def paused(self) -> bool:
+        """Whether commits wait, because a checkpoint truncates the log."""
+        return self._store.paused
 
     @property
     def durable(self) -> bool:
@@ -79,7 +86,7 @@ class Outbox:
         if self._failed_at is not None:
             return self._failed_at + RETRY
         waits = self._facts or self._receipts or self._events or self._usage
-        return 0.0 if waits and not self.held else None
+        return 0.0 if waits and not self.paused else None
 
     def receipt(self, lease: str) -> Receipt | None:
         """Look up what is remembered of a lease that is not under way."""
@@ -102,13 +109,13 @@ class Outbox:
 
     def tidy(self) -> None:
         """Fold the journal where it is long enough; have a log that has become long checkpointed. It never raises."""
-        if self.held or not self._store.unfolded or self._soon_after(self._unfolded_at):
+        if self.paused or not self._store.unfolded or self._soon_after(self._unfolded_at):
             return
         try:
             self.fold()
             size = self._store.log_size()
             if size >= CHECKPOINT_AT:
-                self.grown(size)
+                self._on_log_large(size)
         except Exception:
             self._unfolded_at = self._clock()
             log.exception("the journal cannot be folded now; please report this")
@@ -125,7 +132,7 @@ class Outbox:
 
     def prune(self, now: float, keep: float = KEPT) -> bool:
         """Drop a few rows that are too old to matter. True where there may be more."""
-        if self.held:
+        if self.paused:
             return True
         try:
             return self._store.prune(now, keep)
@@ -158,7 +165,7 @@ class Outbox:
         False where it could not be made durable: it is kept and tried again, `RETRY` seconds later at the
         earliest unless the caller insists.
         """
-        if self.held:
+        if self.paused:
             return False
         if (self._facts or self._receipts or self._events or self._usage) and (
             insist or not self._soon_after(self._failed_at)
@@ -173,12 +180,12 @@ class Outbox:
 
     def tell(self) -> None:
         """Hand what has happened to every listener, once it is on the disk or cannot be. It never raises."""
-        if self.held:
+        if self.paused:
             return
         events, self._untold = self._untold, []
         for event in events:
-            log.info("%s: %s", event.event, " ".join(event.message.split()), extra={"event": event})
-            for listener in self.listeners:
+            log.info("%s: %s", event.event, " ".join(event.message.split()))
+            for listener in self._listeners:
                 try:
                     listener(event)
                 except Exception:
@@ -218,7 +225,7 @@ class Outbox:
 
     def begin_afresh(self, error: BaseException) -> None:
         """Go on in a fresh database where the old one is damaged: all facts are known here, too."""
-        self.add(self.everything())
+        self.add(self._all_facts())
         try:
             self._store.begin_afresh(error)
         except (OSError, sqlite3.Error, StoreError) as second:
@@ -240,10 +247,6 @@ class Outbox:
         del self._events[:-EVENTS_WAITING]
         for lease in list(self._receipts)[:-RECEIPTS_WAITING]:
             del self._receipts[lease]
-
-
-def _nothing(_: int) -> None:
-    """Nobody is interested."""
 
 
 def _is_writable(name: tuple[FactKind, str], read: Callable[[], object]) -> bool:

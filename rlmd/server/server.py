@@ -24,7 +24,7 @@ from rlmd.wire import codec, messages, translate
 from rlmd.wire.messages import rfc3339
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from rlmd.core.ledger import Ledger
     from rlmd.server.dispatch import Host
@@ -63,9 +63,10 @@ class Server:
         self._room = capacity.connections()
         self._refused = 0
         """How many are being refused just now."""
-        self._held: list[_Answers] = []
-        self._released = trio.Event()
-        self._released.set()
+        self._waiting: list[_Answers] = []
+        """Answers that are kept back while commits are paused."""
+        self._resumed = trio.Event()
+        """Set when commits go on again; the next pause has another one."""
         self._to_settle = False
         """Something else than an acquire has been asked in this turn."""
         self._draining = False
@@ -197,10 +198,10 @@ class Server:
         """Handle what these connections have asked; then commit, then the replies, then the events."""
         self._to_settle = False
         answers = [self._answers(connection) for connection in connections]
-        if self._to_settle and self._outbox.held:
+        if self._to_settle and self._outbox.paused:
             for kept in answers:
                 kept.connection.owe()
-            self._held += answers
+            self._waiting += answers
             return
         self._finish(answers)
 
@@ -221,20 +222,15 @@ class Server:
         if self._to_settle:
             self._outbox.tidy()
 
-    @contextlib.contextmanager
-    def holding_commits(self) -> Iterator[None]:
-        """Keep reports waiting while somebody else writes to the database; decisions go on."""
-        self._outbox.held, self._released = True, trio.Event()
-        try:
-            yield
-        finally:
-            self._outbox.held = False
-            self._released.set()
-            held, self._held = self._held, []
-            self._to_settle = True
-            self._finish(held)
-            for answers in held:
-                answers.connection.paid()
+    def commits_resumed(self) -> None:
+        """Send the answers that were kept back while commits were paused."""
+        resumed, self._resumed = self._resumed, trio.Event()
+        resumed.set()
+        waiting, self._waiting = self._waiting, []
+        self._to_settle = True
+        self._finish(waiting)
+        for answers in waiting:
+            answers.connection.paid()
 
     def _answers(self, connection: Connection) -> _Answers:
         """Handle the lines of a connection, up to one whose answer takes its time, or until the others have theirs."""
@@ -282,7 +278,7 @@ class Server:
                 break
 
     async def _tell_history(self, connection: Connection, request: messages.HistoryQuery) -> None:
-        await self._until_released()  # after the replies that are kept waiting
+        await self._until_resumed()  # after the replies that are kept back
         self._outbox.settle()
         self._outbox.fold()
         reply = await self._dispatch.history(request)
@@ -291,17 +287,17 @@ class Server:
 
     async def _go_on(self, connection: Connection) -> None:
         """Answer what is left of its lines, once it has read what it was told and others have had their turn."""
-        await self._until_released()
+        await self._until_resumed()
         await connection.send_unsent()
         await trio.lowlevel.checkpoint()
         connection.paid()
         if connection.backlog:
             self._answer([connection])
 
-    async def _until_released(self) -> None:
-        """Wait until nobody holds commits. By the time of a waiter's turn, the next hold may have begun."""
-        while self._outbox.held:
-            await self._released.wait()
+    async def _until_resumed(self) -> None:
+        """Wait until commits are not paused. By the time of a waiter's turn, the next pause may have begun."""
+        while self._outbox.paused:
+            await self._resumed.wait()
 
 
 def _has_asked(connection: Connection) -> bool:

@@ -91,8 +91,8 @@ class Store:
         self.path = path
         self.warning: str | None = None
         """What a person has to know about how the file was found."""
-        self.held = False
-        """Somebody else writes to the database for a moment: nobody here does until that is over."""
+        self.paused = False
+        """A checkpoint truncates the log: nothing is committed until the checkpoint ends."""
         self.away = False
         """The file cannot be opened: this is a copy in memory."""
         self.wal = path.with_name(f"{path.name}-wal")

@@ -92,11 +92,13 @@ class Days:
         self.rng = random.Random(seed)
         self.path = root / "state.db"
         self.store = Store(self.path)
-        self.outbox = Outbox(self.store, lambda: self.now)
+        cut = self.store._db.execute
+        self.outbox = Outbox(
+            self.store, lambda: self.now, Step, lambda _: cut("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        )
         self.ledger = Ledger("soak")
         self.notifier = Notifier(self.store, lambda: self.now, _nowhere)
-        self.outbox.listeners = (self.notifier.take,)
-        self.outbox.grown = lambda _: self.store._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        self.outbox.listen(self.notifier.take)
         self.leases: deque[Use] = deque()
         self.requests = 0
         self.reload()

@@ -348,11 +348,11 @@ async def test_a_disk_that_fails_costs_no_message(post: Post) -> None:
 async def test_what_waits_while_somebody_else_writes_is_kept_afterwards(post: Post) -> None:
     post.broken = {"a://x"}
     await post.begin("a://x")
-    post.store.held = True
+    post.store.paused = True
     await post.happens()
     await trio.sleep(1.5 * KEEP_AGAIN)
     assert post.store.letters() == {}
-    post.store.held = False
+    post.store.paused = False
     await trio.sleep(1.5 * KEEP_AGAIN)
     assert [letter.message for letter in post.store.letters().values()] == ["anthropic is tired"]
 
@@ -403,7 +403,7 @@ class Notifying(House):
             return targets._send(address, text, event)
 
         self.daemon.notifier._send = send
-        self.daemon.outbox.grown = lambda _: None  # a checkpoint takes a thread, too
+        self.daemon.outbox._on_log_large = lambda _: None  # a checkpoint takes a thread, too
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of Apprise, while it is loaded

@@ -331,7 +331,7 @@ async def test_of_the_last_good_configuration_only_the_patterns_that_are_refused
 ) -> None:
     kept = '[[cooldown.pattern]]\nkind = "quota"\nmatch = "{}"\n'
     old = TWO + kept.format("cap(?! soon)") + kept.format("weekly cap")
-    house.daemon._text = old
+    house.daemon.configuration._text = old
     house.daemon.outbox.add(Step(facts={("setting", "config"): lambda: old}))
     house.place.configure(old)
     await house.restart()

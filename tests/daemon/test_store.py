@@ -437,7 +437,7 @@ def test_of_the_events_that_wait_the_oldest_are_dropped(tmp_path: Path) -> None:
     from rlmd.server import outbox
 
     store = Store(tmp_path / "state.db")
-    waiting = Outbox(store, lambda: 0.0)
+    waiting = Outbox(store, lambda: 0.0, Step, lambda _: None)
     store.close()
     for n in range(outbox.EVENTS_WAITING + 5):
         waiting.add(Step(notices=[Notice("state", 0.0, str(n))]))
