@@ -69,7 +69,7 @@ class Daemon:
         self._clock = clock
         self._store = Store(paths.database)
         self._checkpoints = Checkpoints(self._store, history.give_way)
-        self.outbox = Outbox(self._store, clock, self._all_facts, self._checkpoints.want)
+        self.outbox = Outbox(self._store, clock, self._all_facts, self._checkpoints.request)
         try:
             self._load()
         except recovery.UNREADABLE as error:
@@ -112,7 +112,7 @@ class Daemon:
             zone = self.configuration.current.policy.zone
             return await history.answer(self._store.path, request, zone, self._clock())
         except (OSError, sqlite3.Error) as error:
-            self.outbox.mind("the history cannot be read", error)
+            self.outbox.report_error("the history cannot be read", error)
             return messages.Error(id=request.id, code="unavailable", message=f"The state cannot be read now: {error}.")
 
     def take_over(self) -> str:

@@ -57,14 +57,14 @@ class Outbox:
         self._all_facts = all_facts
         self._on_log_large = on_log_large
         self._failed_at: float | None = None
-        self._unfolded_at: float | None = None
+        self._fold_failed_at: float | None = None
         """When the journal could not be folded."""
         self._facts: dict[tuple[FactKind, str], Callable[[], object]] = {}
         self._receipts: dict[str, Receipt] = {}
         self._events: list[tuple[float, Event]] = []
         self._usage: dict[Used, float] = {}
         """Not on the disk yet."""
-        self._untold: list[Event] = []
+        self._pending_events: list[Event] = []
 
     def listen(self, *listeners: Callable[[Event], None]) -> None:
         """Hand every event from now on to these listeners. A listener that fails costs no other its event."""
@@ -95,7 +95,7 @@ class Outbox:
         try:
             return self._store.receipt(lease)
         except recovery.UNREADABLE as error:
-            self.mind("cannot look up a lease", error)
+            self.report_error("cannot look up a lease", error)
             return None
 
     def events(self, since: float, limit: int) -> list[Event]:
@@ -103,13 +103,13 @@ class Outbox:
         try:
             stored = self._store.events(since, limit)
         except recovery.UNREADABLE as error:
-            self.mind("the events cannot be read", error)
+            self.report_error("the events cannot be read", error)
             raise sqlite3.DatabaseError(str(error)) from error
         return [*stored, *(event for at, event in self._events if at >= since)][-limit:]
 
     def tidy(self) -> None:
         """Fold the journal where it is long enough; have a log that has become long checkpointed. It never raises."""
-        if self.paused or not self._store.unfolded or self._soon_after(self._unfolded_at):
+        if self.paused or not self._store.unfolded or self._soon_after(self._fold_failed_at):
             return
         try:
             self.fold()
@@ -117,7 +117,7 @@ class Outbox:
             if size >= CHECKPOINT_AT:
                 self._on_log_large(size)
         except Exception:
-            self._unfolded_at = self._clock()
+            self._fold_failed_at = self._clock()
             log.exception("the journal cannot be folded now; please report this")
 
     def fold(self) -> None:
@@ -125,10 +125,10 @@ class Outbox:
         try:
             self._store.fold()
         except recovery.UNREADABLE as error:
-            self._unfolded_at = self._clock()
-            self.mind("the journal cannot be folded now", error)
+            self._fold_failed_at = self._clock()
+            self.report_error("the journal cannot be folded now", error)
         else:
-            self._unfolded_at = None
+            self._fold_failed_at = None
 
     def prune(self, now: float, keep: float = KEPT) -> bool:
         """Drop a few rows that are too old to matter. True where there may be more."""
@@ -137,7 +137,7 @@ class Outbox:
         try:
             return self._store.prune(now, keep)
         except (OSError, *recovery.UNREADABLE) as error:
-            self.mind("old rows cannot be removed now", error)
+            self.report_error("old rows cannot be removed now", error)
             return False
 
     def add(self, step: Step) -> None:
@@ -182,7 +182,7 @@ class Outbox:
         """Hand what has happened to every listener, once it is on the disk or cannot be. It never raises."""
         if self.paused:
             return
-        events, self._untold = self._untold, []
+        events, self._pending_events = self._pending_events, []
         for event in events:
             log.info("%s: %s", event.event, " ".join(event.message.split()))
             for listener in self._listeners:
@@ -197,7 +197,7 @@ class Outbox:
     def _tell(self, notice: Notice) -> None:
         event = _event(notice)
         self._events.append((notice.at, event))
-        self._untold.append(event)
+        self._pending_events.append(event)
 
     def _commit(self) -> None:
         try:
@@ -216,7 +216,7 @@ class Outbox:
             text = "the state is written again, nothing that was kept in memory is lost"
             self._tell(Notice("state", self._clock(), text))
 
-    def mind(self, what: str, error: Exception) -> None:
+    def report_error(self, what: str, error: Exception) -> None:
         """Note that something else than a commit failed. Damage that it came upon is everybody's."""
         log.warning("%s: %s", what, error)
         if recovery.is_damage(error):

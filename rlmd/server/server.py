@@ -67,7 +67,7 @@ class Server:
         """Answers that are kept back while commits are paused."""
         self._resumed = trio.Event()
         """Set when commits go on again; the next pause has another one."""
-        self._to_settle = False
+        self._to_commit = False
         """Something else than an acquire has been asked in this turn."""
         self._draining = False
 
@@ -88,7 +88,7 @@ class Server:
         line = codec.encode(event)
         for connection in connections:
             try:
-                connection.tell(line)
+                connection.push_event(line)
             except Exception:
                 log.exception("an event cannot be sent; please report this")
                 connection.fail()
@@ -112,7 +112,7 @@ class Server:
     async def _hold(self, stream: trio.SocketStream) -> None:
         async with stream, trio.open_nursery() as nursery:
             connection = Connection(stream, nursery)
-            self._join(connection)
+            self._enter(connection)
             try:
                 await self._converse(connection)
             finally:
@@ -132,7 +132,7 @@ class Server:
         finally:
             self._refused -= 1
 
-    def _join(self, connection: Connection) -> None:
+    def _enter(self, connection: Connection) -> None:
         self._connections.add(connection)
         self._by_fd[connection.fd] = connection
         self._poll.register(connection.fd, select.POLLIN)
@@ -179,7 +179,7 @@ class Server:
             with contextlib.suppress(trio.ClosedResourceError):
                 await trio.lowlevel.wait_readable(connection.fd)
                 self._answer_all()
-        await connection.part()
+        await connection.close_gracefully()
 
     def _answer_all(self) -> None:
         """Answer everyone who has asked by now, not only whose task this is: all that is new is made durable at once.
@@ -196,11 +196,11 @@ class Server:
 
     def _answer(self, connections: list[Connection]) -> None:
         """Handle what these connections have asked; then commit, then the replies, then the events."""
-        self._to_settle = False
+        self._to_commit = False
         answers = [self._answers(connection) for connection in connections]
-        if self._to_settle and self._outbox.paused:
+        if self._to_commit and self._outbox.paused:
             for kept in answers:
-                kept.connection.owe()
+                kept.connection.pause_reading()
             self._waiting += answers
             return
         self._finish(answers)
@@ -208,10 +208,10 @@ class Server:
     def _finish(self, answers: list[_Answers]) -> None:
         """Commit, reply, tell. Nothing in it raises: this runs in the task of whichever connection asked first."""
         # What only acquires have led to waits for the timer: no disk is between an acquire and its answer.
-        committed = self._outbox.commit() if self._to_settle else True
+        committed = self._outbox.commit() if self._to_commit else True
         for one in answers:
             _reply(one, committed=committed)
-        if self._to_settle:
+        if self._to_commit:
             self._outbox.tell()
         try:
             if self._dispatch.watching and any(translate.changes(reply) for one in answers for reply in one.replies):
@@ -219,7 +219,7 @@ class Server:
             self._timers.poke()
         except Exception:
             log.exception("what has changed cannot be told; please report this")
-        if self._to_settle:
+        if self._to_commit:
             self._outbox.tidy()
 
     def commits_resumed(self) -> None:
@@ -227,10 +227,10 @@ class Server:
         resumed, self._resumed = self._resumed, trio.Event()
         resumed.set()
         waiting, self._waiting = self._waiting, []
-        self._to_settle = True
+        self._to_commit = True
         self._finish(waiting)
         for answers in waiting:
-            answers.connection.paid()
+            answers.connection.resume_reading()
 
     def _answers(self, connection: Connection) -> _Answers:
         """Handle the lines of a connection, up to one whose answer takes its time, or until the others have theirs."""
@@ -248,8 +248,8 @@ class Server:
         for place, line in enumerate(lines):
             if place == capacity.LINES or (told and isinstance(told[-1], _LONG)):
                 connection.backlog = lines[place:]
-                connection.owe()
-                connection.nursery.start_soon(self._go_on, connection)
+                connection.pause_reading()
+                connection.nursery.start_soon(self._resume, connection)
                 break
             try:
                 request = codec.decode(line)
@@ -262,11 +262,11 @@ class Server:
                 if connection.gone:
                     continue
                 connection.backlog = lines[place + 1 :]
-                connection.owe()
+                connection.pause_reading()
                 connection.nursery.start_soon(self._tell_history, connection, request)
                 break
             if not isinstance(request, messages.Acquire):
-                self._to_settle = True
+                self._to_commit = True
                 if isinstance(request, messages.DurableRequest):
                     answers.durable.add(len(told))
             try:
@@ -283,14 +283,14 @@ class Server:
         self._outbox.fold()
         reply = await self._dispatch.history(request)
         connection.send([reply])
-        await self._go_on(connection)
+        await self._resume(connection)
 
-    async def _go_on(self, connection: Connection) -> None:
+    async def _resume(self, connection: Connection) -> None:
         """Answer what is left of its lines, once it has read what it was told and others have had their turn."""
         await self._until_resumed()
         await connection.send_unsent()
         await trio.lowlevel.checkpoint()
-        connection.paid()
+        connection.resume_reading()
         if connection.backlog:
             self._answer([connection])
 

@@ -33,14 +33,14 @@ class Checkpoints:
         self._store = store
         self._on_readers_block = on_readers_block
         """Ends the daemon's own readers of the database: a reader keeps the log from being truncated."""
-        self._wanted = trio.Event()
+        self._requested = trio.Event()
         self._under_way = False
         self._failing = False
         """The last checkpoint failed, or the one under way has not succeeded yet."""
 
-    def want(self, size: int) -> None:
+    def request(self, size: int) -> None:
         """Have the log, which has `size` bytes, checkpointed soon."""
-        self._wanted.set()
+        self._requested.set()
         if size >= HOLD_AT and (self._under_way or not self._failing):
             self._store.paused = True  # at once: when the checkpoint's turn comes, the log is too long at this rate
 
@@ -51,14 +51,14 @@ class Checkpoints:
         begin anew only once all of it has been copied.
         """
         while True:
-            await self._wanted.wait()
+            await self._requested.wait()
             went_well, self._failing, self._under_way = not self._failing, True, True
             trouble = "somebody reads the database"
             try:
                 await trio.to_thread.run_sync(partial(_checkpoint, self._store.path, "PASSIVE"))
                 self._store.paused = True
                 if await trio.to_thread.run_sync(partial(_checkpoint, self._store.path, "TRUNCATE")):
-                    self._wanted, self._failing = trio.Event(), False  # first: a commit may want the next checkpoint
+                    self._requested, self._failing = trio.Event(), False  # first: a commit may want the next checkpoint
             except (sqlite3.Error, OSError, RuntimeError) as error:  # RuntimeError: no thread can be started
                 trouble = str(error)
             finally:

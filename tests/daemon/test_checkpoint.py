@@ -24,9 +24,9 @@ def commits_wait(store: Store) -> bool:
 async def test_a_log_that_is_too_long_has_commits_wait_before_the_checkpoint_has_its_turn(tmp_path: Path) -> None:
     store, resumed = Store(tmp_path / "state.db"), trio.Event()
     checkpoints = Checkpoints(store, no_readers)
-    checkpoints.want(CHECKPOINT_AT)
+    checkpoints.request(CHECKPOINT_AT)
     assert not commits_wait(store)
-    checkpoints.want(HOLD_AT)
+    checkpoints.request(HOLD_AT)
     assert commits_wait(store)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(checkpoints.run, resumed.set)
@@ -45,9 +45,9 @@ async def test_what_has_waited_may_be_too_much_again(tmp_path: Path) -> None:
             second.set()
         else:
             first.set()
-            checkpoints.want(HOLD_AT)
+            checkpoints.request(HOLD_AT)
 
-    checkpoints.want(HOLD_AT)
+    checkpoints.request(HOLD_AT)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(checkpoints.run, on_resumed)
         await first.wait()

@@ -110,7 +110,7 @@ async def test_a_listener_that_fails_costs_nobody_a_reply_nor_another_listener_t
     if listener in listeners:
         daemon.outbox._listeners[listeners[listener]] = broken
     elif listener == "one subscriber":
-        monkeypatch.setattr(connection_of(house, "failing"), "tell", broken)
+        monkeypatch.setattr(connection_of(house, "failing"), "push_event", broken)
     else:
         monkeypatch.setattr(codec, "encode", broken)
     at_once(peers, outcome="error", status=429, headers={"retry-after": "60"})
@@ -174,7 +174,7 @@ async def test_a_reply_to_a_connection_that_has_closed_goes_to_nobody_else(house
         (theirs,) = house.daemon.server._connections
         assert theirs.fd == connection.fd, "the number is used again"
     assert await other.ask("ping") == {"type": "pong"}
-    connection.tell(b'{"type":"event"}\n')
+    connection.push_event(b'{"type":"event"}\n')
     assert not connection.unsent
     assert (await other.provider())["request_count"] == 1, "what it reported is counted"
 

@@ -225,7 +225,7 @@ checkpoint.AGAIN = 0.01
 run = checkpoint.Checkpoints.run
 
 async def at_once(self, on_resumed):
-    self.want(0)
+    self.request(0)
     await run(self, on_resumed)
 
 checkpoint.Checkpoints.run = at_once

@@ -18,7 +18,7 @@ from rlmd.core.ledger import Answer
 from rlmd.daemon import Daemon
 from rlmd.store import history, history_reader
 from rlmd.store.database import KEYS
-from rlmd.store.queued import Letter
+from rlmd.store.queued import QueuedMessage
 from rlmd.wire.messages import HistoryQuery, HistoryRow
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ ABSURD: dict[str, list[bytes]] = {
     ],
     "event": [b'{"type":"event","event":"state","at":5,"message":"x"}'],
     "letter": [
-        msgspec.json.encode(Letter("t", NOON, "state", "x", **odd))
+        msgspec.json.encode(QueuedMessage("t", NOON, "state", "x", **odd))
         for odd in ({"until": 1e306}, {"due": 1e306}, {"tries": -1})
     ],
     "journal": [
@@ -111,7 +111,7 @@ class Known:
         self.facts = {name: msgspec.json.encode(fact()) for name, fact in read.items()}
         self.events = daemon.outbox.events(0.0, 1000)
         self.receipts: dict[str, Receipt | None] = {lease: store.receipt(lease) for lease in ("one", "two", "three")}
-        self.letters = store.letters()
+        self.letters = store.queued()
         self.told = daemon.notifier._told
         store._db.close()
 
