@@ -34,7 +34,7 @@ from rlmd.wire import messages
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from rlmd.core.model import Senseless, Step
+    from rlmd.core.model import Effects, Senseless
     from rlmd.paths import Paths
 
 log = logging.getLogger(__name__)
@@ -95,12 +95,12 @@ class Daemon:
         self.notifier.configure(config.notify, config.policy.zone)
         self._take_in(*self.ledger.restore(self._store.facts(), config.policy, self.started_at))
 
-    def _take_in(self, step: Step, odd: list[Senseless]) -> None:
+    def _take_in(self, step: Effects, odd: list[Senseless]) -> None:
         """Keep what a restored state has changed, and set aside the rows of it that make no sense."""
         self._store.set_aside(odd)
         self.outbox.add(step)
 
-    def reload(self) -> Step:
+    def reload(self) -> Effects:
         """Put the configuration file into force; where that cannot be, nothing changes."""
         return self.configuration.reload(self.ledger, self.notifier, self._clock())
 
@@ -234,8 +234,8 @@ class Daemon:
             service_manager.notify("WATCHDOG=1")
             await trio.sleep(period)
 
-    def _all_facts(self) -> Step:
-        step = self.ledger.book.keep_everything()
+    def _all_facts(self) -> Effects:
+        step = self.ledger.state.keep_everything()
         step.facts.update(self.configuration.facts().facts)
         return step
 

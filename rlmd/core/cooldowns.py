@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rlmd.core import observed_limits
-from rlmd.core.model import Allowance, EventKind, Kind, Notice, Step, Verdict
+from rlmd.core.model import Allowance, Effects, EventKind, Kind, Notice, Verdict
 from rlmd.core.target import name_providers
 from rlmd.core.text import clock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from rlmd.core.state import Book
+    from rlmd.core.state import State
     from rlmd.core.target import Target
 
 BLOCKS: frozenset[Kind] = frozenset({"throttle", "quota", "credits", "overloaded", "transient", "unreachable"})
@@ -29,33 +29,33 @@ def sample(target: Target, started: float, now: float) -> None:
         server.sample(now, failed=False)
 
 
-def heard(target: Target, book: Book, now: float, step: Step) -> None:
+def heard(target: Target, state: State, now: float, step: Effects) -> None:
     """Take in that a provider answers.
 
     Where nothing answered its last request, nobody's rest for the same reason stands any longer: what was gone was the
     network. Where only others got no answer, that is their own failure.
     """
-    if target.breakers[0][0] not in book.unanswered:
+    if target.breakers[0][0] not in state.unanswered:
         return
     name = target.provider.id
-    for key in book.unanswered:
-        if not book.breakers[key].heard(now):
+    for key in state.unanswered:
+        if not state.breakers[key].heard(now):
             continue
-        book.keep_breaker(key, step)
+        state.keep_breaker(key, step)
         back = key.partition(":")[2]
         text = f"{name} answers again" if back == name else f"{back} may be used again: {name} answers"
         step.notices.append(Notice("state", now, text, provider=back, reason="closed"))
-    book.unanswered.clear()
+    state.unanswered.clear()
 
 
-def passed(target: Target, lease: str | None, started: float, now: float, book: Book, step: Step) -> None:
+def passed(target: Target, lease: str | None, started: float, now: float, state: State, step: Effects) -> None:
     """Take in a good answer: a probe that passed closes what it tried."""
     closed = False
-    if book.unusable:
-        book.unusable -= {target.key, target.provider.id}
+    if state.unusable:
+        state.unusable -= {target.key, target.provider.id}
     for key, breaker in target.breakers:
         if breaker.opened and breaker.passed(lease, started, now):
-            book.keep_breaker(key, step)
+            state.keep_breaker(key, step)
             closed = True
     if closed:
         name = target.provider.id
@@ -73,8 +73,8 @@ def failed(
     rand: float,
     silent: bool,
     said: Callable[[], str],
-    book: Book,
-    step: Step,
+    state: State,
+    step: Effects,
 ) -> Verdict:
     """Rest what the verdict speaks of, and return it with the end of that rest.
 
@@ -83,16 +83,16 @@ def failed(
     """
     if verdict.kind in {"auth", "model_missing"}:
         what = target.provider.id if verdict.kind == "auth" else target.key
-        if what not in book.unusable:
-            book.unusable.add(what)
+        if what not in state.unusable:
+            state.unusable.add(what)
             step.notices.append(_unusable(target, verdict, now))
     if silent:
-        book.unanswered.add(target.breakers[0][0])
+        state.unanswered.add(target.breakers[0][0])
     until: float | None = None
     for key, breaker in target.breakers:
         if verdict.kind not in BLOCKS or key.partition(":")[0] != verdict.scope:
             if lease is not None and breaker.missed(lease, now):
-                book.keep_breaker(key, step)
+                state.keep_breaker(key, step)
             continue
         is_told = breaker.state(now) == "open" or (silent and breaker.silent)
         window_end = _used_up_until(target, now) if verdict.kind == "quota" else None
@@ -101,27 +101,27 @@ def failed(
             lease=lease,
             started=started,
             now=now,
-            cooldown=book.policy.cooldown,
+            cooldown=state.policy.cooldown,
             rand=rand,
             window_end=window_end,
             silent=silent,
         ):
-            book.keep_breaker(key, step)
-            book.plan(breaker.until, key)
+            state.keep_breaker(key, step)
+            state.plan(breaker.until, key)
         if breaker.state(now) == "open":
             until = breaker.until
             if not is_told:
-                step.notices.append(_resting(target, verdict, until, said, now, book))
+                step.notices.append(_resting(target, verdict, until, said, now, state))
     return Verdict(verdict.kind, verdict.scope, verdict.hint, until)
 
 
-def announce_end(key: str, at: float, book: Book, now: float, step: Step) -> None:
+def announce_end(key: str, at: float, state: State, now: float, step: Effects) -> None:
     """Tell that a rest is over, if it is the one that was planned to end then."""
-    breaker = book.breakers[key]
+    breaker = state.breakers[key]
     if breaker.silent:
         return  # nobody knows whether anything answers now
     if breaker.until == at and breaker.state(now) == "half_open":
-        whose = book.behind(key)
+        whose = state.behind(key)
         if not whose:
             return
         first, model = whose[0], whose[0].model if key.startswith("model:") else None
@@ -137,7 +137,9 @@ def _used_up_until(target: Target, now: float) -> float | None:
     return max((end for end in ends if end is not None), default=None)
 
 
-def _resting(target: Target, verdict: Verdict, until: float, said: Callable[[], str], now: float, book: Book) -> Notice:
+def _resting(
+    target: Target, verdict: Verdict, until: float, said: Callable[[], str], now: float, state: State
+) -> Notice:
     name = target.provider.id
     shown: Allowance | None = None
     if verdict.kind in {"throttle", "quota"}:
@@ -145,7 +147,7 @@ def _resting(target: Target, verdict: Verdict, until: float, said: Callable[[], 
     what = f"{name}/{target.model}" if verdict.scope == "model" else name
     event: EventKind = "exhausted" if verdict.kind in {"quota", "credits"} else "state"
     money = ": its credits are used up" if verdict.kind == "credits" else ""
-    text = f"{what} is cooling down until {clock(until, now, book.policy.zone)} ({verdict.kind}){money}"
+    text = f"{what} is cooling down until {clock(until, now, state.policy.zone)} ({verdict.kind}){money}"
     return Notice(
         event, now, text, provider=name, model=target.model, reason=verdict.kind, until=until, allowance=shown
     )

@@ -1,6 +1,6 @@
 """The aggregate: what an acquire, a report or the passing of time does to everything that is known.
 
-Every method takes `now` and returns a `Step`; nothing has an effect outside until the outbox makes it happen.
+Every method takes `now` and returns a `Effects`; nothing has an effect outside until the outbox makes it happen.
 Everything is synchronous and there are no locks: nobody can come between reading and changing.
 """
 
@@ -20,6 +20,7 @@ from rlmd.core.leases import Leases
 from rlmd.core.model import (
     DAY,
     SENSELESS,
+    Effects,
     Kind,
     Notice,
     Outcome,
@@ -30,7 +31,6 @@ from rlmd.core.model import (
     Recorded,
     Refusal,
     Senseless,
-    Step,
     Usage,
     Use,
     Used,
@@ -39,7 +39,7 @@ from rlmd.core.model import (
 )
 from rlmd.core.route import Ask, Choice, as_use, as_wait, choose, in_order, refuse
 from rlmd.core.session import Session, Sessions
-from rlmd.core.state import Book
+from rlmd.core.state import State
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
@@ -75,7 +75,7 @@ class Ledger:
     """
 
     def __init__(self, boot: str) -> None:
-        self.book = Book()
+        self.state = State()
         self.leases = Leases(boot)
         self.sessions = Sessions()
         self._all_limited: dict[str, float] = {}
@@ -83,18 +83,18 @@ class Ledger:
         self._awake_since = -inf
         """When the machine woke up last: what was under way before says nothing of who did not answer."""
 
-    def configure(self, policy: Policy, now: float) -> Step:
+    def configure(self, policy: Policy, now: float) -> Effects:
         """Put a policy into force and tell what is now true; leases and counts of what is still there go on."""
-        step = self.book.configure(policy)
-        self._all_limited = {model: until for model, until in self._all_limited.items() if model in self.book.chains}
-        self.leases.follow(self.book, now)
-        for counter in self.book.counters.values():
-            counting.judge_anew(counter, self.book, now, step)
+        step = self.state.configure(policy)
+        self._all_limited = {model: until for model, until in self._all_limited.items() if model in self.state.chains}
+        self.leases.follow(self.state, now)
+        for counter in self.state.counters.values():
+            counting.judge_anew(counter, self.state, now, step)
         return step
 
     def restore(
         self, facts: Iterable[tuple[str, str, bytes]], policy: Policy, now: float
-    ) -> tuple[Step, list[Senseless]]:
+    ) -> tuple[Effects, list[Senseless]]:
         """Take in what the store kept, and the policy; tell what that changes.
 
         The facts that make no sense are passed over, and returned.
@@ -102,23 +102,23 @@ class Ledger:
         odd = []
         for kind, key, row in facts:
             try:
-                self.book.restore([(kind, key, row)], now, policy.cooldown.longest)
+                self.state.restore([(kind, key, row)], now, policy.cooldown.longest)
             except SENSELESS as error:
                 odd.append(Senseless("fact", (kind, key), row, error))
-        step = self.book.configure(policy)
-        for key, breaker in self.book.breakers.items():
+        step = self.state.configure(policy)
+        for key, breaker in self.state.breakers.items():
             if breaker.opened:
-                self.book.plan(breaker.until, key)
-        for counter in self.book.counters.values():
-            counting.judge_anew(counter, self.book, now, step)
-            counting.plan_end(counter, self.book, now)
+                self.state.plan(breaker.until, key)
+        for counter in self.state.counters.values():
+            counting.judge_anew(counter, self.state, now, step)
+            counting.plan_end(counter, self.state, now)
         return step, odd
 
     def begin_anew(
         self, facts: Iterable[tuple[str, str, bytes]], policy: Policy, now: float
-    ) -> tuple[Step, list[Senseless]]:
+    ) -> tuple[Effects, list[Senseless]]:
         """Forget everything and go on from other facts. Leases under way are then those of a former daemon."""
-        self.book, self.sessions = Book(), Sessions()
+        self.state, self.sessions = State(), Sessions()
         self.leases.clear()
         self._all_limited.clear()
         return self.restore(facts, policy, now)
@@ -138,14 +138,14 @@ class Ledger:
         dry_run: bool = False,
         estimate: int | None = None,
         lease_for: tuple[str, str] | None = None,
-    ) -> Step:
+    ) -> Effects:
         """Decide where a request goes; unless this only asks (`turn`, `dry_run`), reserve it under a lease.
 
         `provider` and `model` are the agent's own names of what it would use; `estimate` is in tokens. Nothing is
         reserved where `lease_for`, the provider and the model that it stands ready for, is not where it goes.
         """
-        self.leases.lapse(self.book, now, step := Step())
-        asked = self.book.find(provider, model)
+        self.leases.lapse(self.state, now, step := Effects())
+        asked = self.state.find(provider, model)
         if asked is None:
             step.reply = Pass(f"{provider}/{model} is not in the configuration")
             return step
@@ -154,13 +154,13 @@ class Ledger:
         new_turn = purpose == "turn" or (purpose == "step" and not in_turn)
         early = purpose == "aux" or known is None or not known.leased
         ask = self._ask(asked.provider.id, asked.model, known, now, in_turn=in_turn, early=early, estimate=estimate)
-        chain = self.book.chains[asked.model]
-        choice = choose(chain, self.book.policy, ask, now)
+        chain = self.state.chains[asked.model]
+        choice = choose(chain, self.state.policy, ask, now)
         if session is not None and not dry_run:
             known = self.sessions.touch(session)
             known.heard(now, new_turn=new_turn)
         if choice.target is None:
-            step.reply = wait = as_wait(choice, ask, now, self.book.policy.zone)
+            step.reply = wait = as_wait(choice, ask, now, self.state.policy.zone)
             if not (dry_run or wait.patient):
                 self._tell_all_limited(wait, asked, session, now, step)
             return step
@@ -193,13 +193,13 @@ class Ledger:
         usage: Usage | None = None,
         retry: bool = True,
         receipt: Receipt | None = None,
-    ) -> Step:
+    ) -> Effects:
         """Take in how a request went, once for each lease, and say where a failed one goes on.
 
         `receipt` is what the store remembers of a lease that is not under way here; `rand` is in [0, 1).
         """
         issued = self.leases.get(lease) if lease is not None else None
-        self.leases.lapse(self.book, now, step := Step())
+        self.leases.lapse(self.state, now, step := Effects())
         held = issued if issued is not None and issued.id in self.leases else None
         receipt = issued.receipt if issued else receipt or Receipt("reserved", now)
         target = issued.target if issued else self._target(receipt, provider, model)
@@ -230,7 +230,7 @@ class Ledger:
 
             said = observe(answer.headers, now)
             others = reversed(self.leases.values())
-            counting.observe(said, target, others, started=started, now=now, book=self.book, step=step)
+            counting.observe(said, target, others, started=started, now=now, state=self.state, step=step)
         silent = outcome == "error" and not answer.status and verdict.kind in NO_ANSWER
         slept = silent and started < self._awake_since <= now
         if outcome == "error" and not slept:
@@ -263,10 +263,10 @@ class Ledger:
         provider: str = "",
         model: str = "",
         receipt: Receipt | None = None,
-    ) -> Step:
+    ) -> Effects:
         """Take in tokens and money that became known apart from the report; once for each lease."""
         issued = self.leases.get(lease) if lease is not None else None
-        self.leases.lapse(self.book, now, step := Step())
+        self.leases.lapse(self.state, now, step := Effects())
         held = issued if issued is not None and issued.id in self.leases else None
         receipt = issued.receipt if issued else receipt or Receipt("reserved", now)
         target = issued.target if issued else self._target(receipt, provider, model)
@@ -274,36 +274,36 @@ class Ledger:
         step.reply = Recorded(verdict, duplicate=receipt.metered)
         if receipt.metered or target is None:
             return step
-        counting.meter(target, held, receipt, usage, self.book, now, step)
+        counting.meter(target, held, receipt, usage, self.state, now, step)
         if held and not held.in_flight:
             del self.leases[held.id]
         if lease is not None:
             step.receipts[lease] = receipt
         return step
 
-    def release(self, leases: Iterable[str], now: float) -> Step:
+    def release(self, leases: Iterable[str], now: float) -> Effects:
         """Let go of leases whose connection has closed: their outcome stays unknown, which counts as used."""
-        step = Step()
+        step = Effects()
         for name in leases:
             if name in self.leases:
-                self.leases.let_go(self.leases[name], self.book, now, step)
+                self.leases.let_go(self.leases[name], self.state, now, step)
         return step
 
     def next_deadline(self) -> float | None:
         """Tell when `roll` will have something to do; None: nothing is pending."""
-        planned, lapse = self.book.planned(), self.leases.lapses_at()
+        planned, lapse = self.state.planned(), self.leases.lapses_at()
         if planned is None or lapse is None:
             return planned if lapse is None else lapse
         return min(planned, lapse)
 
-    def roll(self, now: float) -> Step:
+    def roll(self, now: float) -> Effects:
         """Announce what has ended: cooldowns, windows, leases. It decides nothing; reading the time does."""
-        self.leases.lapse(self.book, now, step := Step())
-        for at, key in self.book.due(now):
-            if key in self.book.breakers:
-                cooldowns.announce_end(key, at, self.book, now, step)
-            elif key in self.book.counters:
-                counting.announce_end(self.book.counters[key], self.book, now, step)
+        self.leases.lapse(self.state, now, step := Effects())
+        for at, key in self.state.due(now):
+            if key in self.state.breakers:
+                cooldowns.announce_end(key, at, self.state, now, step)
+            elif key in self.state.counters:
+                counting.announce_end(self.state.counters[key], self.state, now, step)
         return step
 
     def explain(self, model: str, session: str | None, now: float) -> tuple[Ask, Sequence[Target], Choice] | None:
@@ -311,19 +311,19 @@ class Ledger:
 
         None where nobody serves the model.
         """
-        chain = self.book.chains.get(model)
+        chain = self.state.chains.get(model)
         if chain is None:
             return None
         known = self.sessions.get(session)
         in_turn = known is not None and known.turn_open(now)
-        first = in_order(chain, self.book.policy, Ask("", model, pin=self.pin_for(model)), now)[0]
+        first = in_order(chain, self.state.policy, Ask("", model, pin=self.pin_for(model)), now)[0]
         early = known is None or not known.leased
         ask = self._ask(first.provider.id, first.model, known, now, in_turn=in_turn, early=early)
-        return ask, in_order(chain, self.book.policy, ask, now), choose(chain, self.book.policy, ask, now)
+        return ask, in_order(chain, self.state.policy, ask, now), choose(chain, self.state.policy, ask, now)
 
     def pin_for(self, model: str) -> str | None:
         """Name the provider that the person put first for a canonical model."""
-        return self.book.pins.get(model) or self.book.pins.get("*")
+        return self.state.pins.get(model) or self.state.pins.get("*")
 
     def _ask(
         self,
@@ -342,7 +342,7 @@ class Ledger:
         sticky = own = None
         if known is not None:
             own = known.provider
-            sticky = known.sticky(self.book.policy.failback, now, in_turn=in_turn)
+            sticky = known.sticky(self.state.policy.failback, now, in_turn=in_turn)
             if in_turn:
                 failed = known.failed
         return Ask(provider, model, self.pin_for(model), sticky, own, failed, estimate, early, beyond)
@@ -356,8 +356,8 @@ class Ledger:
     def _target(self, receipt: Receipt, provider: str, model: str) -> Target | None:
         """Find what a lease that is over was for; what the agent calls so where nobody remembers."""
         if receipt.place is None:
-            return self.book.find(provider, model)
-        return self.book.targets.get(receipt.place[0], {}).get(receipt.place[1])
+            return self.state.find(provider, model)
+        return self.state.targets.get(receipt.place[0], {}).get(receipt.place[1])
 
     def _why_not(
         self, asked: Target, choice: Choice, chain: Chain, ask: Ask, now: float
@@ -366,10 +366,10 @@ class Ledger:
         if choice.target is None or choice.target.provider.id != ask.sticky or choice.target is chain.targets[0]:
             return None, False
         if choice.target is not asked:
-            lost = refuse(asked, ask, now, self.book.policy.zone)
+            lost = refuse(asked, ask, now, self.state.policy.zone)
             return lost, lost is None
         free = Ask(ask.provider, ask.model, pin=ask.pin, estimate=ask.estimate)
-        return None, in_order(chain, self.book.policy, free, now)[0] is not asked
+        return None, in_order(chain, self.state.policy, free, now)[0] is not asked
 
     def _move(
         self,
@@ -380,12 +380,12 @@ class Ledger:
         use: Use,
         refusals: Sequence[Refusal],
         now: float,
-        step: Step,
+        step: Effects,
     ) -> None:
         """Remember where a session goes that asked for a model at a provider, and tell when that is news."""
         before = session.provider or asked
         session.provider = use.provider
-        if use.provider != before and all(t.provider.id != before for t in self.book.chains[model].targets):
+        if use.provider != before and all(t.provider.id != before for t in self.state.chains[model].targets):
             before = asked  # the person has chosen another model, which the former provider does not have
         if use.provider != before:
             step.usage.append(Used(now, before, model, "switches", 1))
@@ -402,7 +402,7 @@ class Ledger:
             )
             step.notices.append(notice)
 
-    def _tell_all_limited(self, wait: Wait, asked: Target, session: str | None, now: float, step: Step) -> None:
+    def _tell_all_limited(self, wait: Wait, asked: Target, session: str | None, now: float, step: Effects) -> None:
         if self._all_limited.get(asked.model, 0.0) <= now:
             self._all_limited[asked.model] = wait.retry_at or float("inf")
             step.notices.append(
@@ -420,7 +420,7 @@ class Ledger:
         if outcome == "error":
             from rlmd.core.errors.classify import classify  # noqa: PLC0415  (its patterns would be a tenth of the start)
 
-            cooldown = self.book.policy.cooldown
+            cooldown = self.state.policy.cooldown
             verdict = classify(
                 provider,
                 answer.status,
@@ -436,14 +436,14 @@ class Ledger:
         return CANCELLED if outcome in {"cancelled", "unsent"} else OK
 
     def _passed(
-        self, target: Target, outcome: Outcome, lease: str | None, started: float, now: float, step: Step
+        self, target: Target, outcome: Outcome, lease: str | None, started: float, now: float, step: Effects
     ) -> None:
         """Take in a good answer."""
-        cooldowns.heard(target, self.book, now, step)
+        cooldowns.heard(target, self.state, now, step)
         if outcome == "ok":
             cooldowns.sample(target, started, now)
-        cooldowns.passed(target, lease, started, now, self.book, step)
-        self.book.keep_current(target.provider.id, step)
+        cooldowns.passed(target, lease, started, now, self.state, step)
+        self.state.keep_current(target.provider.id, step)
 
     def _failed(
         self,
@@ -454,13 +454,13 @@ class Ledger:
         started: float,
         now: float,
         rand: float,
-        step: Step,
+        step: Effects,
         *,
         silent: bool,
     ) -> Verdict:
         """Take in a failure; return the verdict with the end of the rest that it leads to."""
         if not silent:
-            cooldowns.heard(target, self.book, now, step)
+            cooldowns.heard(target, self.state, now, step)
         return cooldowns.failed(
             target,
             verdict,
@@ -470,7 +470,7 @@ class Ledger:
             rand=rand,
             silent=silent,
             said=partial(_sentence, answer),
-            book=self.book,
+            state=self.state,
             step=step,
         )
 
@@ -482,26 +482,26 @@ class Ledger:
         change: Change,
         error: Kind | None,
         now: float,
-        step: Step,
+        step: Effects,
     ) -> None:
         """Count the request, or give it back, as the table of receipts says."""
         if error is not None:
-            target.tally.errors += 1
+            target.totals.errors += 1
             step.usage.append(Used(now, target.provider.id, target.model, error, 1))
         if held is not None and receipt.stage == "reserved":
-            counting.settle_request(held, self.book, now, step, counts=change.requests > 0)
+            counting.settle_request(held, self.state, now, step, counts=change.requests > 0)
         elif change.requests > 0:
-            counting.count_request(target, receipt, self.book, now, step)
+            counting.count_request(target, receipt, self.state, now, step)
         elif change.requests < 0:
-            counting.give_back(receipt, target, self.book, now, step)
+            counting.give_back(receipt, target, self.state, now, step)
         if change.requests:
             # A request is given back where it was counted: off that time's history, never off what a reset left.
             at = now if change.requests > 0 else receipt.at
             step.usage.append(Used(at, target.provider.id, target.model, "requests", change.requests))
-            target.tally.requests = max(0, target.tally.requests + change.requests)
+            target.totals.requests = max(0, target.totals.requests + change.requests)
         if change.requests > 0:
             target.recent.note(now, target.key)
-        self.book.keep_tally(target.provider.id, step)
+        self.state.keep_totals(target.provider.id, step)
 
     def _settle(
         self,
@@ -512,18 +512,18 @@ class Ledger:
         outcome: Outcome,
         usage: Usage | None,
         now: float,
-        step: Step,
+        step: Effects,
     ) -> None:
         """Move a lease on; a final report ends it, unless the tokens it reserved are still to be metered."""
         was = receipt.stage
         receipt.stage = change.after
         if usage is not None and not receipt.metered:
-            counting.meter(target, held, receipt, usage, self.book, now, step)
+            counting.meter(target, held, receipt, usage, self.state, now, step)
         if held is None or outcome == "accepted":
             return
         held.land()
         if outcome == "unsent" or (outcome == "error" and was == "reserved"):
-            counting.settle_tokens(held, self.book, now, step, keep=False)
+            counting.settle_tokens(held, self.state, now, step, keep=False)
         if not held.slots:
             del self.leases[held.id]
 
@@ -533,7 +533,7 @@ class Ledger:
             return
         session = self.sessions.touch(name)
         provider = target.provider.id
-        soon = verdict.until is not None and verdict.until - now <= self.book.policy.patience
+        soon = verdict.until is not None and verdict.until - now <= self.state.policy.patience
         if soon and provider not in session.waited:
             session.waited |= {provider}
         else:
@@ -549,7 +549,7 @@ class Ledger:
         if verdict.kind == "context" and beyond is None:
             return None
         wanted = issued.wanted if issued else target.model
-        chain = self.book.chains.get(wanted)
+        chain = self.state.chains.get(wanted)
         if chain is None:
             return None
         name = target.provider.id
@@ -564,10 +564,10 @@ class Ledger:
             beyond=beyond,
             failed=() if verdict.until is not None else {name},
         )
-        choice = choose(chain, self.book.policy, ask, now)
+        choice = choose(chain, self.state.policy, ask, now)
         if choice.target is None:
             # A request that is too long gets shorter in the agent, not by waiting.
-            return None if verdict.kind == "context" else as_wait(choice, ask, now, self.book.policy.zone)
+            return None if verdict.kind == "context" else as_wait(choice, ask, now, self.state.policy.zone)
         # By name: a reload may have made another object of the same place.
         return None if choice.target.key == target.key else as_use(choice, ask, None)
 

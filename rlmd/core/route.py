@@ -148,7 +148,7 @@ def in_order(chain: Chain, policy: Policy, ask: Ask, now: float) -> Sequence[Tar
             t.provider.id != ask.sticky,
             by_agent and t.provider.id != ask.provider,
             -t.headroom(now) if by_headroom else t.provider.priority,
-            t.tally.in_flight,
+            t.totals.in_flight,
             t.provider.id,
         ),
     )

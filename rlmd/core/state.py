@@ -11,10 +11,10 @@ import msgspec
 from msgspec import Meta, Struct
 
 from rlmd.core.breaker import Breaker
-from rlmd.core.model import YEAR, Limit, Moment, Policy, Step
+from rlmd.core.model import YEAR, Effects, Limit, Moment, Policy
 from rlmd.core.snapshot import Snapshot
 from rlmd.core.succession import models_in_line
-from rlmd.core.target import Chain, Counter, CounterRow, RequestLog, Tally, TallyRow, Target
+from rlmd.core.target import Chain, Counter, CounterRow, ProviderTotals, RequestLog, Target, TotalsRow
 from rlmd.core.window import Window
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class BreakerRow(Struct):
     silent: bool = False
 
 
-class Book:
+class State:
     """All that is known, reachable by the names that requests and stored facts use.
 
     Facts of providers that the configuration does not name just now are kept aside: a person who comments a
@@ -46,7 +46,7 @@ class Book:
 
     def __init__(self) -> None:
         self.policy = Policy()
-        self.tallies: dict[str, Tally] = {}
+        self.totals: dict[str, ProviderTotals] = {}
         self.breakers: dict[str, Breaker] = {}
         self.counters: dict[str, Counter] = {}
         self.recent: dict[str, RequestLog] = {}
@@ -86,9 +86,9 @@ class Book:
         """Find the target that the agent calls so; its canonical name will do as well."""
         return self._names.get((provider, name)) or self.targets.get(provider, {}).get(name)
 
-    def configure(self, policy: Policy) -> Step:
+    def configure(self, policy: Policy) -> Effects:
         """Put a policy into force. What was counted for a limit that is still there stays counted."""
-        step = Step()
+        step = Effects()
         for by_model in self.targets.values():
             for target in by_model.values():
                 self._snapshots[target.key] = dict(target.snapshots)
@@ -108,9 +108,9 @@ class Book:
                     counter.planned = None
                 own.append(counter)
         for provider in policy.providers:
-            tally = self.tallies.setdefault(provider.id, Tally())
-            if tally.follow(enabled=provider.enabled):
-                self.keep_tally(provider.id, step)
+            totals = self.totals.setdefault(provider.id, ProviderTotals())
+            if totals.follow(enabled=provider.enabled):
+                self.keep_totals(provider.id, step)
             self.targets[provider.id] = {}
             for model, offer in provider.models.items():
                 keys = (
@@ -121,7 +121,7 @@ class Book:
                 target = Target(
                     provider,
                     model,
-                    tally,
+                    totals,
                     tuple((key, self.breakers.setdefault(key, Breaker())) for key in keys),
                     tuple(c for c in of_account[provider.account] if c.limit.model in {None, model}),
                     self.recent.setdefault(provider.account, RequestLog(self._watched_since)),
@@ -157,10 +157,10 @@ class Book:
                     if self.breakers[key].silent:
                         self.unanswered.add(key)
                 case "tally":
-                    stored = msgspec.json.decode(row, type=TallyRow)
-                    tally = self.tallies.setdefault(key, Tally())
-                    tally.requests, tally.errors = stored.requests, stored.errors
-                    tally.override, tally.configured = stored.override, stored.configured
+                    stored = msgspec.json.decode(row, type=TotalsRow)
+                    totals = self.totals.setdefault(key, ProviderTotals())
+                    totals.requests, totals.errors = stored.requests, stored.errors
+                    totals.override, totals.configured = stored.override, stored.configured
                 case "snapshot":
                     snapshots = msgspec.json.decode(row, type=dict[str, Snapshot])
                     if any(s.resets_at - now > longest for s in snapshots.values()):
@@ -171,17 +171,17 @@ class Book:
                 case "setting" if key == "pins":
                     self.pins = msgspec.json.decode(row, type=dict[str, str])
 
-    def keep_everything(self) -> Step:
+    def keep_everything(self) -> Effects:
         """Put all that is durable into a step, also what the configuration does not name just now."""
-        step = Step()
+        step = Effects()
         for counter in self._met.values():
             self.keep_counter(counter, step)
         for key, row in self._windows.items():
             step.facts["window", key] = partial(_itself, row)
         for key in self.breakers:
             self.keep_breaker(key, step)
-        for provider in self.tallies:
-            self.keep_tally(provider, step)
+        for provider in self.totals:
+            self.keep_totals(provider, step)
         for by_model in self.targets.values():
             for target in by_model.values():
                 self.keep_snapshots(target, step)
@@ -191,23 +191,23 @@ class Book:
         step.facts["setting", "pins"] = lambda: self.pins
         return step
 
-    def keep_counter(self, counter: Counter, step: Step) -> None:
+    def keep_counter(self, counter: Counter, step: Effects) -> None:
         """Put what is durable of a counter into a step."""
         step.facts["window", counter.key] = counter.row
 
-    def keep_breaker(self, key: str, step: Step) -> None:
+    def keep_breaker(self, key: str, step: Effects) -> None:
         """Put what is durable of a breaker into a step."""
         step.facts["breaker", key] = self.breakers[key].row
 
-    def keep_tally(self, provider: str, step: Step) -> None:
+    def keep_totals(self, provider: str, step: Effects) -> None:
         """Put what is durable of a provider's own numbers into a step."""
-        step.facts["tally", provider] = self.tallies[provider].row
+        step.facts["tally", provider] = self.totals[provider].row
 
-    def keep_snapshots(self, target: Target, step: Step) -> None:
+    def keep_snapshots(self, target: Target, step: Effects) -> None:
         """Put what is durable of a provider's own word into a step."""
         step.facts["snapshot", target.key] = lambda: target.snapshots or None
 
-    def keep_current(self, provider: str, step: Step) -> None:
+    def keep_current(self, provider: str, step: Effects) -> None:
         """Note where answers come from now."""
         if self._current != provider:
             self._current = provider

@@ -81,7 +81,7 @@ def foreseen(of: Quantity, estimate: int | None) -> float:
             return 0.0
 
 
-class TallyRow(Struct):
+class TotalsRow(Struct):
     """The durable part of a provider's own numbers."""
 
     requests: Count = 0
@@ -90,7 +90,7 @@ class TallyRow(Struct):
     configured: bool | None = None
 
 
-class Tally:
+class ProviderTotals:
     """A provider's own numbers. `override` is what the person said by hand about its being enabled.
 
     `configured` is what the configuration said at that time: once it says something else, that is the person's last
@@ -104,9 +104,9 @@ class Tally:
         self.override: bool | None = None
         self.configured: bool | None = None
 
-    def row(self) -> TallyRow:
+    def row(self) -> TotalsRow:
         """Give the durable part."""
-        return TallyRow(self.requests, self.errors, self.override, self.configured)
+        return TotalsRow(self.requests, self.errors, self.override, self.configured)
 
     def follow(self, *, enabled: bool) -> bool:
         """Take in what the configuration says now. True where that ends what was said by hand."""
@@ -147,7 +147,7 @@ class Target:
         self,
         provider: Provider,
         model: str,
-        tally: Tally,
+        totals: ProviderTotals,
         breakers: tuple[tuple[str, Breaker], ...],
         counters: tuple[Counter, ...],
         recent: RequestLog,
@@ -155,7 +155,7 @@ class Target:
         self.provider = provider
         self.model = model
         self.offer: ProviderModel = provider.models[model]
-        self.tally = tally
+        self.totals = totals
         self.breakers = breakers
         """Keys and breakers of the server, the account and the model, in this order."""
         self.counters = counters
@@ -174,7 +174,7 @@ class Target:
     @property
     def enabled(self) -> bool:
         """Whether the person lets it serve."""
-        return self.provider.enabled if self.tally.override is None else self.tally.override
+        return self.provider.enabled if self.totals.override is None else self.totals.override
 
     def headroom(self, now: float) -> float:
         """Free share of the tightest limit, 1 where there is none."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from rlmd.config import policy
-from rlmd.core.model import SENSELESS, Notice, Senseless, Step
+from rlmd.core.model import SENSELESS, Effects, Notice, Senseless
 from rlmd.core.text import counted
 from rlmd.wire.messages import Settings
 
@@ -50,10 +50,10 @@ class Configuration:
             self._text = _last_good(store)
             self.current = self._from_last_good()
 
-    def facts(self) -> Step:
+    def facts(self) -> Effects:
         """Give what the state keeps of the configuration."""
         text = self._text
-        return Step(facts={FACT: lambda: text})
+        return Effects(facts={FACT: lambda: text})
 
     def settings(self) -> Settings:
         """Return the `[agent]` table for the agents."""
@@ -65,13 +65,13 @@ class Configuration:
             stderr=agent.stderr,
         )
 
-    def reload(self, ledger: Ledger, notifier: Notifier, now: float) -> Step:
+    def reload(self, ledger: Ledger, notifier: Notifier, now: float) -> Effects:
         """Put the file into force; where that cannot be, nothing changes but `error`."""
         try:
             self.current = self._read()
         except policy.ConfigError as error:
             self._refuse(error)
-            return Step(notices=[Notice("config", now, f"{error} The daemon keeps the configuration it has.")])
+            return Effects(notices=[Notice("config", now, f"{error} The daemon keeps the configuration it has.")])
         self.error = None
         step = ledger.configure(self.current.policy, now)
         notifier.configure(self.current.notify, self.current.policy.zone)

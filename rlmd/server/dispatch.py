@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
     from rlmd.core.ledger import Ledger
-    from rlmd.core.model import Receipt, Step
+    from rlmd.core.model import Effects, Receipt
     from rlmd.notify.notifier import Notifier
     from rlmd.server.configuration import Configuration
     from rlmd.server.connection import Connection
@@ -46,7 +46,7 @@ class Host(Protocol):
     notifier: Notifier
     configuration: Configuration
 
-    def reload(self) -> Step:
+    def reload(self) -> Effects:
         """Put the configuration file into force and tell; `configuration.error` says why that cannot be."""
 
     async def history(self, request: messages.HistoryQuery) -> messages.AnyReply:
@@ -90,7 +90,7 @@ class Dispatcher:
         """Do what a request asks for. Raises what is a bug."""
         now = self._clock()
         self._notice_suspend(now)
-        book = self._ledger.book
+        state = self._ledger.state
         id_ = request.id
         try:
             match request:
@@ -113,16 +113,16 @@ class Dispatcher:
                     since = messages.seconds(request.since) if request.since else 0.0
                     return messages.Log(id=id_, events=self._outbox.events(since, request.limit))
                 case messages.Reset():
-                    step = commands.reset(book, request.what, request.provider, now)
+                    step = commands.reset(state, request.what, request.provider, now)
                 case messages.CooldownOrder():
                     until = _until(request, now)
-                    step = commands.rest(book, request.provider, request.model, until, request.reason, now)
+                    step = commands.rest(state, request.provider, request.model, until, request.reason, now)
                 case messages.Enable():
-                    step = commands.enable(book, request.provider, now, enabled=True)
+                    step = commands.enable(state, request.provider, now, enabled=True)
                 case messages.Disable():
-                    step = commands.enable(book, request.provider, now, enabled=False)
+                    step = commands.enable(state, request.provider, now, enabled=False)
                 case messages.Pin():
-                    step = commands.pin(book, request.provider, request.model, now)
+                    step = commands.pin(state, request.provider, request.model, now)
                 case messages.Adopt():
                     return self._adopt(request, now)
                 case messages.Import():
@@ -263,7 +263,7 @@ class Dispatcher:
         )
 
     def _status(self, id_: messages.Id, now: float, connection: Connection) -> messages.Status:
-        book = self._ledger.book
+        state = self._ledger.state
         self._let_watch(connection)
         agents = [c.agent for c in self._connections if c.agent is not None and c.agent.client != "rlmctl"]
         infos = status.providers(self._ledger, now)
@@ -282,10 +282,10 @@ class Dispatcher:
                 notify=self._host.notifier.infos(),
             ),
             providers=infos,
-            current_provider=book.current,
+            current_provider=state.current,
             model_mapping=status.model_mapping(self._ledger),
-            pins=dict(book.pins),
-            text=status.text(infos, book.current, book.policy.zone),
+            pins=dict(state.pins),
+            text=status.text(infos, state.current, state.policy.zone),
         )
 
     def _subscribe(self, request: messages.Subscribe, connection: Connection) -> messages.AnyReply:
@@ -307,7 +307,7 @@ class Dispatcher:
             Found(one.provider, one.requests, one.errors, messages.seconds(one.until) if one.until else None)
             for one in request.providers
         )
-        made = adopt(self._ledger.book, found, request.current, now)
+        made = adopt(self._ledger.state, found, request.current, now)
         self._outbox.add(made.step)
         return messages.AdoptedReply(id=request.id, taken=made.taken, left=made.left)
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from rlmd.core.model import Notice, Step
+from rlmd.core.model import Effects, Notice
 from rlmd.store import recovery
 from rlmd.store.database import CHECKPOINT_AT, KEPT
 from rlmd.store.journal import QUARTER
@@ -44,7 +44,7 @@ class Outbox:
         self,
         store: Store,
         clock: Callable[[], float],
-        all_facts: Callable[[], Step],
+        all_facts: Callable[[], Effects],
         on_log_large: Callable[[int], None],
     ) -> None:
         """`all_facts` is for a database that has to be begun afresh.
@@ -140,7 +140,7 @@ class Outbox:
             self.report_error("old rows cannot be removed now", error)
             return False
 
-    def add(self, step: Step) -> None:
+    def add(self, step: Effects) -> None:
         """Take over what a step changed and has to tell. Nothing of it happens before `settle`."""
         if step.facts:
             self._facts.update(step.facts)

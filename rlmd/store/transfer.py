@@ -19,7 +19,7 @@ import msgspec
 
 from rlmd import __version__
 from rlmd.core.model import SENSELESS, Receipt
-from rlmd.core.state import Book
+from rlmd.core.state import State
 from rlmd.store import journal
 from rlmd.store.migrations import MIGRATIONS, WRITTEN_BY, migrate, refuse_newer, step, version_of
 from rlmd.store.queued import QueuedMessage
@@ -144,7 +144,7 @@ def _leave_out(db: sqlite3.Connection) -> list[str]:
     for kind, key, row in db.execute("SELECT kind, key, row FROM fact").fetchall():
         try:
             msgspec.json.decode(blob(row))
-            Book().restore([(kind, key, blob(row))], inf)
+            State().restore([(kind, key, blob(row))], inf)
         except SENSELESS as error:
             odd.append(f"fact {kind} {key}: {error}")
             db.execute("DELETE FROM fact WHERE kind = ? AND key = ?", (kind, key))

@@ -15,6 +15,7 @@ from msgspec import UNSET, Struct, UnsetType
 from rlmd.core.model import (
     LATEST,
     Allowance,
+    Availability,
     EventKind,
     Kind,
     Outcome,
@@ -22,7 +23,6 @@ from rlmd.core.model import (
     Quantity,
     Reason,
     Scope,
-    State,
     Usage,
     Whole,
     WindowKind,
@@ -310,7 +310,7 @@ class Candidate(Struct):
 
     provider: str
     model: str
-    state: State
+    state: Availability
     until: str | None
     reason: str
     """One word: what it rests for, or `limit`, `disabled`, `context`, `failed`."""
@@ -370,7 +370,7 @@ class Blocked(Struct):
     """A model of a provider that rests while the provider as a whole does not."""
 
     model: str
-    state: State
+    state: Availability
     until: str | None
     reason: str
 
@@ -382,7 +382,7 @@ class ProviderInfo(Struct):
     priority: int
     enabled: bool
     available: bool
-    state: State
+    state: Availability
     until: str | None
     reason: str | None
     models: list[str]
@@ -448,7 +448,7 @@ class ExplainedCandidate(Struct):
 
     provider: str
     model: str
-    state: State
+    state: Availability
     taken: bool
     until: str | None
     why: str

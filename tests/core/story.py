@@ -9,6 +9,7 @@ import msgspec
 
 from rlmd.core.ledger import Answer, Ledger
 from rlmd.core.model import (
+    Effects,
     Limit,
     Notice,
     Outcome,
@@ -17,7 +18,6 @@ from rlmd.core.model import (
     ProviderModel,
     Receipt,
     Recorded,
-    Step,
     Usage,
     Use,
     Used,
@@ -59,7 +59,7 @@ class Story:
         self.history: list[Used] = []
         self.settle(self.ledger.configure(self.policy, now))
 
-    def settle(self, step: Step) -> Any:
+    def settle(self, step: Effects) -> Any:
         """Keep what a step changed as the store would, and return its reply."""
         for name, read in step.facts.items():
             row = read()
@@ -125,11 +125,11 @@ class Story:
 
     def used(self, name: str, n: int = 0) -> float:
         """What the n-th limit of a provider has counted."""
-        target = next(iter(self.ledger.book.targets[name].values()))
+        target = next(iter(self.ledger.state.targets[name].values()))
         return target.counters[n].window.used(self.now)
 
     def reserved(self, name: str, n: int = 0) -> float:
-        target = next(iter(self.ledger.book.targets[name].values()))
+        target = next(iter(self.ledger.state.targets[name].values()))
         return target.counters[n].window.reserved(self.now)
 
     def restart(self, *, boot: str = "b2") -> None:

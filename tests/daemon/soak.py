@@ -29,7 +29,7 @@ import msgspec
 from rlmd.config import policy
 from rlmd.core import commands
 from rlmd.core.ledger import Answer, Ledger
-from rlmd.core.model import Step, Usage, Use
+from rlmd.core.model import Effects, Usage, Use
 from rlmd.notify.notifier import Notifier
 from rlmd.server.outbox import Outbox
 from rlmd.store.database import Store
@@ -94,7 +94,7 @@ class Days:
         self.store = Store(self.path)
         cut = self.store._db.execute
         self.outbox = Outbox(
-            self.store, lambda: self.now, Step, lambda _: cut("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            self.store, lambda: self.now, Effects, lambda _: cut("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         )
         self.ledger = Ledger("soak")
         self.notifier = Notifier(self.store, lambda: self.now, _nowhere)
@@ -136,11 +136,11 @@ class Days:
             gone = [self.leases.popleft().lease or "" for _ in range(min(3, len(self.leases)))]
             self.settle(ledger.release(gone, now))
         elif draw < 0.985:
-            self.settle(commands.rest(ledger.book, "b", None, now + 600, f"reason {rng.random()}", now))
+            self.settle(commands.rest(ledger.state, "b", None, now + 600, f"reason {rng.random()}", now))
         elif draw < 0.99:
-            self.settle(commands.pin(ledger.book, rng.choice(["a", "c", None]), None, now))
+            self.settle(commands.pin(ledger.state, rng.choice(["a", "c", None]), None, now))
         elif draw < 0.993:
-            self.settle(commands.reset(ledger.book, "all", None, now))
+            self.settle(commands.reset(ledger.state, "all", None, now))
         elif draw < 0.996:
             self.reload()
         else:
@@ -182,7 +182,7 @@ class Days:
             )
         )
 
-    def settle(self, step: Step) -> None:
+    def settle(self, step: Effects) -> None:
         self.outbox.add(step)
         if not self.outbox.settle():
             raise AssertionError("the state could not be written")

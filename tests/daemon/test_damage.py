@@ -33,7 +33,7 @@ class Running:
 
     @property
     def counted(self) -> int:
-        return self.daemon.ledger.book.tallies["anthropic"].requests
+        return self.daemon.ledger.state.totals["anthropic"].requests
 
     def report(self, times: int) -> None:
         outbox = self.daemon.outbox

@@ -14,7 +14,7 @@ from house import ANTHROPIC, MODEL, OPENROUTER, SETTINGS, House, Peer
 from rlmd.wire import messages
 
 if TYPE_CHECKING:
-    from rlmd.core.model import Step
+    from rlmd.core.model import Effects
 
 LINES = (Path(__file__).parents[1] / "data" / "protocol.jsonl").read_bytes().splitlines()
 REQUESTS = [
@@ -35,10 +35,10 @@ async def test_a_reply_promises_durability_where_the_request_changes_what_is_kep
     house.place.configure(SETTINGS + (ANTHROPIC + OPENROUTER).replace(MODEL, "claude-sonnet-4-5"))
     await peer.ask("reload")
     op = json.loads(line)["op"]
-    kept: list[Step] = []
+    kept: list[Effects] = []
     add = house.daemon.outbox.add
 
-    def watched(step: Step) -> None:
+    def watched(step: Effects) -> None:
         kept.append(step)
         add(step)
 

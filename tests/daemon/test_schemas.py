@@ -55,7 +55,7 @@ def test_it_says_what_the_daemon_said_that_wrote_it(place: Place, file: Path) ->
                 del was["used"]  # what was used here since the provider spoke is known until a restart only
             assert limit | was == limit
         assert after | before == after
-    assert (daemon.ledger.book.current, daemon.ledger.book.pins) == (said["current_provider"], said["pins"])
+    assert (daemon.ledger.state.current, daemon.ledger.state.pins) == (said["current_provider"], said["pins"])
     told = msgspec.to_builtins(daemon.outbox.events(0.0, 10_000))
     assert told == said["events"]
     for lease in said["leases"]:

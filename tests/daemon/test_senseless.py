@@ -107,7 +107,7 @@ class Known:
 
     def __init__(self, daemon: Daemon) -> None:
         store = daemon._store
-        read = daemon.ledger.book.keep_everything().facts
+        read = daemon.ledger.state.keep_everything().facts
         self.facts = {name: msgspec.json.encode(fact()) for name, fact in read.items()}
         self.events = daemon.outbox.events(0.0, 1000)
         self.receipts: dict[str, Receipt | None] = {lease: store.receipt(lease) for lease in ("one", "two", "three")}
@@ -127,13 +127,13 @@ def kept(place: Place) -> Place:
         answer = Answer(200, HEADERS)
         outbox.add(ledger.report("anthropic", MODEL, "ok", NOON, rand=0.0, lease=lease, answer=answer))
         outbox.settle()
-    outbox.add(commands.rest(ledger.book, "openrouter", None, NOON + 60, "lunch", NOON))
-    outbox.add(commands.pin(ledger.book, "anthropic", MODEL, NOON))
+    outbox.add(commands.rest(ledger.state, "openrouter", None, NOON + 60, "lunch", NOON))
+    outbox.add(commands.pin(ledger.state, "anthropic", MODEL, NOON))
     outbox.settle()
     outbox.fold()
     outbox.add(ledger.report("openrouter", "anthropic/sonnet", "cancelled", NOON, rand=0.0, lease="three"))
     outbox.settle()
-    outbox.add(commands.enable(ledger.book, "openrouter", NOON, enabled=False))
+    outbox.add(commands.enable(ledger.state, "openrouter", NOON, enabled=False))
     outbox.settle()
     assert daemon.notifier._last > 1
     daemon._store._db.close()
@@ -197,11 +197,11 @@ def test_a_kept_configuration_that_makes_no_sense_manages_nobody(
     with closing(sqlite3.connect(kept.paths.database)) as db, db:
         db.execute("UPDATE fact SET row = ? WHERE kind = 'setting' AND key = 'config'", (row,))
     daemon = begun(kept)
-    assert daemon.ledger.book.policy.providers == ()
+    assert daemon.ledger.state.policy.providers == ()
     assert "the state of setting config in the table fact makes no sense (" in caplog.text
     kept.configure(TWO)
     daemon.reload()
-    assert daemon.ledger.book.tallies["anthropic"].requests == 2
+    assert daemon.ledger.state.totals["anthropic"].requests == 2
     daemon._store.close()
 
 

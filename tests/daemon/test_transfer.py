@@ -24,7 +24,7 @@ from rlmd.config.policy import Notify
 from rlmd.core.model import Receipt, Spent, Verdict
 from rlmd.core.snapshot import Snapshot
 from rlmd.core.state import BreakerRow
-from rlmd.core.target import CounterRow, TallyRow
+from rlmd.core.target import CounterRow, TotalsRow
 from rlmd.core.window import WindowRow
 from rlmd.notify.notifier import Notifier
 from rlmd.store import recovery
@@ -50,7 +50,7 @@ FACTS: dict[FactKind, st.SearchStrategy[object]] = {
         st.tuples(amounts, amounts),
     ),
     "breaker": st.builds(BreakerRow, st.booleans(), moments, st.integers(0, 9), moments, names, st.none() | moments),
-    "tally": st.builds(TallyRow, st.integers(0, 2**60), st.integers(0, 9), st.none() | st.booleans()),
+    "tally": st.builds(TotalsRow, st.integers(0, 2**60), st.integers(0, 9), st.none() | st.booleans()),
     "snapshot": st.dictionaries(
         names, st.builds(Snapshot, st.just("tokens"), amounts, amounts, moments, moments, amounts), max_size=2
     ),
@@ -155,7 +155,7 @@ def test_what_is_this_machines_own_stays(tmp_path: Path) -> None:
 
 def test_what_was_before_is_kept_for_its_owner_only(tmp_path: Path) -> None:
     path = tmp_path / "state.db"
-    fill(path, [([(("tally", "a"), TallyRow(5))], {}, [], {})], [], lambda: False)
+    fill(path, [([(("tally", "a"), TotalsRow(5))], {}, [], {})], [], lambda: False)
     before = exported(path)
     fill(tmp_path / "other.db", [], [], lambda: False)
     imported(exported(tmp_path / "other.db"), path)
