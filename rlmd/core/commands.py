@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from rlmd.core.model import Effects, Notice
+from rlmd.core.model import Notice
+from rlmd.core.state import Call
 from rlmd.core.text import clock, known
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from rlmd.core.model import Effects
     from rlmd.core.state import State
 
 
@@ -25,20 +27,20 @@ def reset(state: State, what: Literal["counters", "cooldowns", "all"], provider:
     names = [provider] if provider is not None else list(state.targets)
     for name in names:
         _known(state, name)
-    step = Effects()
+    call = Call(state=state, now=now)
     for name in names:
         if what in {"counters", "all"}:
-            _forget_counts(state, name, now, step)
+            _forget_counts(name, call)
         if what in {"cooldowns", "all"}:
-            _forget_rests(state, name, now, step)
-    freed = [name for name in names if what == "all" and _forget_order(state, name, step)]
+            _forget_rests(name, call)
+    freed = [name for name in names if what == "all" and _forget_order(name, call)]
     whose = provider or "all providers"
     text = f"{what if what != 'all' else 'counters and cooldowns'} of {whose} were reset by hand"
     for name in freed:
         enabled = next(p.enabled for p in state.policy.providers if p.id == name)
         text += f"; {name} is {'enabled' if enabled else 'disabled'} again, as the configuration says"
-    step.notices.append(Notice("reset", now, text, provider=provider))
-    return step
+    call.tell(Notice("reset", now, text, provider=provider))
+    return call
 
 
 def rest(state: State, provider: str, model: str | None, until: float, reason: str | None, now: float) -> Effects:
@@ -50,28 +52,28 @@ def rest(state: State, provider: str, model: str | None, until: float, reason: s
         if target is None:
             raise UnknownNameError(f"{provider} serves no model {model!r}{known(model, state.targets[provider])}")
         key = f"model:{provider}/{target.model}"
-    step = Effects()
+    call = Call(state=state, now=now)
     why = reason or "by hand"
     state.breakers[key].order(until, why, now)
-    state.keep_breaker(key, step)
+    call.keep_breaker(key)
     state.plan(until, key)
     what = provider if model is None else f"{provider}/{model}"
     text = f"{what} rests until {clock(until, now, state.policy.zone)} ({why})"
-    step.notices.append(Notice("state", now, text, provider=provider, model=model, reason=why, until=until))
-    return step
+    call.tell(Notice("state", now, text, provider=provider, model=model, reason=why, until=until))
+    return call
 
 
 def enable(state: State, provider: str, now: float, *, enabled: bool) -> Effects:
     """Let a provider serve, or keep it out, whatever the configuration says. Raises `UnknownNameError`."""
     _known(state, provider)
-    step = Effects()
+    call = Call(state=state, now=now)
     totals = state.totals[provider]
     totals.override = enabled
     totals.configured = next(p.enabled for p in state.policy.providers if p.id == provider)
-    state.keep_totals(provider, step)
+    call.keep_totals(provider)
     text = f"{provider} is {'enabled' if enabled else 'disabled'} by hand"
-    step.notices.append(Notice("state", now, text, provider=provider))
-    return step
+    call.tell(Notice("state", now, text, provider=provider))
+    return call
 
 
 def pin(state: State, provider: str | None, model: str | None, now: float) -> Effects:
@@ -81,7 +83,7 @@ def pin(state: State, provider: str | None, model: str | None, now: float) -> Ef
     """
     if model is not None and model not in state.chains:
         raise UnknownNameError(f"no provider serves {model!r}{known(model, state.chains)}")
-    step = Effects()
+    call = Call(state=state, now=now)
     if provider is None:
         forgotten = list(state.pins) if model is None else [model]
         for name in forgotten:
@@ -92,30 +94,30 @@ def pin(state: State, provider: str | None, model: str | None, now: float) -> Ef
         if model is not None and model not in state.targets[provider]:
             raise UnknownNameError(f"{provider} serves no model {model!r}{known(model, state.targets[provider])}")
         state.pins[model or "*"] = provider
-        _try_at_once(state, provider, model, now, step)
-        state.keep_current(provider, step)
+        _try_at_once(provider, model, call)
+        call.keep_current(provider)
         text = f"{provider} is used first{f' for {model}' if model else ''} until you say otherwise"
-    step.facts["setting", "pins"] = lambda: state.pins
-    step.notices.append(Notice("state", now, text, provider=provider, model=model))
-    return step
+    call.keep_pins()
+    call.tell(Notice("state", now, text, provider=provider, model=model))
+    return call
 
 
-def _try_at_once(state: State, provider: str, model: str | None, now: float, step: Effects) -> None:
+def _try_at_once(provider: str, model: str | None, call: Call) -> None:
     """Let the next request try whatever rests there: the person has just put it first."""
-    for target in state.targets[provider].values():
+    for target in call.state.targets[provider].values():
         if model in {None, target.model}:
             for key, breaker in target.breakers:
-                if breaker.pin(now):
-                    state.keep_breaker(key, step)
+                if breaker.pin(call.now):
+                    call.keep_breaker(key)
 
 
-def _forget_order(state: State, provider: str, step: Effects) -> bool:
+def _forget_order(provider: str, call: Call) -> bool:
     """Forget that a provider was enabled or disabled by hand. True where it was."""
-    totals = state.totals[provider]
+    totals = call.state.totals[provider]
     if totals.override is None:
         return False
     totals.override = totals.configured = None
-    state.keep_totals(provider, step)
+    call.keep_totals(provider)
     return True
 
 
@@ -124,23 +126,23 @@ def _known(state: State, provider: str) -> None:
         raise UnknownNameError(f"there is no provider {provider!r}{known(provider, state.targets)}")
 
 
-def _forget_counts(state: State, provider: str, now: float, step: Effects) -> None:
-    for target in state.targets[provider].values():
+def _forget_counts(provider: str, call: Call) -> None:
+    for target in call.state.targets[provider].values():
         for counter in target.counters:
-            counter.window.forget(now)
+            counter.window.forget(call.now)
             counter.told, counter.planned = (0.0, 0.0), None
-            state.keep_counter(counter, step)
+            call.keep_counter(counter)
         if target.snapshots:
             target.snapshots.clear()
-            state.keep_snapshots(target, step)
-    totals = state.totals[provider]
+            call.keep_snapshots(target)
+    totals = call.state.totals[provider]
     totals.requests = totals.errors = 0
-    state.keep_totals(provider, step)
+    call.keep_totals(provider)
 
 
-def _forget_rests(state: State, provider: str, now: float, step: Effects) -> None:
-    targets = state.targets[provider].values()
+def _forget_rests(provider: str, call: Call) -> None:
+    targets = call.state.targets[provider].values()
     keys: Iterable[str] = dict.fromkeys(key for target in targets for key, _ in target.breakers)
     for key in keys:
-        state.breakers[key].clear(now)
-        state.keep_breaker(key, step)  # the disk may know of a rest that has ended since
+        call.state.breakers[key].clear(call.now)
+        call.keep_breaker(key)  # the disk may know of a rest that has ended since

@@ -39,7 +39,7 @@ from rlmd.core.model import (
 )
 from rlmd.core.route import Ask, Choice, as_use, as_wait, choose, in_order, refuse
 from rlmd.core.session import Session, Sessions
-from rlmd.core.state import State
+from rlmd.core.state import Call, State
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
@@ -85,12 +85,13 @@ class Ledger:
 
     def configure(self, policy: Policy, now: float) -> Effects:
         """Put a policy into force and tell what is now true; leases and counts of what is still there go on."""
-        step = self.state.configure(policy)
+        call = self._call(now)
+        self.state.configure(policy, call)
         self._all_limited = {model: until for model, until in self._all_limited.items() if model in self.state.chains}
-        self.leases.follow(self.state, now)
+        self.leases.follow(call)
         for counter in self.state.counters.values():
-            counting.judge_anew(counter, self.state, now, step)
-        return step
+            counting.judge_anew(counter, call)
+        return call
 
     def restore(
         self, facts: Iterable[tuple[str, str, bytes]], policy: Policy, now: float
@@ -105,14 +106,15 @@ class Ledger:
                 self.state.restore([(kind, key, row)], now, policy.cooldown.longest)
             except SENSELESS as error:
                 odd.append(Senseless("fact", (kind, key), row, error))
-        step = self.state.configure(policy)
+        call = self._call(now)
+        self.state.configure(policy, call)
         for key, breaker in self.state.breakers.items():
             if breaker.opened:
                 self.state.plan(breaker.until, key)
         for counter in self.state.counters.values():
-            counting.judge_anew(counter, self.state, now, step)
-            counting.plan_end(counter, self.state, now)
-        return step, odd
+            counting.judge_anew(counter, call)
+            counting.plan_end(counter, call)
+        return call, odd
 
     def begin_anew(
         self, facts: Iterable[tuple[str, str, bytes]], policy: Policy, now: float
@@ -122,6 +124,9 @@ class Ledger:
         self.leases.clear()
         self._all_limited.clear()
         return self.restore(facts, policy, now)
+
+    def _call(self, now: float) -> Call:
+        return Call(state=self.state, now=now)
 
     def suspended(self, now: float) -> None:
         """Take in that the machine has slept until now: connections of before have died with nobody to blame."""
@@ -144,11 +149,11 @@ class Ledger:
         `provider` and `model` are the agent's own names of what it would use; `estimate` is in tokens. Nothing is
         reserved where `lease_for`, the provider and the model that it stands ready for, is not where it goes.
         """
-        self.leases.lapse(self.state, now, step := Effects())
+        self.leases.lapse(call := self._call(now))
         asked = self.state.find(provider, model)
         if asked is None:
-            step.reply = Pass(f"{provider}/{model} is not in the configuration")
-            return step
+            call.reply = Pass(f"{provider}/{model} is not in the configuration")
+            return call
         known = self.sessions.get(session)
         in_turn = known is not None and purpose != "turn" and known.turn_open(now)
         new_turn = purpose == "turn" or (purpose == "step" and not in_turn)
@@ -160,23 +165,23 @@ class Ledger:
             known = self.sessions.touch(session)
             known.heard(now, new_turn=new_turn)
         if choice.target is None:
-            step.reply = wait = as_wait(choice, ask, now, self.state.policy.zone)
+            call.reply = wait = as_wait(choice, ask, now, self.state.policy.zone)
             if not (dry_run or wait.patient):
-                self._tell_all_limited(wait, asked, session, now, step)
-            return step
+                self._tell_all_limited(wait, asked, session, call)
+            return call
         leased = not dry_run and purpose != "turn"
         if lease_for is not None:
             leased = leased and lease_for == (choice.target.provider.id, choice.target.offer.name)
         lease = self.leases.issue(choice.target, asked.model, session, estimate, now).id if leased else None
         lost, held_back = self._why_not(asked, choice, chain, ask, now)
-        step.reply = use = as_use(choice, ask, lease, lost=lost, held_back=held_back)
+        call.reply = use = as_use(choice, ask, lease, lost=lost, held_back=held_back)
         if not dry_run:
             self._all_limited.pop(asked.model, None)
             if session is not None and known is not None:
                 known.leased = known.leased or purpose != "turn"
                 if purpose != "aux":
-                    self._move(known, session, asked.provider.id, asked.model, use, choice.refusals, now, step)
-        return step
+                    self._move(known, session, asked.provider.id, asked.model, use, choice.refusals, call)
+        return call
 
     def report(
         self,
@@ -199,7 +204,7 @@ class Ledger:
         `receipt` is what the store remembers of a lease that is not under way here; `rand` is in [0, 1).
         """
         issued = self.leases.get(lease) if lease is not None else None
-        self.leases.lapse(self.state, now, step := Effects())
+        self.leases.lapse(call := self._call(now))
         held = issued if issued is not None and issued.id in self.leases else None
         receipt = issued.receipt if issued else receipt or Receipt("reserved", now)
         target = issued.target if issued else self._target(receipt, provider, model)
@@ -208,8 +213,8 @@ class Ledger:
         if change is receipts.DUPLICATE:
             verdict = receipt.verdict or OK
             place = self._next(target, issued, session, verdict, now) if retry else None
-            step.reply = Recorded(verdict, place, duplicate=True)
-            return step
+            call.reply = Recorded(verdict, place, duplicate=True)
+            return call
         verdict = self._verdict(target.provider.id if target else provider, outcome, answer, now)
         if verdict.kind == "unreachable" and receipt.stage == "accepted":
             verdict = Verdict("transient", verdict.scope)  # the connection broke after the answer had begun
@@ -218,41 +223,41 @@ class Ledger:
             verdict = Verdict(verdict.kind, "none", verdict.hint)
             receipt.stage, receipt.at, receipt.verdict = "final", now, verdict
             if lease is not None:
-                step.receipts[lease] = receipt
-            step.reply = Recorded(verdict)
-            return step
+                call.receipts[lease] = receipt
+            call.reply = Recorded(verdict)
+            return call
         started = min(now, self._started(started_at, issued, now))
         if lease is not None or outcome != "accepted":  # without a lease only the end of a request counts
             error = verdict.kind if outcome == "error" else None
-            self._count(target, held, receipt, change, error, now, step)
+            self._count(target, held, receipt, change, error, call)
         if answer.headers:
             from rlmd.core.errors.headers import observe  # noqa: PLC0415  (see _verdict)
 
             said = observe(answer.headers, now)
             others = reversed(self.leases.values())
-            counting.observe(said, target, others, started=started, now=now, state=self.state, step=step)
+            counting.observe(said, target, others, call, started=started)
         silent = outcome == "error" and not answer.status and verdict.kind in NO_ANSWER
         slept = silent and started < self._awake_since <= now
         if outcome == "error" and not slept:
-            verdict = self._failed(target, verdict, answer, lease, started, now, rand, step, silent=silent)
+            verdict = self._failed(target, verdict, answer, lease, started, rand, call, silent=silent)
             self._note_failure(target, session, verdict, now)
         elif outcome in {"accepted", "ok"}:
-            self._passed(target, outcome, lease, started, now, step)
-        self._settle(target, held, receipt, change, outcome, usage, now, step)
+            self._passed(target, outcome, lease, started, call)
+        self._settle(target, held, receipt, change, outcome, usage, call)
         receipt.at, receipt.verdict = now, verdict
         if lease is not None:
-            step.receipts[lease] = receipt
+            call.receipts[lease] = receipt
         # What died while the machine slept is sent again to the same place: that is as good as before.
         place = self._next(target, issued, session, verdict, now) if retry and not slept else None
         if isinstance(place, Wait) and not place.patient:
-            self._tell_all_limited(place, target, session, now, step)
+            self._tell_all_limited(place, target, session, call)
         if verdict.kind == "context" and session is not None and isinstance(place, Use):
             known = self.sessions.touch(session)
             known.failed |= {target.provider.id}
             wanted = issued.wanted if issued else target.model
-            self._move(known, session, target.provider.id, wanted, place, (), now, step)
-        step.reply = Recorded(verdict, place)
-        return step
+            self._move(known, session, target.provider.id, wanted, place, (), call)
+        call.reply = Recorded(verdict, place)
+        return call
 
     def meter(
         self,
@@ -266,28 +271,28 @@ class Ledger:
     ) -> Effects:
         """Take in tokens and money that became known apart from the report; once for each lease."""
         issued = self.leases.get(lease) if lease is not None else None
-        self.leases.lapse(self.state, now, step := Effects())
+        self.leases.lapse(call := self._call(now))
         held = issued if issued is not None and issued.id in self.leases else None
         receipt = issued.receipt if issued else receipt or Receipt("reserved", now)
         target = issued.target if issued else self._target(receipt, provider, model)
         verdict = receipt.verdict or OK
-        step.reply = Recorded(verdict, duplicate=receipt.metered)
+        call.reply = Recorded(verdict, duplicate=receipt.metered)
         if receipt.metered or target is None:
-            return step
-        counting.meter(target, held, receipt, usage, self.state, now, step)
+            return call
+        counting.meter(target, held, receipt, usage, call)
         if held and not held.in_flight:
             del self.leases[held.id]
         if lease is not None:
-            step.receipts[lease] = receipt
-        return step
+            call.receipts[lease] = receipt
+        return call
 
     def release(self, leases: Iterable[str], now: float) -> Effects:
         """Let go of leases whose connection has closed: their outcome stays unknown, which counts as used."""
-        step = Effects()
+        call = self._call(now)
         for name in leases:
             if name in self.leases:
-                self.leases.let_go(self.leases[name], self.state, now, step)
-        return step
+                self.leases.let_go(self.leases[name], call)
+        return call
 
     def next_deadline(self) -> float | None:
         """Tell when `roll` will have something to do; None: nothing is pending."""
@@ -298,13 +303,13 @@ class Ledger:
 
     def roll(self, now: float) -> Effects:
         """Announce what has ended: cooldowns, windows, leases. It decides nothing; reading the time does."""
-        self.leases.lapse(self.state, now, step := Effects())
+        self.leases.lapse(call := self._call(now))
         for at, key in self.state.due(now):
             if key in self.state.breakers:
-                cooldowns.announce_end(key, at, self.state, now, step)
+                cooldowns.announce_end(key, at, call)
             elif key in self.state.counters:
-                counting.announce_end(self.state.counters[key], self.state, now, step)
-        return step
+                counting.announce_end(self.state.counters[key], call)
+        return call
 
     def explain(self, model: str, session: str | None, now: float) -> tuple[Ask, Sequence[Target], Choice] | None:
         """Show how the next request for a canonical model is decided: all candidates in order, the choice.
@@ -379,8 +384,7 @@ class Ledger:
         model: str,
         use: Use,
         refusals: Sequence[Refusal],
-        now: float,
-        step: Effects,
+        call: Call,
     ) -> None:
         """Remember where a session goes that asked for a model at a provider, and tell when that is news."""
         before = session.provider or asked
@@ -388,10 +392,10 @@ class Ledger:
         if use.provider != before and all(t.provider.id != before for t in self.state.chains[model].targets):
             before = asked  # the person has chosen another model, which the former provider does not have
         if use.provider != before:
-            step.usage.append(Used(now, before, model, "switches", 1))
+            call.usage.append(Used(call.now, before, model, "switches", 1))
             notice = Notice(
                 "switched",
-                now,
+                call.now,
                 f"back on {use.provider}" if use.reason == "preferred" else use.message,
                 provider=before,
                 to=use.provider,
@@ -400,21 +404,13 @@ class Ledger:
                 reason=use.reason,
                 until=next((r.until for r in refusals if r.provider == before), None),
             )
-            step.notices.append(notice)
+            call.tell(notice)
 
-    def _tell_all_limited(self, wait: Wait, asked: Target, session: str | None, now: float, step: Effects) -> None:
-        if self._all_limited.get(asked.model, 0.0) <= now:
-            self._all_limited[asked.model] = wait.retry_at or float("inf")
-            step.notices.append(
-                Notice(
-                    "all_limited",
-                    now,
-                    wait.message,
-                    model=asked.model,
-                    session=session,
-                    until=wait.retry_at,
-                )
-            )
+    def _tell_all_limited(self, wait: Wait, asked: Target, session: str | None, call: Call) -> None:
+        if self._all_limited.get(asked.model, 0.0) <= call.now:
+            until = wait.retry_at
+            self._all_limited[asked.model] = until or inf
+            call.tell(Notice("all_limited", call.now, wait.message, model=asked.model, session=session, until=until))
 
     def _verdict(self, provider: str, outcome: Outcome, answer: Answer, now: float) -> Verdict:
         if outcome == "error":
@@ -435,15 +431,13 @@ class Ledger:
             return Verdict("transient", "server") if verdict.kind == "ok" else verdict
         return CANCELLED if outcome in {"cancelled", "unsent"} else OK
 
-    def _passed(
-        self, target: Target, outcome: Outcome, lease: str | None, started: float, now: float, step: Effects
-    ) -> None:
+    def _passed(self, target: Target, outcome: Outcome, lease: str | None, started: float, call: Call) -> None:
         """Take in a good answer."""
-        cooldowns.heard(target, self.state, now, step)
+        cooldowns.heard(target, call)
         if outcome == "ok":
-            cooldowns.sample(target, started, now)
-        cooldowns.passed(target, lease, started, now, self.state, step)
-        self.state.keep_current(target.provider.id, step)
+            cooldowns.sample(target, started, call.now)
+        cooldowns.passed(target, lease, started, call)
+        call.keep_current(target.provider.id)
 
     def _failed(
         self,
@@ -452,26 +446,23 @@ class Ledger:
         answer: Answer,
         lease: str | None,
         started: float,
-        now: float,
         rand: float,
-        step: Effects,
+        call: Call,
         *,
         silent: bool,
     ) -> Verdict:
         """Take in a failure; return the verdict with the end of the rest that it leads to."""
         if not silent:
-            cooldowns.heard(target, self.state, now, step)
+            cooldowns.heard(target, call)
         return cooldowns.failed(
             target,
             verdict,
+            call,
             lease=lease,
             started=started,
-            now=now,
             rand=rand,
             silent=silent,
             said=partial(_sentence, answer),
-            state=self.state,
-            step=step,
         )
 
     def _count(
@@ -481,27 +472,26 @@ class Ledger:
         receipt: Receipt,
         change: Change,
         error: Kind | None,
-        now: float,
-        step: Effects,
+        call: Call,
     ) -> None:
         """Count the request, or give it back, as the table of receipts says."""
         if error is not None:
             target.totals.errors += 1
-            step.usage.append(Used(now, target.provider.id, target.model, error, 1))
+            call.note_use(target, error)
         if held is not None and receipt.stage == "reserved":
-            counting.settle_request(held, self.state, now, step, counts=change.requests > 0)
+            counting.settle_request(held, call, counts=change.requests > 0)
         elif change.requests > 0:
-            counting.count_request(target, receipt, self.state, now, step)
+            counting.count_request(target, receipt, call)
         elif change.requests < 0:
-            counting.give_back(receipt, target, self.state, now, step)
+            counting.give_back(receipt, target, call)
         if change.requests:
             # A request is given back where it was counted: off that time's history, never off what a reset left.
-            at = now if change.requests > 0 else receipt.at
-            step.usage.append(Used(at, target.provider.id, target.model, "requests", change.requests))
+            at = call.now if change.requests > 0 else receipt.at
+            call.note_use(target, "requests", change.requests, at)
             target.totals.requests = max(0, target.totals.requests + change.requests)
         if change.requests > 0:
-            target.recent.note(now, target.key)
-        self.state.keep_totals(target.provider.id, step)
+            target.recent.note(call.now, target.key)
+        call.keep_totals(target.provider.id)
 
     def _settle(
         self,
@@ -511,19 +501,18 @@ class Ledger:
         change: Change,
         outcome: Outcome,
         usage: Usage | None,
-        now: float,
-        step: Effects,
+        call: Call,
     ) -> None:
         """Move a lease on; a final report ends it, unless the tokens it reserved are still to be metered."""
         was = receipt.stage
         receipt.stage = change.after
         if usage is not None and not receipt.metered:
-            counting.meter(target, held, receipt, usage, self.state, now, step)
+            counting.meter(target, held, receipt, usage, call)
         if held is None or outcome == "accepted":
             return
         held.land()
         if outcome == "unsent" or (outcome == "error" and was == "reserved"):
-            counting.settle_tokens(held, self.state, now, step, keep=False)
+            counting.settle_tokens(held, call, keep=False)
         if not held.slots:
             del self.leases[held.id]
 

@@ -9,6 +9,7 @@ from msgspec import Struct
 from rlmd.core import usage
 from rlmd.core.calendar import seconds
 from rlmd.core.model import DAY, HOUR, Effects, Notice
+from rlmd.core.state import Call
 from rlmd.core.text import clock, counted
 
 if TYPE_CHECKING:
@@ -35,14 +36,15 @@ class Found(Struct, frozen=True):
 class Adoption(Struct):
     """What came of it, sentence by sentence."""
 
-    step: Effects
+    effects: Effects
     taken: list[str] = []
     left: list[str] = []
 
 
 def adopt(state: State, found: Iterable[Found], current: str | None, now: float) -> Adoption:
     """Count at least so many requests in each limit of an hour or more, and rest whoever rests."""
-    made = Adoption(Effects())
+    call = Call(state=state, now=now)
+    made = Adoption(call)
     wanted: dict[str, tuple[Counter, Target, float]] = {}
     for one in found:
         targets = state.targets.get(one.provider)
@@ -54,24 +56,24 @@ def adopt(state: State, found: Iterable[Found], current: str | None, now: float)
             wanted[counter.key] = counter, target, others + one.requests  # providers of one account add up
         totals = state.totals[one.provider]
         totals.requests, totals.errors = max(totals.requests, one.requests), max(totals.errors, one.errors)
-        state.keep_totals(one.provider, made.step)
+        call.keep_totals(one.provider)
         if one.requests or one.errors:
             counts = f"{counted(one.requests, 'request')} in the hour that runs, {counted(one.errors, 'error')}"
             made.taken.append(f"{one.provider}: {counts}")
         if one.until is not None:
-            _rest(state, one.provider, one.until, now, made)
+            _rest(one.provider, one.until, call, made)
     for counter, target, amount in wanted.values():
         missing = amount - counter.window.used(now)
         if missing > 0:
             counter.window.count(missing, now)
-            usage.changed(counter, target, state, now, made.step)
+            usage.changed(counter, target, call)
     if current in state.targets and state.current is None:
-        state.keep_current(current, made.step)
+        call.keep_current(current)
         made.taken.append(f"{current} was used last")
     elif current in state.targets and current != state.current:
         made.left.append(f"{current} as the current provider; to put it first: rlmctl use {current}")
     if made.taken:
-        made.step.notices.append(Notice("state", now, f"taken over by an import: {'; '.join(made.taken)}"))
+        call.tell(Notice("state", now, f"taken over by an import: {'; '.join(made.taken)}"))
     return made
 
 
@@ -87,7 +89,8 @@ def _counters(targets: Iterable[Target]) -> dict[str, tuple[Counter, Target]]:
     }
 
 
-def _rest(state: State, provider: str, until: float, now: float, made: Adoption) -> None:
+def _rest(provider: str, until: float, call: Call, made: Adoption) -> None:
+    state, now = call.state, call.now
     key = f"server:{provider}"
     breaker = state.breakers[key]
     if until <= now:
@@ -97,6 +100,6 @@ def _rest(state: State, provider: str, until: float, now: float, made: Adoption)
     else:
         if breaker.free_at(now) < until:
             breaker.order(until, "imported", now)
-            state.keep_breaker(key, made.step)
+            call.keep_breaker(key)
             state.plan(until, key)
         made.taken.append(f"{provider} rests until {clock(until, now, state.policy.zone)}")

@@ -176,6 +176,10 @@ class Target:
         """Whether the person lets it serve."""
         return self.provider.enabled if self.totals.override is None else self.totals.override
 
+    def snapshots_row(self) -> dict[str, Snapshot] | None:
+        """Return the durable part of the snapshots, None where there are none."""
+        return self.snapshots or None
+
     def headroom(self, now: float) -> float:
         """Free share of the tightest limit, 1 where there is none."""
         shares = [1 - c.window.load(now) / c.limit.max for c in self.counters if c.limit.max > 0]

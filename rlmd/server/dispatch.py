@@ -308,7 +308,7 @@ class Dispatcher:
             for one in request.providers
         )
         made = adopt(self._ledger.state, found, request.current, now)
-        self._outbox.add(made.step)
+        self._outbox.add(made.effects)
         return messages.AdoptedReply(id=request.id, taken=made.taken, left=made.left)
 
     def _import(self, id_: messages.Id) -> messages.AnyReply:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def take(story: Story, *found: Found, current: str | None = None) -> Adoption:
     made = adopt(story.ledger.state, found, current, story.now)
-    story.settle(made.step)
+    story.settle(made.effects)
     return made
 
 
