@@ -130,7 +130,7 @@ def _forget_counts(provider: str, call: Call) -> None:
     for target in call.state.targets[provider].values():
         for counter in target.counters:
             counter.window.forget(call.now)
-            counter.told, counter.planned = (0.0, 0.0), None
+            counter.last_warned, counter.planned = (0.0, 0.0), None
             call.keep_counter(counter)
         if target.snapshots:
             target.snapshots.clear()

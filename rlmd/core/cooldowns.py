@@ -131,7 +131,7 @@ def announce_end(key: str, at: float, call: Call) -> None:
 
 def _used_up_until(target: Target, now: float) -> float | None:
     """Tell when the last of the target's own windows that are used up ends."""
-    used_up = [c.window for c in target.counters if c.window.load(now) >= c.limit.max]
+    used_up = [c.window for c in target.counters if not c.room(0.0, now)]
     ends = [window.resets_at(now) for window in used_up]
     return max((end for end in ends if end is not None), default=None)
 

@@ -262,7 +262,7 @@ def _itself(row: object) -> object:
 def _counter(key: str, limit: Limit, row: CounterRow | None) -> Counter:
     counter = Counter(key, limit, Window.from_row(limit, row.window) if row else Window.for_limit(limit))
     if row is not None:
-        counter.told = row.told
+        counter.last_warned = row.told
         counter.judged = limit.max if row.judged is None else row.judged
     return counter
 

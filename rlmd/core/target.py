@@ -43,9 +43,9 @@ class Counter:
         self.counts_requests = limit.of == "requests"
         self.hold(limit)
         self.judged = limit.max
-        """The maximum for which `told` holds."""
-        self.told: tuple[float, float] = (0.0, 0.0)
-        """The window's start and the largest share of it that a warning has named."""
+        """The maximum for which `last_warned` holds."""
+        self.last_warned: tuple[float, float] = (0.0, 0.0)
+        """The window's start and the largest share of the limit that a warning has named."""
         self.planned: float | None = None
         """When the window's end is to be announced."""
 
@@ -58,16 +58,33 @@ class Counter:
 
     def row(self) -> CounterRow:
         """Give the durable part."""
-        return CounterRow(self.window.row(), self.told, self.judged)
+        return CounterRow(self.window.row(), self.last_warned, self.judged)
 
     def amount(self, estimate: int | None) -> float:
         """How much of this limit a request takes as far as it is known beforehand."""
         return 1.0 if self.counts_requests else foreseen(self.limit.of, estimate)
 
-    def fits(self, amount: float, now: float) -> bool:
-        """Whether this much more goes in now."""
+    def room(self, amount: float, now: float) -> bool:
+        """Whether this much more may be used now; an unknown amount, 0, needs that anything is left."""
         load = self.window.load(now)
         return load + amount <= self.limit.max and (amount > 0 or load < self.limit.max)
+
+    def free_at(self, amount: float, now: float) -> float | None:
+        """From when this much may be used, if nothing else happens; None: never."""
+        return self.window.free_at(amount, self.limit.max, now)
+
+    def share(self, now: float) -> float:
+        """The used share of the limit: what warnings are about."""
+        return self.window.used(now) / self.limit.max
+
+    def headroom(self, now: float) -> float:
+        """The share of the limit that is neither used nor reserved."""
+        return 1 - self.window.load(now) / self.limit.max
+
+    def follow_maximum(self) -> bool:
+        """Have warnings hold for the present maximum. True where they held for another one."""
+        before, self.judged = self.judged, self.limit.max
+        return before != self.judged
 
 
 def foreseen(of: Quantity, estimate: int | None) -> float:
@@ -182,7 +199,7 @@ class Target:
 
     def headroom(self, now: float) -> float:
         """Free share of the tightest limit, 1 where there is none."""
-        shares = [1 - c.window.load(now) / c.limit.max for c in self.counters if c.limit.max > 0]
+        shares = [counter.headroom(now) for counter in self.counters]
         shares += [s.left() / s.limit for s in self.snapshots.values() if now < s.resets_at and s.limit > 0]
         return min(shares, default=1.0)
 

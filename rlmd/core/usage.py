@@ -177,31 +177,30 @@ def changed(counter: Counter, target: Target, call: Call) -> None:
 
 def _warn(counter: Counter, target: Target, call: Call) -> None:
     """Tell that a share has been reached which has not been told of this window."""
-    limit = counter.limit
-    share = counter.window.used(call.now) / limit.max
+    share = counter.share(call.now)
     if share >= counter.first_warning:
         start = counter.window.started(call.now) or 0.0
-        told = counter.told[1] if counter.told[0] == start else 0.0
-        reached = max((w for w in (*limit.warn_at, 1.0) if told < w <= share), default=None)
+        told = counter.last_warned[1] if counter.last_warned[0] == start else 0.0
+        reached = max((w for w in (*counter.limit.warn_at, 1.0) if told < w <= share), default=None)
         if reached is not None:
-            counter.told = (start, reached)
+            counter.last_warned = (start, reached)
             call.tell(_warning(counter, target, call, exhausted=reached >= 1))
 
 
 def judge_anew(counter: Counter, call: Call) -> None:
     """Tell what is now true of a counter whose maximum has changed: it is used up, warned of, or has room again."""
-    if counter.judged == counter.limit.max:
+    if not counter.follow_maximum():
         return
-    counter.judged, counter.planned = counter.limit.max, None
-    before = counter.told
+    counter.planned = None
+    before = counter.last_warned
     used_up = before == (counter.window.started(call.now) or 0.0, 1)
-    counter.told = (0.0, 0.0)
+    counter.last_warned = (0.0, 0.0)
     target, *_ = call.state.behind(counter.key)
     _warn(counter, target, call)
     plan_end(counter, call)
-    if counter.told != before:
+    if counter.last_warned != before:
         call.keep_counter(counter)
-    if used_up and counter.fits(counter.amount(None), call.now):
+    if used_up and counter.room(counter.amount(None), call.now):
         call.tell(_has_room_again(counter, call))
 
 
@@ -210,11 +209,10 @@ def plan_end(counter: Counter, call: Call) -> None:
     if counter.planned is not None:
         return
     window, now = counter.window, call.now
-    if counter.told[1] and counter.told[0] != (window.started(now) or 0.0):
-        counter.told = (0.0, 0.0)
+    if counter.last_warned[1] and counter.last_warned[0] != (window.started(now) or 0.0):
+        counter.last_warned = (0.0, 0.0)
     if counter.limit.window == "rolling":
-        full = window.used(now) >= counter.limit.max
-        at = window.free_at(counter.amount(None), counter.limit.max, now) if full else None
+        at = counter.free_at(counter.amount(None), now) if counter.share(now) >= 1 else None
     else:
         at = None if window.empty(now) else window.resets_at(now)
     if at is not None:
@@ -234,8 +232,8 @@ def announce_end(counter: Counter, call: Call) -> None:
     if limit.window != "rolling":
         text = f"{whom}: a new window of {stated(limit)} begins"
         call.tell(Notice("reset", now, text, provider=name, model=limit.model))
-    if counter.told[1] == 1 and counter.fits(counter.amount(None), now):
-        counter.told = (counter.told[0], _BACK)
+    if counter.last_warned[1] == 1 and counter.room(counter.amount(None), now):
+        counter.last_warned = (counter.last_warned[0], _BACK)
         call.tell(_has_room_again(counter, call))
         call.keep_counter(counter)
     plan_end(counter, call)
