@@ -10,8 +10,7 @@ from rlmd.core.target import name_providers
 from rlmd.core.text import clock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
+    from rlmd.core.requests import Report
     from rlmd.core.state import Call
     from rlmd.core.target import Target
 
@@ -66,17 +65,16 @@ def passed(target: Target, lease: str | None, started: float, call: Call) -> Non
 def failed(
     target: Target,
     verdict: Verdict,
+    report: Report,
     call: Call,
     *,
-    lease: str | None,
     started: float,
     rand: float,
     silent: bool,
-    said: Callable[[], str],
 ) -> Verdict:
     """Rest what the verdict speaks of, and return it with the end of that rest.
 
-    `silent`: nothing answered the request. `said` reads the error's sentence.
+    `silent`: nothing answered the request.
     A probe that failed for another reason than its breaker rests for says nothing: the next one tries.
     """
     now = call.now
@@ -90,14 +88,14 @@ def failed(
     until: float | None = None
     for key, breaker in target.breakers:
         if verdict.kind not in BLOCKS or key.partition(":")[0] != verdict.scope:
-            if lease is not None and breaker.missed(lease, now):
+            if report.lease is not None and breaker.missed(report.lease, now):
                 call.keep_breaker(key)
             continue
         is_told = breaker.state(now) == "open" or (silent and breaker.silent)
         window_end = _used_up_until(target, now) if verdict.kind == "quota" else None
         if breaker.failed(
             verdict,
-            lease=lease,
+            lease=report.lease,
             started=started,
             now=now,
             cooldown=call.state.policy.cooldown,
@@ -110,7 +108,7 @@ def failed(
         if breaker.state(now) == "open":
             until = breaker.until
             if not is_told:
-                call.tell(_resting(target, verdict, until, said, call))
+                call.tell(_resting(target, verdict, until, report, call))
     return Verdict(verdict.kind, verdict.scope, verdict.hint, until)
 
 
@@ -136,11 +134,14 @@ def _used_up_until(target: Target, now: float) -> float | None:
     return max((end for end in ends if end is not None), default=None)
 
 
-def _resting(target: Target, verdict: Verdict, until: float, said: Callable[[], str], call: Call) -> Notice:
+def _resting(target: Target, verdict: Verdict, until: float, report: Report, call: Call) -> Notice:
     now, name = call.now, target.provider.id
     shown: Allowance | None = None
     if verdict.kind in {"throttle", "quota"}:
-        shown = observed_limits.read(target, verdict, said(), now)
+        from rlmd.core.errors.failure import sentence  # noqa: PLC0415  (its patterns would be a tenth of the start)
+
+        said = sentence(report.status, report.headers, report.body, report.message)
+        shown = observed_limits.read(target, verdict, said, now)
     what = f"{name}/{target.model}" if verdict.scope == "model" else name
     event: EventKind = "exhausted" if verdict.kind in {"quota", "credits"} else "state"
     money = ": its credits are used up" if verdict.kind == "credits" else ""

@@ -15,7 +15,6 @@ import trio
 
 from rlmd import __version__
 from rlmd.core import commands
-from rlmd.core.ledger import Answer
 from rlmd.core.model import Use
 from rlmd.core.takeover import Found, adopt
 from rlmd.server import capacity, peer, status
@@ -173,16 +172,7 @@ class Dispatcher:
             refusal = self._too_many(request, connection, now)
             if refusal is not None:
                 return refusal
-        step = self._ledger.acquire(
-            request.provider,
-            request.model,
-            now,
-            session=request.session,
-            purpose=request.purpose,
-            dry_run=request.dry_run,
-            estimate=request.estimate,
-            lease_for=None if request.lease_for is None else (request.lease_for.provider, request.lease_for.model),
-        )
+        step = self._ledger.acquire(request, now)
         self._outbox.add(step)
         decision = step.reply
         if isinstance(decision, Use) and decision.lease is not None:
@@ -205,20 +195,8 @@ class Dispatcher:
         return messages.Error(id=request.id, code="unavailable", message=message)
 
     def _report(self, request: messages.Report, connection: Connection, now: float) -> messages.AnyReply:
-        step = self._ledger.report(
-            request.provider,
-            request.model,
-            request.outcome,
-            now,
-            rand=self._random.random(),
-            answer=Answer(request.status, request.headers, request.body, request.message),
-            lease=request.lease,
-            session=request.session,
-            started_at=messages.seconds(request.started_at) if request.started_at else None,
-            usage=request.usage,
-            retry=request.retry,
-            receipt=self._remembered(request.lease),
-        )
+        receipt = self._remembered(request.lease)
+        step = self._ledger.report(request, now, rand=self._random.random(), receipt=receipt)
         self._outbox.add(step)
         if request.lease is not None and request.outcome != "accepted":
             connection.leases.pop(request.lease, None)
@@ -228,14 +206,7 @@ class Dispatcher:
         if request.lease is None and (request.provider is None or request.model is None):
             message = 'usage: give the "lease", or the "provider" and the "model".'
             return messages.Error(id=request.id, code="bad_request", message=message)
-        step = self._ledger.meter(
-            request.usage,
-            now,
-            lease=request.lease,
-            provider=request.provider or "",
-            model=request.model or "",
-            receipt=self._remembered(request.lease),
-        )
+        step = self._ledger.meter(request, now, receipt=self._remembered(request.lease))
         self._outbox.add(step)
         return translate.recorded(step.reply, request.id, now)
 

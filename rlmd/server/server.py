@@ -267,7 +267,7 @@ class Server:
                 break
             if not isinstance(request, messages.Acquire):
                 self._to_commit = True
-                if isinstance(request, messages.DurableRequest):
+                if isinstance(request, messages.Durable):
                     answers.durable.add(len(told))
             try:
                 told.append(self._dispatch.handle(request, connection))

@@ -12,31 +12,26 @@ from typing import Annotated, Literal, get_args
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
+from rlmd.core import requests
 from rlmd.core.model import (
     LATEST,
     Allowance,
     Availability,
     EventKind,
     Kind,
-    Outcome,
-    Purpose,
     Quantity,
     Reason,
     Scope,
-    Usage,
     Whole,
     WindowKind,
 )
+from rlmd.core.requests import Name, Time
 
 VERSION = 1
 
-Name = Annotated[str, msgspec.Meta(max_length=256)]
-"""Ids of providers, models, sessions, leases: bounded, because the daemon remembers them."""
 Text = Annotated[str, msgspec.Meta(max_length=4096)]
 Number = int | float
 """Written without a point where it is whole."""
-Time = Annotated[datetime, msgspec.Meta(tz=True)]
-"""Any time that RFC 3339 can write. Whoever reckons with it takes `seconds` of it."""
 YEAR_MS = 366 * 86_400_000
 
 Id = Annotated[int, msgspec.Meta(ge=-(2**53), le=2**53)] | Name | None
@@ -72,14 +67,16 @@ def rfc3339(at: float) -> str:
     return f"{stamp:%Y-%m-%dT%H:%M:%S}.{ms % 1000:03d}Z"
 
 
+class Durable:
+    """A request whose reply promises that what has changed is known for ever: the reply waits for the disk."""
+
+    __slots__ = ()
+
+
 class Request(Struct, tag_field="op", kw_only=True):
     """What every request carries."""
 
     id: Id = None
-
-
-class DurableRequest(Request):
-    """A request whose reply promises that what has changed is known for ever: the reply waits for the disk."""
 
 
 class Hello(Request, tag="hello"):
@@ -92,51 +89,22 @@ class Hello(Request, tag="hello"):
     directory: Text | None = None
 
 
-class Place(Struct):
-    """A provider and a model by the agent's own names."""
-
-    provider: Name
-    model: Name
-
-
-class Acquire(Request, tag="acquire"):
+class Acquire(requests.Acquire, tag_field="op", tag="acquire", kw_only=True):
     """Where should this go? `provider` and `model` are what the agent would use."""
 
-    provider: Name
-    model: Name
-    session: Name | None = None
-    agent: Name | None = None
-    purpose: Purpose = "step"
-    dry_run: bool = False
-    estimate: Whole | None = None
-    lease_for: Place | None = None
+    id: Id = None
 
 
-class Report(DurableRequest, tag="report"):
+class Report(requests.Report, Durable, tag_field="op", tag="report", kw_only=True):
     """How a request went. Carries all that is needed, so that a lease lost with a daemon costs nothing."""
 
-    provider: Name
-    model: Name
-    outcome: Outcome
-    lease: Name | None = None
-    session: Name | None = None
-    started_at: Time | None = None
-    status: Annotated[int, msgspec.Meta(ge=0, le=999)] | None = None
-    headers: Annotated[dict[str, str], msgspec.Meta(max_length=256)] = {}
-    body: str = ""
-    message: str = ""
-    usage: Usage | None = None
-    retry: bool = True
+    id: Id = None
 
 
-class UsageReport(DurableRequest, tag="usage"):
+class UsageReport(requests.UsageReport, Durable, tag_field="op", tag="usage", kw_only=True):
     """Tokens and money that became known after the final report."""
 
-    usage: Usage
-    lease: Name | None = None
-    provider: Name | None = None
-    model: Name | None = None
-    session: Name | None = None
+    id: Id = None
 
 
 class StatusQuery(Request, tag="status"):
@@ -166,14 +134,14 @@ class LogQuery(Request, tag="log"):
     limit: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 1000
 
 
-class Reset(DurableRequest, tag="reset"):
+class Reset(Request, Durable, tag="reset"):
     """Forget counts, cooldowns or both, of one provider or of all."""
 
     what: Literal["counters", "cooldowns", "all"] = "all"
     provider: Name | None = None
 
 
-class CooldownOrder(DurableRequest, tag="cooldown"):
+class CooldownOrder(Request, Durable, tag="cooldown"):
     """Rest a provider, or one model of it, by hand."""
 
     provider: Name
@@ -183,19 +151,19 @@ class CooldownOrder(DurableRequest, tag="cooldown"):
     reason: Name | None = None
 
 
-class Enable(DurableRequest, tag="enable"):
+class Enable(Request, Durable, tag="enable"):
     """Let a provider serve again."""
 
     provider: Name
 
 
-class Disable(DurableRequest, tag="disable"):
+class Disable(Request, Durable, tag="disable"):
     """Keep a provider out until it is enabled."""
 
     provider: Name
 
 
-class Pin(DurableRequest, tag="pin"):
+class Pin(Request, Durable, tag="pin"):
     """Put a provider before all others, for one model or for all; null returns to automatic."""
 
     provider: Name | None = None
@@ -229,14 +197,14 @@ class Adopted(Struct):
     until: Time | None = None
 
 
-class Adopt(DurableRequest, tag="adopt"):
+class Adopt(Request, Durable, tag="adopt"):
     """Take over what another program has counted in the hour that runs, and who rests; saying it twice is once."""
 
     providers: Annotated[list[Adopted], msgspec.Meta(max_length=1000)]
     current: Name | None = None
 
 
-class Import(DurableRequest, tag="import"):
+class Import(Request, Durable, tag="import"):
     """Put the state that `rlmctl import` has laid beside the database in the place of the one there is."""
 
 

@@ -14,6 +14,7 @@ from rlmd.core import commands
 from rlmd.core.breaker import PROBE
 from rlmd.core.leases import LEASE
 from rlmd.core.model import Policy, Use, Wait
+from rlmd.core.requests import Acquire
 
 if TYPE_CHECKING:
     from rlmd.core.breaker import Breaker
@@ -109,7 +110,7 @@ class LedgerMachine(RuleBasedStateMachine):
         assert wait.retry_at > self.story.now
         assert {r.provider for r in wait.refusals} <= {p.id for p in self.story.policy.providers}
         then = self.story.ledger.acquire(
-            asked, MODEL, wait.retry_at, session=session, purpose=purpose, estimate=estimate, dry_run=True
+            Acquire(asked, MODEL, session=session, purpose=purpose, estimate=estimate, dry_run=True), wait.retry_at
         )
         # Reading ahead has let leases lapse that would lapse by then; what they counted stays counted.
         self.story.settle(then)

@@ -14,6 +14,7 @@ from story import MODEL, NOON, Story, limit, provider
 from rlmd.core import commands
 from rlmd.core.leases import LEASE
 from rlmd.core.model import Cooldown, ProviderModel, Usage, Use, Wait
+from rlmd.core.requests import Acquire, UsageReport
 
 if TYPE_CHECKING:
     from rlmd.core.breaker import Breaker
@@ -534,8 +535,8 @@ def test_usage_may_come_before_the_report_or_after_it_and_counts_once(first: str
 
 def test_usage_without_a_lease_counts() -> None:
     story = Story(provider("a", 1, limit(1000, "1h", of="tokens")))
-    story.settle(story.ledger.meter(Usage(input=30, cache_read=10), NOON, provider="a", model=MODEL))
-    story.settle(story.ledger.meter(Usage(input=30), NOON, provider="nobody", model=MODEL))
+    story.settle(story.ledger.meter(UsageReport(Usage(input=30, cache_read=10), provider="a", model=MODEL), NOON))
+    story.settle(story.ledger.meter(UsageReport(Usage(input=30), provider="nobody", model=MODEL), NOON))
     assert story.used("a") == 40
 
 
@@ -932,7 +933,7 @@ def test_a_decision_costs_the_same_with_a_thousand_providers_and_all_sessions() 
         for _ in range(300):
             began = time.perf_counter()
             for _ in range(10):
-                story.ledger.acquire("a", MODEL, story.now, session="s", dry_run=True)
+                story.ledger.acquire(Acquire("a", MODEL, session="s", dry_run=True), story.now)
             best = min(best, time.perf_counter() - began)
         return best
 

@@ -28,8 +28,9 @@ import msgspec
 
 from rlmd.config import policy
 from rlmd.core import commands
-from rlmd.core.ledger import Answer, Ledger
+from rlmd.core.ledger import Ledger
 from rlmd.core.model import Effects, Usage, Use
+from rlmd.core.requests import Acquire, Report
 from rlmd.notify.notifier import Notifier
 from rlmd.server.outbox import Outbox
 from rlmd.store.database import Store
@@ -74,13 +75,13 @@ NOTIFY = """\
 targets = ["json://localhost:9/hook"]
 events = ["switched", "exhausted", "recovered", "warning", "all_limited", "auth"]
 """
-ERRORS = (
-    Answer(429, {"retry-after": "30"}),
-    Answer(429, {}, '{"error":{"type":"rate_limit_error"}}'),
-    Answer(529, {}, '{"type":"error","error":{"type":"overloaded_error"}}'),
-    Answer(500),
-    Answer(401),
-    Answer(400, {}, '{"error":{"message":"prompt is too long"}}'),
+ERRORS: tuple[tuple[int, dict[str, str], str], ...] = (
+    (429, {"retry-after": "30"}, ""),
+    (429, {}, '{"error":{"type":"rate_limit_error"}}'),
+    (529, {}, '{"type":"error","error":{"type":"overloaded_error"}}'),
+    (500, {}, ""),
+    (401, {}, ""),
+    (400, {}, '{"error":{"message":"prompt is too long"}}'),
 )
 
 
@@ -152,7 +153,7 @@ class Days:
         rng, now = self.rng, self.now
         self.requests += 1
         session = f"session {rng.randrange(10**9)}" if rng.random() < 0.3 else f"session {rng.randrange(20)}"
-        step = self.ledger.acquire("a", rng.choice("mn"), now, session=session, estimate=rng.choice([None, 3000]))
+        step = self.ledger.acquire(Acquire("a", rng.choice("mn"), session, estimate=rng.choice([None, 3000])), now)
         use = step.reply
         self.settle(step)
         if isinstance(use, Use):
@@ -166,19 +167,15 @@ class Days:
         outcome = rng.choices(outcomes, [90, 6, 2, 2])[0]
         if outcome is None:
             return  # nobody ever reports it
-        answer = rng.choice(ERRORS) if outcome == "error" else Answer(200, left(rng))
+        status, headers, body = rng.choice(ERRORS) if outcome == "error" else (200, left(rng), "")
         lease = use.lease if rng.random() < 0.9 else None
+        used = Usage(input=2000, output=300, cost=0.01) if outcome == "ok" else None
         self.settle(
             self.ledger.report(
-                use.provider,
-                use.model,
-                outcome,
+                Report(use.provider, use.model, outcome, lease, None, status, headers, body, usage=used),
                 now,
                 rand=rng.random(),
-                answer=answer,
-                lease=lease,
                 receipt=self.outbox.receipt(lease) if lease not in self.ledger.leases and lease else None,
-                usage=Usage(input=2000, output=300, cost=0.01) if outcome == "ok" else None,
             )
         )
 

@@ -50,7 +50,7 @@ async def test_a_reply_promises_durability_where_the_request_changes_what_is_kep
     await peer.say(line + b"\n")
     reply = await peer.hear()
     monkeypatch.undo()
-    durable = issubclass(OPS[op], messages.DurableRequest)
+    durable = issubclass(OPS[op], messages.Durable)
     changed = any(step.facts or step.receipts or step.usage for step in kept)
     assert not changed or durable or op in KEEPS_ANYWAY
     assert (reply.get("code") == "not_durable") == (durable and changed)

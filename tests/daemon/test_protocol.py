@@ -37,7 +37,7 @@ INSIDE = [
     if isinstance(kind, type)
     and issubclass(kind, msgspec.Struct)
     and kind not in {*REQUESTS.values(), *REPLIES.values(), msgspec.Struct}
-    and kind not in {messages.Request, messages.DurableRequest, messages.Reply}
+    and kind not in {messages.Request, messages.Reply}
 ]
 """What messages are made of."""
 

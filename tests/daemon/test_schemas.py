@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
+from rlmd.core.requests import Report
 from rlmd.daemon import Daemon
 from rlmd.server import status
 from rlmd.store.migrations import MIGRATIONS
@@ -60,12 +61,9 @@ def test_it_says_what_the_daemon_said_that_wrote_it(place: Place, file: Path) ->
     assert told == said["events"]
     for lease in said["leases"]:
         again = daemon.ledger.report(
-            lease["provider"],
-            lease["model"],
-            "ok",
+            Report(lease["provider"], lease["model"], "ok", lease["lease"]),
             now,
             rand=0.0,
-            lease=lease["lease"],
             receipt=daemon.outbox.receipt(lease["lease"]),
         )
         assert msgspec.to_builtins(again.reply)["duplicate"]

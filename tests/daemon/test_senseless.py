@@ -14,7 +14,7 @@ import pytest
 from house import MODEL, NOON, TWO, Place
 
 from rlmd.core import commands
-from rlmd.core.ledger import Answer
+from rlmd.core.requests import Report
 from rlmd.daemon import Daemon
 from rlmd.store import history, history_reader
 from rlmd.store.database import KEYS
@@ -124,14 +124,14 @@ def kept(place: Place) -> Place:
     daemon = begun(place)
     outbox, ledger = daemon.outbox, daemon.ledger
     for lease in ("one", "two"):
-        answer = Answer(200, HEADERS)
-        outbox.add(ledger.report("anthropic", MODEL, "ok", NOON, rand=0.0, lease=lease, answer=answer))
+        report = Report("anthropic", MODEL, "ok", lease, status=200, headers=HEADERS)
+        outbox.add(ledger.report(report, NOON, rand=0.0))
         outbox.settle()
     outbox.add(commands.rest(ledger.state, "openrouter", None, NOON + 60, "lunch", NOON))
     outbox.add(commands.pin(ledger.state, "anthropic", MODEL, NOON))
     outbox.settle()
     outbox.fold()
-    outbox.add(ledger.report("openrouter", "anthropic/sonnet", "cancelled", NOON, rand=0.0, lease="three"))
+    outbox.add(ledger.report(Report("openrouter", "anthropic/sonnet", "cancelled", "three"), NOON, rand=0.0))
     outbox.settle()
     outbox.add(commands.enable(ledger.state, "openrouter", NOON, enabled=False))
     outbox.settle()
@@ -228,7 +228,7 @@ def test_usage_that_makes_no_sense_is_told_as_none(kept: Place, bucket: Any, amo
     with closing(sqlite3.connect(kept.paths.database)) as db, db:
         db.execute(f"UPDATE usage SET {column} = ? WHERE provider = 'anthropic'", (amount,))
     daemon = begun(kept)
-    daemon.outbox.add(daemon.ledger.report("openrouter", "anthropic/sonnet", "ok", LATER, rand=0.0))
+    daemon.outbox.add(daemon.ledger.report(Report("openrouter", "anthropic/sonnet", "ok"), LATER, rand=0.0))
     daemon.outbox.settle()
     daemon._store.close()
     after = told()
