@@ -25,6 +25,7 @@ from benchmarks.table import Row
 from rlmd.client.connection import Client
 from rlmd.core.ledger import Ledger
 from rlmd.core.model import Limit, Policy, Provider, ProviderModel, Use
+from rlmd.core.requests import Acquire, Report
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -175,12 +176,12 @@ class _World:
         acquire, now = self.ledger.acquire, self.now
         asking = list(islice(self.sessions, CALLS))
         begun = time.perf_counter()
-        steps = [acquire("provider-0", ASKED, now, session=session) for session in asking]
+        steps = [acquire(Acquire("provider-0", ASKED, session), now) for session in asking]
         taken = time.perf_counter() - begun
         for step in steps:
             if not isinstance(step.reply, Use):
                 raise TypeError(f"nobody served: {step.reply}")
-            self.ledger.report(step.reply.provider, ASKED, "ok", now, rand=0.0, lease=step.reply.lease)
+            self.ledger.report(Report(step.reply.provider, ASKED, "ok", step.reply.lease), now, rand=0.0)
         self.now += 1.0
         return taken / CALLS * 1e6
 

@@ -14,17 +14,14 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-import msgspec
 import trio
 
 from rlmd import __version__
 from rlmd.address import PathTooLongError
-from rlmd.config import policy
 from rlmd.core.ledger import Ledger
-from rlmd.core.model import SENSELESS, Notice, Senseless, Step
-from rlmd.core.text import counted
 from rlmd.notify.notifier import Notifier
 from rlmd.server import listener, service_manager, status
+from rlmd.server.configuration import Configuration
 from rlmd.server.outbox import Outbox
 from rlmd.server.server import Server
 from rlmd.server.timers import Timers
@@ -37,6 +34,7 @@ from rlmd.wire import messages
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from rlmd.core.model import Effects, Senseless
     from rlmd.paths import Paths
 
 log = logging.getLogger(__name__)
@@ -64,17 +62,14 @@ class Daemon:
 
     def __init__(self, paths: Paths, environ: Mapping[str, str], clock: Callable[[], float] = time.time) -> None:
         """Load the state and the configuration. Raises `StoreError`."""
-        self.paths = paths
         self.socket = str(paths.socket)
-        self.config_path = str(paths.config)
-        self.config_error: str | None = None
         self.started_at = clock()
+        self._config_path = paths.config
         self._environ = environ
-        self._text: str | None = None
-        """The last good configuration."""
         self._clock = clock
         self._store = Store(paths.database)
-        self.outbox = Outbox(self._store, clock)
+        self._checkpoints = Checkpoints(self._store, history.give_way)
+        self.outbox = Outbox(self._store, clock, self._all_facts, self._checkpoints.request)
         try:
             self._load()
         except recovery.UNREADABLE as error:
@@ -84,75 +79,50 @@ class Daemon:
                 ) from error
             self._store.begin_afresh(error)
             self._load()
-        self.outbox.everything = self._everything
         self.outbox.warn()
         self.outbox.settle()
         self.timers = Timers(self.ledger, self.outbox, clock)
         self.server = Server(self.ledger, self.outbox, self.timers, self, clock)
-        self.outbox.listeners = (self.server.publish, self.notifier.take, self._tell_service_manager)
-        self._checkpoints = Checkpoints(self._store, self.server.holding_commits)
-        self._checkpoints.crowded = history.give_way
-        self.outbox.grown = self._checkpoints.want
+        self.outbox.listen(self.server.publish, self.notifier.take, self._tell_service_manager)
         self._stopping = trio.Event()
 
     def _load(self) -> None:
         """Begin with what the state and the configuration say."""
         self.ledger = Ledger(f"{int(self.started_at):x}{os.urandom(3).hex()}")
-        self._config = self._first_config()
+        self.configuration = Configuration(self._config_path, self._environ, self._store, self.outbox)
+        config = self.configuration.current
         self.notifier = Notifier(self._store, self._clock)
-        self.notifier.configure(self._config.notify, self._config.policy.zone)
-        self._take_in(*self.ledger.restore(self._store.facts(), self._config.policy, self.started_at))
+        self.notifier.configure(config.notify, config.policy.zone)
+        self._take_in(*self.ledger.restore(self._store.facts(), config.policy, self.started_at))
 
-    def _take_in(self, step: Step, odd: list[Senseless]) -> None:
+    def _take_in(self, step: Effects, odd: list[Senseless]) -> None:
         """Keep what a restored state has changed, and set aside the rows of it that make no sense."""
         self._store.set_aside(odd)
         self.outbox.add(step)
 
-    def settings(self) -> messages.Settings:
-        """Return the `[agent]` table for the agents."""
-        agent = self._config.agent
-        return messages.Settings(
-            daemon_timeout_ms=round(agent.daemon_timeout * 1000),
-            first_byte_ms=round(agent.first_byte * 1000),
-            wait_ms=round(agent.wait * 1000),
-            stderr=agent.stderr,
-        )
-
-    def reload(self) -> Step:
-        """Put the configuration file into force; where it cannot be, nothing changes but `config_error`."""
-        now = self._clock()
-        try:
-            self._config = self._read()
-        except policy.ConfigError as error:
-            self.config_error = str(error)
-            log.error("%s", error)  # noqa: TRY400  (told to a person, not traced)
-            return Step(notices=[Notice("config", now, f"{error} The daemon keeps the configuration it has.")])
-        self.config_error = None
-        step = self.ledger.configure(self._config.policy, now)
-        self.notifier.configure(self._config.notify, self._config.policy.zone)
-        providers = counted(len(self._config.policy.providers), "provider")
-        text = f"the configuration {self.config_path} is in force: {providers}"
-        step.notices.append(Notice("config", now, text))
-        return step
+    def reload(self) -> Effects:
+        """Put the configuration file into force; where that cannot be, nothing changes."""
+        return self.configuration.reload(self.ledger, self.notifier, self._clock())
 
     async def history(self, request: messages.HistoryQuery) -> messages.AnyReply:
         """Look usage up, in a process of its own. There is nothing yet of what is to come."""
         if request.until is not None and messages.seconds(request.until) > self._clock():
             request.until = None
         try:
-            return await history.answer(self._store.path, request, self._config.policy.zone, self._clock())
+            zone = self.configuration.current.policy.zone
+            return await history.answer(self._store.path, request, zone, self._clock())
         except (OSError, sqlite3.Error) as error:
-            self.outbox.mind("the history cannot be read", error)
+            self.outbox.report_error("the history cannot be read", error)
             return messages.Error(id=request.id, code="unavailable", message=f"The state cannot be read now: {error}.")
 
     def take_over(self) -> str:
         """Put the state that `rlmctl import` has laid beside the database in its place; say where the old one is."""
-        if self.outbox.held or not self.outbox.settle(insist=True):
+        if self.outbox.paused or not self.outbox.settle(insist=True):
             raise sqlite3.OperationalError("the disk is busy or fails")
         if recovery.import_path(self._store.path).stat().st_size + self._store.log_size() > LOG_MOST:
             raise OSError("it is too large to be taken over while rlmd runs: rlmctl stop, and import it then")
         kept = self._store.replace()
-        self._take_in(*self.ledger.begin_anew(self._store.facts(), self._config.policy, self._clock()))
+        self._take_in(*self.ledger.begin_anew(self._store.facts(), self.configuration.current.policy, self._clock()))
         self.notifier.take_up()
         log.info("the state was replaced by an import; the one before is kept in %s", kept)
         return f"the state is replaced; the one before is kept in {kept}"
@@ -164,7 +134,8 @@ class Daemon:
     async def run(self, accepting: listener.Listener) -> None:
         """Serve until told to stop, then answer what has arrived and return."""
         async with trio.open_nursery() as nursery:
-            for task in (self.timers.run, self.notifier.run, self._checkpoints.run):
+            nursery.start_soon(self._checkpoints.run, self.server.commits_resumed)
+            for task in (self.timers.run, self.notifier.run):
                 nursery.start_soon(task)
             for task in (self._heed_signals, self._prune, self._sign_of_life):
                 nursery.start_soon(task)
@@ -180,7 +151,7 @@ class Daemon:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._accept, listening, conversations)
                 service_manager.notify(f"READY=1\n{self._state()}")
-                log.info("serving %s with %s", self.socket, self.config_path)
+                log.info("serving %s with %s", self.socket, self.configuration.path)
                 await self._stopping.wait()
                 service_manager.notify("STOPPING=1")
                 log.info("stopping")
@@ -200,11 +171,12 @@ class Daemon:
         """Say in a line for `systemctl status` how things are."""
         now = self._clock()
         try:
-            state = status.line(status.providers(self.ledger, now), now, self._config.policy.zone)
+            state = status.line(status.providers(self.ledger, now), now, self.configuration.current.policy.zone)
         except Exception:
             log.exception("the state cannot be told; please report this")
             state = "serving"
-        return f"STATUS={state}{'' if self.config_error is None else '; the configuration is refused: rlmctl doctor'}"
+        refused = "" if self.configuration.error is None else "; the configuration is refused: rlmctl doctor"
+        return f"STATUS={state}{refused}"
 
     async def _accept(self, listening: trio.SocketListener, conversations: trio.Nursery) -> None:
         """Take everybody in; where the system has no room for one more, wait until it has.
@@ -251,7 +223,7 @@ class Daemon:
             ahead = self._clock() - trio.current_time()
             await trio.sleep(pause)
             steady = abs(self._clock() - trio.current_time() - ahead) < STEP
-            more = steady and self.outbox.prune(self._clock(), self._config.history_keep)
+            more = steady and self.outbox.prune(self._clock(), self.configuration.current.history_keep)
             pause = 1.0 if more else PRUNE_EVERY
 
     async def _sign_of_life(self) -> None:
@@ -262,53 +234,10 @@ class Daemon:
             service_manager.notify("WATCHDOG=1")
             await trio.sleep(period)
 
-    def _first_config(self) -> policy.Config:
-        """Read the configuration; where it is missing or bad, use the last good one, else manage nothing."""
-        try:
-            return self._read()
-        except policy.ConfigError as error:
-            self.config_error = str(error)
-            log.error("%s", error)  # noqa: TRY400  (told to a person, not traced)
-        self._text = self._kept_config()
-        if self._text is not None:
-            try:
-                source = "the last good configuration"
-                last_good = policy.parse(self._text, self._environ, source=source, lenient=True)
-            except policy.ConfigError as error:
-                log.error("the last good configuration does not serve either: %s", error)  # noqa: TRY400
-            else:
-                for warning in last_good.warnings:
-                    log.warning("%s", warning)
-                log.warning("the last good configuration serves until the file is mended (then: rlmctl reload)")
-                return last_good
-        log.warning("no provider is managed until the file is mended (then: rlmctl reload)")
-        return policy.parse("", {}, source="nothing")
-
-    def _kept_config(self) -> str | None:
-        """Read the text of the last good configuration, if there is one."""
-        kept = self._store.fact("setting", "config")
-        if kept is None:
-            return None
-        try:
-            return msgspec.json.decode(kept, type=str)
-        except SENSELESS as error:
-            self._store.set_aside([Senseless("fact", ("setting", "config"), kept, error)])
-            return None
-
-    def _everything(self) -> Step:
-        step = self.ledger.book.keep_everything()
-        text = self._text
-        step.facts["setting", "config"] = lambda: text
+    def _all_facts(self) -> Effects:
+        step = self.ledger.state.keep_everything()
+        step.facts.update(self.configuration.facts().facts)
         return step
-
-    def _read(self) -> policy.Config:
-        text, mode = policy.read(self.paths.config, self._environ)
-        fresh = policy.parse(text, self._environ, source=str(self.paths.config), mode=mode)
-        for warning in fresh.warnings:
-            log.warning("%s", warning)
-        self._text = text
-        self.outbox.add(Step(facts={("setting", "config"): lambda: text}))
-        return fresh
 
 
 def _give_memory_back() -> None:

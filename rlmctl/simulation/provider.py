@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from rlmd.core.calendar import bounds, seconds
-from rlmd.core.ledger import Answer
 from rlmd.core.model import Limit
 
 if TYPE_CHECKING:
@@ -34,7 +33,6 @@ _WEIGHTS: dict[Quantity, tuple[int, int, int]] = {
 
 _REFUSED = '{"error":{"type":"rate_limit_error","message":"Rate limit exceeded."}}'
 _OVERLOADED = '{"error":{"type":"overloaded_error","message":"Overloaded"}}'
-_DOWN = Answer(message="connection refused")
 
 
 class Behaviour(Struct, frozen=True):
@@ -53,8 +51,11 @@ class Behaviour(Struct, frozen=True):
 class Rejection(Struct, frozen=True):
     """How a provider turns a request away, and by which of its limits; None: nobody is there."""
 
-    answer: Answer
     limit: Limit | None
+    status: int | None = None
+    headers: dict[str, str] = {}
+    body: str = ""
+    message: str = ""
 
 
 class Meter:
@@ -121,13 +122,13 @@ class Place:
     def take(self, tokens: int, now: float) -> Rejection | None:
         """Take a request of so many input tokens in, or turn it away."""
         if self._behaviour.outages and any(start <= now < end for start, end in self._behaviour.outages):
-            return Rejection(_DOWN, None)
+            return Rejection(None, message="connection refused")
         full: Meter | None = None
         for meter in self._meters:
             if not meter.has_room(tokens, now) and (full is None or meter.end > full.end):
                 full = meter
         if full is not None:
-            return Rejection(self._refusal(full.end - now), full.limit)
+            return self._refusal(full.limit, full.end - now)
         for meter in self._meters:
             meter.begin(tokens, now)
         return None
@@ -137,10 +138,11 @@ class Place:
         for meter in self._meters:
             meter.finish(tokens, now)
 
-    def _refusal(self, after: float) -> Answer:
+    def _refusal(self, limit: Limit, after: float) -> Rejection:
         status = self._behaviour.status
         headers = {"retry-after": str(ceil(after))} if self._behaviour.hint and after < inf else {}
-        return Answer(status, headers, _REFUSED if status == 429 else _OVERLOADED)  # noqa: PLR2004  (an HTTP status)
+        body = _REFUSED if status == 429 else _OVERLOADED  # noqa: PLR2004  (an HTTP status)
+        return Rejection(limit, status, headers, body)
 
 
 def build(policy: Policy, behaviours: Mapping[str, Behaviour]) -> dict[tuple[str, str], Place]:

@@ -16,8 +16,9 @@ from msgspec import Struct
 
 from rlmctl.simulation.provider import build
 from rlmctl.simulation.result import Hit, Result
-from rlmd.core.ledger import NOTHING_SEEN, Ledger
+from rlmd.core.ledger import Ledger
 from rlmd.core.model import HOUR, Notice, Recorded, Usage, Use, Wait
+from rlmd.core.requests import Acquire, Report
 from rlmd.core.text import stated
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from random import Random
 
     from rlmctl.simulation.provider import Behaviour, Rejection
-    from rlmd.core.ledger import Answer
     from rlmd.core.model import Outcome, Policy, Purpose
 
 FIRST_BYTE = 1.0
@@ -139,7 +139,7 @@ class Simulation:
 
     def _acquire(self, session: Session, purpose: Purpose, tokens: int, now: float) -> Use | Wait:
         provider, model = session.home or self._first
-        step = self._ledger.acquire(provider, model, now, session=session.name, purpose=purpose, estimate=tokens)
+        step = self._ledger.acquire(Acquire(provider, model, session.name, purpose=purpose, estimate=tokens), now)
         if step.notices:
             self._note(step.notices)
         match step.reply:
@@ -167,7 +167,7 @@ class Simulation:
             self._plan(first_byte, partial(self._rejected, request, use, rejection, now))
             return
         if use.reason == "probe":
-            self._plan(first_byte, partial(self._report, request, use, "accepted", now))
+            self._plan(first_byte, partial(self._report, request, use, "accepted"))
         if session.held:
             self._plan(first_byte, partial(self._follow, request))
         end = now + self._load.duration * (0.5 + random())
@@ -175,16 +175,14 @@ class Simulation:
 
     def _finished(self, request: Request, use: Use, sent: float, now: float) -> None:
         self._places[use.provider, use.model].finish(request.output, now)
-        self._report(
-            request, use, "ok", sent, now, usage=Usage(request.input, request.output) if self._metered else None
-        )
+        self._report(request, use, "ok", now, usage=Usage(request.input, request.output) if self._metered else None)
         self._result.row(use.provider, sent).served += 1
         if request.waited:
             self._result.note_wait(request.came, sent)
 
     def _rejected(self, request: Request, use: Use, rejection: Rejection, sent: float, now: float) -> None:
         """Take a rejection in, and go on as the ledger says."""
-        recorded = self._report(request, use, "error", sent, now, answer=rejection.answer)
+        recorded = self._report(request, use, "error", now, rejection=rejection)
         self._count(use, rejection, recorded.verdict.until, sent, now)
         request.tries += 1
         if request.tries == TRIES:
@@ -227,24 +225,17 @@ class Simulation:
         request: Request,
         use: Use,
         outcome: Outcome,
-        sent: float,
         now: float,
         *,
-        answer: Answer = NOTHING_SEEN,
+        rejection: Rejection | None = None,
         usage: Usage | None = None,
     ) -> Recorded:
-        step = self._ledger.report(
-            use.provider,
-            use.model,
-            outcome,
-            now,
-            rand=self._random() if outcome == "error" else 0.0,
-            answer=answer,
-            lease=use.lease,
-            session=request.session.name,
-            started_at=sent,
-            usage=usage,
-        )
+        report = Report(use.provider, use.model, outcome, use.lease, request.session.name, usage=usage)
+        if rejection is not None:
+            report.status, report.headers = rejection.status, rejection.headers
+            report.body, report.message = rejection.body, rejection.message
+        rand = self._random() if outcome == "error" else 0.0
+        step = self._ledger.report(report, now, rand=rand)
         if step.notices:
             self._note(step.notices)
         if not isinstance(step.reply, Recorded):

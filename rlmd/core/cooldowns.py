@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rlmd.core import observed_limits
-from rlmd.core.model import Allowance, EventKind, Kind, Notice, Step, Verdict
+from rlmd.core.model import Allowance, EventKind, Kind, Notice, Verdict
 from rlmd.core.target import name_providers
 from rlmd.core.text import clock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from rlmd.core.state import Book
+    from rlmd.core.requests import Report
+    from rlmd.core.state import Call
     from rlmd.core.target import Target
 
 BLOCKS: frozenset[Kind] = frozenset({"throttle", "quota", "credits", "overloaded", "transient", "unreachable"})
@@ -29,123 +28,124 @@ def sample(target: Target, started: float, now: float) -> None:
         server.sample(now, failed=False)
 
 
-def heard(target: Target, book: Book, now: float, step: Step) -> None:
+def heard(target: Target, call: Call) -> None:
     """Take in that a provider answers.
 
     Where nothing answered its last request, nobody's rest for the same reason stands any longer: what was gone was the
     network. Where only others got no answer, that is their own failure.
     """
-    if target.breakers[0][0] not in book.unanswered:
+    if target.breakers[0][0] not in call.state.unanswered:
         return
     name = target.provider.id
-    for key in book.unanswered:
-        if not book.breakers[key].heard(now):
+    for key in call.state.unanswered:
+        if not call.state.breakers[key].heard(call.now):
             continue
-        book.keep_breaker(key, step)
+        call.keep_breaker(key)
         back = key.partition(":")[2]
         text = f"{name} answers again" if back == name else f"{back} may be used again: {name} answers"
-        step.notices.append(Notice("state", now, text, provider=back, reason="closed"))
-    book.unanswered.clear()
+        call.tell(Notice("state", call.now, text, provider=back, reason="closed"))
+    call.state.unanswered.clear()
 
 
-def passed(target: Target, lease: str | None, started: float, now: float, book: Book, step: Step) -> None:
+def passed(target: Target, lease: str | None, started: float, call: Call) -> None:
     """Take in a good answer: a probe that passed closes what it tried."""
     closed = False
-    if book.unusable:
-        book.unusable -= {target.key, target.provider.id}
+    if call.state.unusable:
+        call.state.unusable -= {target.key, target.provider.id}
     for key, breaker in target.breakers:
-        if breaker.opened and breaker.passed(lease, started, now):
-            book.keep_breaker(key, step)
+        if breaker.opened and breaker.passed(lease, started, call.now):
+            call.keep_breaker(key)
             closed = True
     if closed:
         name = target.provider.id
         text = f"{name} answers again"
-        step.notices.append(Notice("state", now, text, provider=name, model=target.model, reason="closed"))
+        call.tell(Notice("state", call.now, text, provider=name, model=target.model, reason="closed"))
 
 
 def failed(
     target: Target,
     verdict: Verdict,
+    report: Report,
+    call: Call,
     *,
-    lease: str | None,
     started: float,
-    now: float,
     rand: float,
     silent: bool,
-    said: Callable[[], str],
-    book: Book,
-    step: Step,
 ) -> Verdict:
     """Rest what the verdict speaks of, and return it with the end of that rest.
 
-    `silent`: nothing answered the request. `said` reads the error's sentence.
+    `silent`: nothing answered the request.
     A probe that failed for another reason than its breaker rests for says nothing: the next one tries.
     """
+    now = call.now
     if verdict.kind in {"auth", "model_missing"}:
         what = target.provider.id if verdict.kind == "auth" else target.key
-        if what not in book.unusable:
-            book.unusable.add(what)
-            step.notices.append(_unusable(target, verdict, now))
+        if what not in call.state.unusable:
+            call.state.unusable.add(what)
+            call.tell(_unusable(target, verdict, now))
     if silent:
-        book.unanswered.add(target.breakers[0][0])
+        call.state.unanswered.add(target.breakers[0][0])
     until: float | None = None
     for key, breaker in target.breakers:
         if verdict.kind not in BLOCKS or key.partition(":")[0] != verdict.scope:
-            if lease is not None and breaker.missed(lease, now):
-                book.keep_breaker(key, step)
+            if report.lease is not None and breaker.missed(report.lease, now):
+                call.keep_breaker(key)
             continue
         is_told = breaker.state(now) == "open" or (silent and breaker.silent)
         window_end = _used_up_until(target, now) if verdict.kind == "quota" else None
         if breaker.failed(
             verdict,
-            lease=lease,
+            lease=report.lease,
             started=started,
             now=now,
-            cooldown=book.policy.cooldown,
+            cooldown=call.state.policy.cooldown,
             rand=rand,
             window_end=window_end,
             silent=silent,
         ):
-            book.keep_breaker(key, step)
-            book.plan(breaker.until, key)
+            call.keep_breaker(key)
+            call.state.plan(breaker.until, key)
         if breaker.state(now) == "open":
             until = breaker.until
             if not is_told:
-                step.notices.append(_resting(target, verdict, until, said, now, book))
+                call.tell(_resting(target, verdict, until, report, call))
     return Verdict(verdict.kind, verdict.scope, verdict.hint, until)
 
 
-def announce_end(key: str, at: float, book: Book, now: float, step: Step) -> None:
+def announce_end(key: str, at: float, call: Call) -> None:
     """Tell that a rest is over, if it is the one that was planned to end then."""
-    breaker = book.breakers[key]
+    breaker = call.state.breakers[key]
     if breaker.silent:
         return  # nobody knows whether anything answers now
-    if breaker.until == at and breaker.state(now) == "half_open":
-        whose = book.behind(key)
+    if breaker.until == at and breaker.state(call.now) == "half_open":
+        whose = call.state.behind(key)
         if not whose:
             return
         first, model = whose[0], whose[0].model if key.startswith("model:") else None
         whom, its = name_providers(whose) if model is None else (first.key, "its")
         text = f"{whom} may be used again: {its} cooldown is over"
-        step.notices.append(Notice("recovered", now, text, provider=first.provider.id, model=model))
+        call.tell(Notice("recovered", call.now, text, provider=first.provider.id, model=model))
 
 
 def _used_up_until(target: Target, now: float) -> float | None:
     """Tell when the last of the target's own windows that are used up ends."""
-    used_up = [c.window for c in target.counters if c.window.load(now) >= c.limit.max]
+    used_up = [c.window for c in target.counters if not c.room(0.0, now)]
     ends = [window.resets_at(now) for window in used_up]
     return max((end for end in ends if end is not None), default=None)
 
 
-def _resting(target: Target, verdict: Verdict, until: float, said: Callable[[], str], now: float, book: Book) -> Notice:
-    name = target.provider.id
+def _resting(target: Target, verdict: Verdict, until: float, report: Report, call: Call) -> Notice:
+    now, name = call.now, target.provider.id
     shown: Allowance | None = None
     if verdict.kind in {"throttle", "quota"}:
-        shown = observed_limits.read(target, verdict, said(), now)
+        from rlmd.core.errors.failure import sentence  # noqa: PLC0415  (its patterns would be a tenth of the start)
+
+        said = sentence(report.status, report.headers, report.body, report.message)
+        shown = observed_limits.read(target, verdict, said, now)
     what = f"{name}/{target.model}" if verdict.scope == "model" else name
     event: EventKind = "exhausted" if verdict.kind in {"quota", "credits"} else "state"
     money = ": its credits are used up" if verdict.kind == "credits" else ""
-    text = f"{what} is cooling down until {clock(until, now, book.policy.zone)} ({verdict.kind}){money}"
+    text = f"{what} is cooling down until {clock(until, now, call.state.policy.zone)} ({verdict.kind}){money}"
     return Notice(
         event, now, text, provider=name, model=target.model, reason=verdict.kind, until=until, allowance=shown
     )

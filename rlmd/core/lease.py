@@ -32,7 +32,7 @@ class Lease(Struct):
 
     def land(self) -> None:
         """Note that the request is over; what it was the probe of may be tried by the next one."""
-        self.target.tally.in_flight -= 1
+        self.target.totals.in_flight -= 1
         for _, breaker in self.target.breakers:
             if breaker.opened:
                 breaker.release(self.id)

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 
 from rlmd.core import usage
 from rlmd.core.lease import Lease
-from rlmd.core.model import Receipt, Used
+from rlmd.core.model import Receipt
 
 if TYPE_CHECKING:
-    from rlmd.core.model import Step
-    from rlmd.core.state import Book
+    from rlmd.core.state import Call
     from rlmd.core.target import Target
 
 LEASE = 900.0
@@ -44,7 +43,7 @@ class Leases(OrderedDict[str, Lease]):
         for _, breaker in target.breakers:
             if breaker.opened:
                 breaker.admit(lease.id, now)
-        target.tally.in_flight += 1
+        target.totals.in_flight += 1
         self[lease.id] = lease
         return lease
 
@@ -53,8 +52,9 @@ class Leases(OrderedDict[str, Lease]):
         first = next(iter(self.values()), None)
         return None if first is None else first.at + LEASE
 
-    def lapse(self, book: Book, now: float, step: Step) -> None:
+    def lapse(self, call: Call) -> None:
         """Let go of leases whose time is up."""
+        now = call.now
         if self._now <= now < self._lapse_at:
             self._now = now
             return
@@ -65,31 +65,31 @@ class Leases(OrderedDict[str, Lease]):
         for lease in list(islice(self.values(), LAPSED)):
             if lease.at + LEASE > now:
                 break
-            self.let_go(lease, book, now, step)
+            self.let_go(lease, call)
         at = self.lapses_at()
         self._lapse_at = now + LEASE if at is None else at
 
-    def let_go(self, held: Lease, book: Book, now: float, step: Step) -> None:
+    def let_go(self, held: Lease, call: Call) -> None:
         """Count what stays unknown as used: a provider that took the request has counted it, too."""
         del self[held.id]
         if held.in_flight:
             held.land()
         if held.receipt.stage == "reserved":
-            usage.settle_request(held, book, now, step, counts=True)
-            held.target.tally.requests += 1
-            held.target.recent.note(now, held.target.key)
-            step.usage.append(Used(now, held.target.provider.id, held.target.model, "requests", 1))
-            held.receipt.stage, held.receipt.at = "lapsed", now
-            book.keep_tally(held.target.provider.id, step)
-        usage.settle_tokens(held, book, now, step, keep=True)
-        step.receipts[held.id] = held.receipt
+            usage.settle_request(held, call, counts=True)
+            held.target.totals.requests += 1
+            held.target.recent.note(call.now, held.target.key)
+            call.note_use(held.target, "requests")
+            held.receipt.stage, held.receipt.at = "lapsed", call.now
+            call.keep_totals(held.target.provider.id)
+        usage.settle_tokens(held, call, keep=True)
+        call.receipts[held.id] = held.receipt
 
-    def follow(self, book: Book, now: float) -> None:
+    def follow(self, call: Call) -> None:
         """Let leases of what is still configured belong to that, and count in its new limits too."""
         for lease in self.values():
             was = lease.target
-            same = book.targets.get(was.provider.id, {}).get(was.model)
+            same = call.state.targets.get(was.provider.id, {}).get(was.model)
             if same is not None and same.provider.account == was.provider.account:
                 lease.target = same
                 if lease.receipt.stage == "reserved":
-                    usage.reserve_in_new_limits(lease, now)
+                    usage.reserve_in_new_limits(lease, call.now)

@@ -1,64 +1,50 @@
 """The aggregate: what an acquire, a report or the passing of time does to everything that is known.
 
-Every method takes `now` and returns a `Step`; nothing has an effect outside until the outbox makes it happen.
+Every method takes `now` and returns `Effects`; nothing has an effect outside until the outbox makes it happen.
 Everything is synchronous and there are no locks: nobody can come between reading and changing.
 """
 
 from __future__ import annotations
 
-from functools import partial
 from math import inf
 from typing import TYPE_CHECKING
 
-from msgspec import Struct
-
-from rlmd.core import cooldowns
+from rlmd.core import cooldowns, usage
 from rlmd.core import receipt as receipts
-from rlmd.core import usage as counting
 from rlmd.core.cooldowns import ROUTES_AWAY
 from rlmd.core.leases import Leases
 from rlmd.core.model import (
     DAY,
     SENSELESS,
+    Effects,
     Kind,
     Notice,
-    Outcome,
     Pass,
     Policy,
-    Purpose,
     Receipt,
     Recorded,
     Refusal,
     Senseless,
-    Step,
-    Usage,
     Use,
     Used,
     Verdict,
     Wait,
 )
+from rlmd.core.requests import ModelRef
 from rlmd.core.route import Ask, Choice, as_use, as_wait, choose, in_order, refuse
 from rlmd.core.session import Session, Sessions
-from rlmd.core.state import Book
+from rlmd.core.state import Call, State
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
+    from datetime import datetime
 
     from rlmd.core.lease import Lease
     from rlmd.core.receipt import Change
+    from rlmd.core.requests import Acquire, Report, UsageReport
     from rlmd.core.target import Chain, Target
 
 
-class Answer(Struct, frozen=True):
-    """What the agent saw of an answer: enough to tell what it means, never a prompt or a key."""
-
-    status: int | None = None
-    headers: dict[str, str] = {}
-    body: str = ""
-    message: str = ""
-
-
-NOTHING_SEEN = Answer()
 OK = Verdict("ok")
 CANCELLED = Verdict("cancelled")
 
@@ -75,7 +61,7 @@ class Ledger:
     """
 
     def __init__(self, boot: str) -> None:
-        self.book = Book()
+        self.state = State()
         self.leases = Leases(boot)
         self.sessions = Sessions()
         self._all_limited: dict[str, float] = {}
@@ -83,18 +69,19 @@ class Ledger:
         self._awake_since = -inf
         """When the machine woke up last: what was under way before says nothing of who did not answer."""
 
-    def configure(self, policy: Policy, now: float) -> Step:
+    def configure(self, policy: Policy, now: float) -> Effects:
         """Put a policy into force and tell what is now true; leases and counts of what is still there go on."""
-        step = self.book.configure(policy)
-        self._all_limited = {model: until for model, until in self._all_limited.items() if model in self.book.chains}
-        self.leases.follow(self.book, now)
-        for counter in self.book.counters.values():
-            counting.judge_anew(counter, self.book, now, step)
-        return step
+        call = self._call(now)
+        self.state.configure(policy, call)
+        self._all_limited = {model: until for model, until in self._all_limited.items() if model in self.state.chains}
+        self.leases.follow(call)
+        for counter in self.state.counters.values():
+            usage.judge_anew(counter, call)
+        return call
 
     def restore(
         self, facts: Iterable[tuple[str, str, bytes]], policy: Policy, now: float
-    ) -> tuple[Step, list[Senseless]]:
+    ) -> tuple[Effects, list[Senseless]]:
         """Take in what the store kept, and the policy; tell what that changes.
 
         The facts that make no sense are passed over, and returned.
@@ -102,228 +89,189 @@ class Ledger:
         odd = []
         for kind, key, row in facts:
             try:
-                self.book.restore([(kind, key, row)], now, policy.cooldown.longest)
+                self.state.restore([(kind, key, row)], now, policy.cooldown.longest)
             except SENSELESS as error:
                 odd.append(Senseless("fact", (kind, key), row, error))
-        step = self.book.configure(policy)
-        for key, breaker in self.book.breakers.items():
+        call = self._call(now)
+        self.state.configure(policy, call)
+        for key, breaker in self.state.breakers.items():
             if breaker.opened:
-                self.book.plan(breaker.until, key)
-        for counter in self.book.counters.values():
-            counting.judge_anew(counter, self.book, now, step)
-            counting.plan_end(counter, self.book, now)
-        return step, odd
+                self.state.plan(breaker.until, key)
+        for counter in self.state.counters.values():
+            usage.judge_anew(counter, call)
+            usage.plan_end(counter, call)
+        return call, odd
 
     def begin_anew(
         self, facts: Iterable[tuple[str, str, bytes]], policy: Policy, now: float
-    ) -> tuple[Step, list[Senseless]]:
+    ) -> tuple[Effects, list[Senseless]]:
         """Forget everything and go on from other facts. Leases under way are then those of a former daemon."""
-        self.book, self.sessions = Book(), Sessions()
+        self.state, self.sessions = State(), Sessions()
         self.leases.clear()
         self._all_limited.clear()
         return self.restore(facts, policy, now)
+
+    def _call(self, now: float) -> Call:
+        return Call(state=self.state, now=now)
 
     def suspended(self, now: float) -> None:
         """Take in that the machine has slept until now: connections of before have died with nobody to blame."""
         self._awake_since = now
 
-    def acquire(
-        self,
-        provider: str,
-        model: str,
-        now: float,
-        *,
-        session: str | None = None,
-        purpose: Purpose = "step",
-        dry_run: bool = False,
-        estimate: int | None = None,
-        lease_for: tuple[str, str] | None = None,
-    ) -> Step:
+    def acquire(self, request: Acquire, now: float) -> Effects:
         """Decide where a request goes; unless this only asks (`turn`, `dry_run`), reserve it under a lease.
 
-        `provider` and `model` are the agent's own names of what it would use; `estimate` is in tokens. Nothing is
-        reserved where `lease_for`, the provider and the model that it stands ready for, is not where it goes.
+        Nothing is reserved where the request does not go to what `lease_for` names.
         """
-        self.leases.lapse(self.book, now, step := Step())
-        asked = self.book.find(provider, model)
+        self.leases.lapse(call := self._call(now))
+        asked = self.state.find(request.provider, request.model)
         if asked is None:
-            step.reply = Pass(f"{provider}/{model} is not in the configuration")
-            return step
+            call.reply = Pass(f"{request.provider}/{request.model} is not in the configuration")
+            return call
+        session, purpose, estimate = request.session, request.purpose, request.estimate
         known = self.sessions.get(session)
         in_turn = known is not None and purpose != "turn" and known.turn_open(now)
         new_turn = purpose == "turn" or (purpose == "step" and not in_turn)
         early = purpose == "aux" or known is None or not known.leased
         ask = self._ask(asked.provider.id, asked.model, known, now, in_turn=in_turn, early=early, estimate=estimate)
-        chain = self.book.chains[asked.model]
-        choice = choose(chain, self.book.policy, ask, now)
-        if session is not None and not dry_run:
+        chain = self.state.chains[asked.model]
+        choice = choose(chain, self.state.policy, ask, now)
+        if session is not None and not request.dry_run:
             known = self.sessions.touch(session)
             known.heard(now, new_turn=new_turn)
         if choice.target is None:
-            step.reply = wait = as_wait(choice, ask, now, self.book.policy.zone)
-            if not (dry_run or wait.patient):
-                self._tell_all_limited(wait, asked, session, now, step)
-            return step
-        leased = not dry_run and purpose != "turn"
-        if lease_for is not None:
-            leased = leased and lease_for == (choice.target.provider.id, choice.target.offer.name)
+            call.reply = wait = as_wait(choice, ask, now, self.state.policy.zone)
+            if not (request.dry_run or wait.patient):
+                self._tell_all_limited(wait, asked, session, call)
+            return call
+        leased = not request.dry_run and purpose != "turn"
+        if request.lease_for is not None:
+            leased = leased and request.lease_for == ModelRef(choice.target.provider.id, choice.target.offer.name)
         lease = self.leases.issue(choice.target, asked.model, session, estimate, now).id if leased else None
         lost, held_back = self._why_not(asked, choice, chain, ask, now)
-        step.reply = use = as_use(choice, ask, lease, lost=lost, held_back=held_back)
-        if not dry_run:
+        call.reply = use = as_use(choice, ask, lease, lost=lost, held_back=held_back)
+        if not request.dry_run:
             self._all_limited.pop(asked.model, None)
             if session is not None and known is not None:
                 known.leased = known.leased or purpose != "turn"
                 if purpose != "aux":
-                    self._move(known, session, asked.provider.id, asked.model, use, choice.refusals, now, step)
-        return step
+                    self._move(known, session, asked.provider.id, asked.model, use, choice.refusals, call)
+        return call
 
-    def report(
-        self,
-        provider: str,
-        model: str,
-        outcome: Outcome,
-        now: float,
-        *,
-        rand: float,
-        answer: Answer = NOTHING_SEEN,
-        lease: str | None = None,
-        session: str | None = None,
-        started_at: float | None = None,
-        usage: Usage | None = None,
-        retry: bool = True,
-        receipt: Receipt | None = None,
-    ) -> Step:
+    def report(self, report: Report, now: float, *, rand: float, receipt: Receipt | None = None) -> Effects:
         """Take in how a request went, once for each lease, and say where a failed one goes on.
 
         `receipt` is what the store remembers of a lease that is not under way here; `rand` is in [0, 1).
         """
-        issued = self.leases.get(lease) if lease is not None else None
-        self.leases.lapse(self.book, now, step := Step())
-        held = issued if issued is not None and issued.id in self.leases else None
-        receipt = issued.receipt if issued else receipt or Receipt("reserved", now)
-        target = issued.target if issued else self._target(receipt, provider, model)
-        session = session or (issued.session if issued else None)
-        change = receipts.change(receipt, outcome, under_way=held is not None)
+        issued, held, receipt, target, call = self._recall(report, receipt, now)
+        session = report.session or (issued.session if issued else None)
+        change = receipts.change(receipt, report.outcome, under_way=held is not None)
         if change is receipts.DUPLICATE:
             verdict = receipt.verdict or OK
-            place = self._next(target, issued, session, verdict, now) if retry else None
-            step.reply = Recorded(verdict, place, duplicate=True)
-            return step
-        verdict = self._verdict(target.provider.id if target else provider, outcome, answer, now)
+            place = self._next(target, issued, session, verdict, now) if report.retry else None
+            call.reply = Recorded(verdict, place, duplicate=True)
+            return call
+        verdict = self._verdict(target.provider.id if target else report.provider, report, now)
         if verdict.kind == "unreachable" and receipt.stage == "accepted":
             verdict = Verdict("transient", verdict.scope)  # the connection broke after the answer had begun
         if target is None:
             # Its provider has left the configuration; what is said of it still is said once.
             verdict = Verdict(verdict.kind, "none", verdict.hint)
             receipt.stage, receipt.at, receipt.verdict = "final", now, verdict
-            if lease is not None:
-                step.receipts[lease] = receipt
-            step.reply = Recorded(verdict)
-            return step
-        started = min(now, self._started(started_at, issued, now))
-        if lease is not None or outcome != "accepted":  # without a lease only the end of a request counts
-            error = verdict.kind if outcome == "error" else None
-            self._count(target, held, receipt, change, error, now, step)
-        if answer.headers:
+            if report.lease is not None:
+                call.receipts[report.lease] = receipt
+            call.reply = Recorded(verdict)
+            return call
+        started = min(now, self._started(report.started_at, issued, now))
+        if report.lease is not None or report.outcome != "accepted":  # without a lease only the end of a request counts
+            error = verdict.kind if report.outcome == "error" else None
+            self._count(target, held, receipt, change, error, call)
+        if report.headers:
             from rlmd.core.errors.headers import observe  # noqa: PLC0415  (see _verdict)
 
-            said = observe(answer.headers, now)
+            said = observe(report.headers, now)
             others = reversed(self.leases.values())
-            counting.observe(said, target, others, started=started, now=now, book=self.book, step=step)
-        silent = outcome == "error" and not answer.status and verdict.kind in NO_ANSWER
+            usage.observe(said, target, others, call, started=started)
+        silent = report.outcome == "error" and not report.status and verdict.kind in NO_ANSWER
         slept = silent and started < self._awake_since <= now
-        if outcome == "error" and not slept:
-            verdict = self._failed(target, verdict, answer, lease, started, now, rand, step, silent=silent)
+        if report.outcome == "error" and not slept:
+            verdict = self._failed(target, verdict, report, call, started=started, rand=rand, silent=silent)
             self._note_failure(target, session, verdict, now)
-        elif outcome in {"accepted", "ok"}:
-            self._passed(target, outcome, lease, started, now, step)
-        self._settle(target, held, receipt, change, outcome, usage, now, step)
+        elif report.outcome in {"accepted", "ok"}:
+            self._passed(target, report, started, call)
+        self._settle(target, held, receipt, change, report, call)
         receipt.at, receipt.verdict = now, verdict
-        if lease is not None:
-            step.receipts[lease] = receipt
+        if report.lease is not None:
+            call.receipts[report.lease] = receipt
         # What died while the machine slept is sent again to the same place: that is as good as before.
-        place = self._next(target, issued, session, verdict, now) if retry and not slept else None
+        place = self._next(target, issued, session, verdict, now) if report.retry and not slept else None
         if isinstance(place, Wait) and not place.patient:
-            self._tell_all_limited(place, target, session, now, step)
+            self._tell_all_limited(place, target, session, call)
         if verdict.kind == "context" and session is not None and isinstance(place, Use):
             known = self.sessions.touch(session)
             known.failed |= {target.provider.id}
             wanted = issued.wanted if issued else target.model
-            self._move(known, session, target.provider.id, wanted, place, (), now, step)
-        step.reply = Recorded(verdict, place)
-        return step
+            self._move(known, session, target.provider.id, wanted, place, (), call)
+        call.reply = Recorded(verdict, place)
+        return call
 
-    def meter(
-        self,
-        usage: Usage,
-        now: float,
-        *,
-        lease: str | None = None,
-        provider: str = "",
-        model: str = "",
-        receipt: Receipt | None = None,
-    ) -> Step:
+    def meter(self, report: UsageReport, now: float, *, receipt: Receipt | None = None) -> Effects:
         """Take in tokens and money that became known apart from the report; once for each lease."""
-        issued = self.leases.get(lease) if lease is not None else None
-        self.leases.lapse(self.book, now, step := Step())
-        held = issued if issued is not None and issued.id in self.leases else None
-        receipt = issued.receipt if issued else receipt or Receipt("reserved", now)
-        target = issued.target if issued else self._target(receipt, provider, model)
+        _, held, receipt, target, call = self._recall(report, receipt, now)
         verdict = receipt.verdict or OK
-        step.reply = Recorded(verdict, duplicate=receipt.metered)
+        call.reply = Recorded(verdict, duplicate=receipt.metered)
         if receipt.metered or target is None:
-            return step
-        counting.meter(target, held, receipt, usage, self.book, now, step)
+            return call
+        usage.meter(target, held, receipt, report.usage, call)
         if held and not held.in_flight:
             del self.leases[held.id]
-        if lease is not None:
-            step.receipts[lease] = receipt
-        return step
+        if report.lease is not None:
+            call.receipts[report.lease] = receipt
+        return call
 
-    def release(self, leases: Iterable[str], now: float) -> Step:
+    def release(self, leases: Iterable[str], now: float) -> Effects:
         """Let go of leases whose connection has closed: their outcome stays unknown, which counts as used."""
-        step = Step()
+        call = self._call(now)
         for name in leases:
             if name in self.leases:
-                self.leases.let_go(self.leases[name], self.book, now, step)
-        return step
+                self.leases.let_go(self.leases[name], call)
+        return call
 
     def next_deadline(self) -> float | None:
         """Tell when `roll` will have something to do; None: nothing is pending."""
-        planned, lapse = self.book.planned(), self.leases.lapses_at()
+        planned, lapse = self.state.planned(), self.leases.lapses_at()
         if planned is None or lapse is None:
             return planned if lapse is None else lapse
         return min(planned, lapse)
 
-    def roll(self, now: float) -> Step:
+    def roll(self, now: float) -> Effects:
         """Announce what has ended: cooldowns, windows, leases. It decides nothing; reading the time does."""
-        self.leases.lapse(self.book, now, step := Step())
-        for at, key in self.book.due(now):
-            if key in self.book.breakers:
-                cooldowns.announce_end(key, at, self.book, now, step)
-            elif key in self.book.counters:
-                counting.announce_end(self.book.counters[key], self.book, now, step)
-        return step
+        self.leases.lapse(call := self._call(now))
+        for at, key in self.state.due(now):
+            if key in self.state.breakers:
+                cooldowns.announce_end(key, at, call)
+            elif key in self.state.counters:
+                usage.announce_end(self.state.counters[key], call)
+        return call
 
     def explain(self, model: str, session: str | None, now: float) -> tuple[Ask, Sequence[Target], Choice] | None:
         """Show how the next request for a canonical model is decided: all candidates in order, the choice.
 
         None where nobody serves the model.
         """
-        chain = self.book.chains.get(model)
+        chain = self.state.chains.get(model)
         if chain is None:
             return None
         known = self.sessions.get(session)
         in_turn = known is not None and known.turn_open(now)
-        first = in_order(chain, self.book.policy, Ask("", model, pin=self.pin_for(model)), now)[0]
+        first = in_order(chain, self.state.policy, Ask("", model, pin=self.pin_for(model)), now)[0]
         early = known is None or not known.leased
         ask = self._ask(first.provider.id, first.model, known, now, in_turn=in_turn, early=early)
-        return ask, in_order(chain, self.book.policy, ask, now), choose(chain, self.book.policy, ask, now)
+        return ask, in_order(chain, self.state.policy, ask, now), choose(chain, self.state.policy, ask, now)
 
     def pin_for(self, model: str) -> str | None:
         """Name the provider that the person put first for a canonical model."""
-        return self.book.pins.get(model) or self.book.pins.get("*")
+        return self.state.pins.get(model) or self.state.pins.get("*")
 
     def _ask(
         self,
@@ -342,22 +290,34 @@ class Ledger:
         sticky = own = None
         if known is not None:
             own = known.provider
-            sticky = known.sticky(self.book.policy.failback, now, in_turn=in_turn)
+            sticky = known.sticky(self.state.policy.failback, now, in_turn=in_turn)
             if in_turn:
                 failed = known.failed
         return Ask(provider, model, self.pin_for(model), sticky, own, failed, estimate, early, beyond)
 
-    def _started(self, said: float | None, issued: Lease | None, now: float) -> float:
+    def _started(self, said: datetime | None, issued: Lease | None, now: float) -> float:
         """When a request began; an agent whose clock is off by days does not know."""
-        if said is not None and now - said < PLAUSIBLE:
-            return said
+        if said is not None and now - said.timestamp() < PLAUSIBLE:
+            return said.timestamp()
         return issued.at if issued else now
 
-    def _target(self, receipt: Receipt, provider: str, model: str) -> Target | None:
-        """Find what a lease that is over was for; what the agent calls so where nobody remembers."""
+    def _recall(
+        self, said: Report | UsageReport, receipt: Receipt | None, now: float
+    ) -> tuple[Lease | None, Lease | None, Receipt, Target | None, Call]:
+        """Begin a call about a lease: the lease as it was issued, the lease if it still holds, receipt and target.
+
+        Where nobody remembers the target, it is the one that the agent names.
+        """
+        issued = self.leases.get(said.lease) if said.lease is not None else None
+        self.leases.lapse(call := self._call(now))
+        if issued is not None:
+            return issued, self.leases.get(issued.id), issued.receipt, issued.target, call
+        receipt = receipt or Receipt("reserved", now)
         if receipt.place is None:
-            return self.book.find(provider, model)
-        return self.book.targets.get(receipt.place[0], {}).get(receipt.place[1])
+            target = self.state.find(said.provider or "", said.model or "")
+        else:
+            target = self.state.targets.get(receipt.place[0], {}).get(receipt.place[1])
+        return None, None, receipt, target, call
 
     def _why_not(
         self, asked: Target, choice: Choice, chain: Chain, ask: Ask, now: float
@@ -366,10 +326,10 @@ class Ledger:
         if choice.target is None or choice.target.provider.id != ask.sticky or choice.target is chain.targets[0]:
             return None, False
         if choice.target is not asked:
-            lost = refuse(asked, ask, now, self.book.policy.zone)
+            lost = refuse(asked, ask, now, self.state.policy.zone)
             return lost, lost is None
         free = Ask(ask.provider, ask.model, pin=ask.pin, estimate=ask.estimate)
-        return None, in_order(chain, self.book.policy, free, now)[0] is not asked
+        return None, in_order(chain, self.state.policy, free, now)[0] is not asked
 
     def _move(
         self,
@@ -379,19 +339,18 @@ class Ledger:
         model: str,
         use: Use,
         refusals: Sequence[Refusal],
-        now: float,
-        step: Step,
+        call: Call,
     ) -> None:
         """Remember where a session goes that asked for a model at a provider, and tell when that is news."""
         before = session.provider or asked
         session.provider = use.provider
-        if use.provider != before and all(t.provider.id != before for t in self.book.chains[model].targets):
+        if use.provider != before and all(t.provider.id != before for t in self.state.chains[model].targets):
             before = asked  # the person has chosen another model, which the former provider does not have
         if use.provider != before:
-            step.usage.append(Used(now, before, model, "switches", 1))
+            call.usage.append(Used(call.now, before, model, "switches", 1))
             notice = Notice(
                 "switched",
-                now,
+                call.now,
                 f"back on {use.provider}" if use.reason == "preferred" else use.message,
                 provider=before,
                 to=use.provider,
@@ -400,79 +359,56 @@ class Ledger:
                 reason=use.reason,
                 until=next((r.until for r in refusals if r.provider == before), None),
             )
-            step.notices.append(notice)
+            call.tell(notice)
 
-    def _tell_all_limited(self, wait: Wait, asked: Target, session: str | None, now: float, step: Step) -> None:
-        if self._all_limited.get(asked.model, 0.0) <= now:
-            self._all_limited[asked.model] = wait.retry_at or float("inf")
-            step.notices.append(
-                Notice(
-                    "all_limited",
-                    now,
-                    wait.message,
-                    model=asked.model,
-                    session=session,
-                    until=wait.retry_at,
-                )
-            )
+    def _tell_all_limited(self, wait: Wait, asked: Target, session: str | None, call: Call) -> None:
+        if self._all_limited.get(asked.model, 0.0) <= call.now:
+            until = wait.retry_at
+            self._all_limited[asked.model] = until or inf
+            call.tell(Notice("all_limited", call.now, wait.message, model=asked.model, session=session, until=until))
 
-    def _verdict(self, provider: str, outcome: Outcome, answer: Answer, now: float) -> Verdict:
-        if outcome == "error":
+    def _verdict(self, provider: str, report: Report, now: float) -> Verdict:
+        if report.outcome == "error":
             from rlmd.core.errors.classify import classify  # noqa: PLC0415  (its patterns would be a tenth of the start)
 
-            cooldown = self.book.policy.cooldown
+            cooldown = self.state.policy.cooldown
             verdict = classify(
                 provider,
-                answer.status,
-                answer.headers,
-                answer.body,
-                answer.message,
+                report.status,
+                report.headers,
+                report.body,
+                report.message,
                 now,
                 patterns=cooldown.patterns,
                 longest=cooldown.longest,
             )
             # The agent saw an error that the answer does not show: a broken stream, say.
             return Verdict("transient", "server") if verdict.kind == "ok" else verdict
-        return CANCELLED if outcome in {"cancelled", "unsent"} else OK
+        return CANCELLED if report.outcome in {"cancelled", "unsent"} else OK
 
-    def _passed(
-        self, target: Target, outcome: Outcome, lease: str | None, started: float, now: float, step: Step
-    ) -> None:
+    def _passed(self, target: Target, report: Report, started: float, call: Call) -> None:
         """Take in a good answer."""
-        cooldowns.heard(target, self.book, now, step)
-        if outcome == "ok":
-            cooldowns.sample(target, started, now)
-        cooldowns.passed(target, lease, started, now, self.book, step)
-        self.book.keep_current(target.provider.id, step)
+        cooldowns.heard(target, call)
+        if report.outcome == "ok":
+            cooldowns.sample(target, started, call.now)
+        cooldowns.passed(target, report.lease, started, call)
+        call.keep_current(target.provider.id)
 
     def _failed(
         self,
         target: Target,
         verdict: Verdict,
-        answer: Answer,
-        lease: str | None,
-        started: float,
-        now: float,
-        rand: float,
-        step: Step,
+        report: Report,
+        call: Call,
         *,
+        started: float,
+        rand: float,
         silent: bool,
     ) -> Verdict:
-        """Take in a failure; return the verdict with the end of the rest that it leads to."""
+        """Take in a failure; return the verdict with the end of the cooldown that it leads to."""
         if not silent:
-            cooldowns.heard(target, self.book, now, step)
-        return cooldowns.failed(
-            target,
-            verdict,
-            lease=lease,
-            started=started,
-            now=now,
-            rand=rand,
-            silent=silent,
-            said=partial(_sentence, answer),
-            book=self.book,
-            step=step,
-        )
+            cooldowns.heard(target, call)
+        return cooldowns.failed(target, verdict, report, call, started=started, rand=rand, silent=silent)
 
     def _count(
         self,
@@ -481,27 +417,26 @@ class Ledger:
         receipt: Receipt,
         change: Change,
         error: Kind | None,
-        now: float,
-        step: Step,
+        call: Call,
     ) -> None:
         """Count the request, or give it back, as the table of receipts says."""
         if error is not None:
-            target.tally.errors += 1
-            step.usage.append(Used(now, target.provider.id, target.model, error, 1))
+            target.totals.errors += 1
+            call.note_use(target, error)
         if held is not None and receipt.stage == "reserved":
-            counting.settle_request(held, self.book, now, step, counts=change.requests > 0)
+            usage.settle_request(held, call, counts=change.requests > 0)
         elif change.requests > 0:
-            counting.count_request(target, receipt, self.book, now, step)
+            usage.count_request(target, receipt, call)
         elif change.requests < 0:
-            counting.give_back(receipt, target, self.book, now, step)
+            usage.give_back(receipt, target, call)
         if change.requests:
             # A request is given back where it was counted: off that time's history, never off what a reset left.
-            at = now if change.requests > 0 else receipt.at
-            step.usage.append(Used(at, target.provider.id, target.model, "requests", change.requests))
-            target.tally.requests = max(0, target.tally.requests + change.requests)
+            at = call.now if change.requests > 0 else receipt.at
+            call.note_use(target, "requests", change.requests, at)
+            target.totals.requests = max(0, target.totals.requests + change.requests)
         if change.requests > 0:
-            target.recent.note(now, target.key)
-        self.book.keep_tally(target.provider.id, step)
+            target.recent.note(call.now, target.key)
+        call.keep_totals(target.provider.id)
 
     def _settle(
         self,
@@ -509,21 +444,19 @@ class Ledger:
         held: Lease | None,
         receipt: Receipt,
         change: Change,
-        outcome: Outcome,
-        usage: Usage | None,
-        now: float,
-        step: Step,
+        report: Report,
+        call: Call,
     ) -> None:
         """Move a lease on; a final report ends it, unless the tokens it reserved are still to be metered."""
         was = receipt.stage
         receipt.stage = change.after
-        if usage is not None and not receipt.metered:
-            counting.meter(target, held, receipt, usage, self.book, now, step)
-        if held is None or outcome == "accepted":
+        if report.usage is not None and not receipt.metered:
+            usage.meter(target, held, receipt, report.usage, call)
+        if held is None or report.outcome == "accepted":
             return
         held.land()
-        if outcome == "unsent" or (outcome == "error" and was == "reserved"):
-            counting.settle_tokens(held, self.book, now, step, keep=False)
+        if report.outcome == "unsent" or (report.outcome == "error" and was == "reserved"):
+            usage.settle_tokens(held, call, keep=False)
         if not held.slots:
             del self.leases[held.id]
 
@@ -533,7 +466,7 @@ class Ledger:
             return
         session = self.sessions.touch(name)
         provider = target.provider.id
-        soon = verdict.until is not None and verdict.until - now <= self.book.policy.patience
+        soon = verdict.until is not None and verdict.until - now <= self.state.policy.patience
         if soon and provider not in session.waited:
             session.waited |= {provider}
         else:
@@ -549,7 +482,7 @@ class Ledger:
         if verdict.kind == "context" and beyond is None:
             return None
         wanted = issued.wanted if issued else target.model
-        chain = self.book.chains.get(wanted)
+        chain = self.state.chains.get(wanted)
         if chain is None:
             return None
         name = target.provider.id
@@ -564,15 +497,9 @@ class Ledger:
             beyond=beyond,
             failed=() if verdict.until is not None else {name},
         )
-        choice = choose(chain, self.book.policy, ask, now)
+        choice = choose(chain, self.state.policy, ask, now)
         if choice.target is None:
             # A request that is too long gets shorter in the agent, not by waiting.
-            return None if verdict.kind == "context" else as_wait(choice, ask, now, self.book.policy.zone)
+            return None if verdict.kind == "context" else as_wait(choice, ask, now, self.state.policy.zone)
         # By name: a reload may have made another object of the same place.
         return None if choice.target.key == target.key else as_use(choice, ask, None)
-
-
-def _sentence(answer: Answer) -> str:
-    from rlmd.core.errors.failure import sentence  # noqa: PLC0415  (see _verdict)
-
-    return sentence(answer.status, answer.headers, answer.body, answer.message)

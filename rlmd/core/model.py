@@ -52,7 +52,7 @@ Quantity = Literal["requests", "tokens", "input_tokens", "output_tokens", "cost"
 WindowKind = Literal["calendar", "rolling", "first_use"]
 Purpose = Literal["turn", "step", "aux"]
 Outcome = Literal["accepted", "ok", "error", "cancelled", "unsent"]
-State = Literal["closed", "open", "half_open", "exhausted", "disabled"]
+Availability = Literal["closed", "open", "half_open", "exhausted", "disabled"]
 Reason = Literal[
     "probe",
     "fallback_model",
@@ -228,7 +228,7 @@ class Refusal(Struct, frozen=True):
 
     provider: str
     model: str
-    state: State
+    state: Availability
     until: float | None
     """None where time cannot help, or where it could serve and another one came first."""
     cause: Literal["cooldown", "limit", "disabled", "context", "failed"]
@@ -341,7 +341,7 @@ class Recorded(Struct, frozen=True):
     duplicate: bool = False
 
 
-class Step(Struct):
+class Effects(Struct):
     """What one call of the ledger leads to: an answer, facts to keep, things to tell, in this order."""
 
     reply: Decision | Recorded | None = None

@@ -102,17 +102,15 @@ def _full(target: Target, estimate: int | None, now: float) -> tuple[float | Non
     """When every limit has room again (None: never) and what says so longest; None if all have room now."""
     longest: tuple[float, str] | None = None
     for counter in target.counters:
-        amount = 1.0 if counter.counts_requests else counter.amount(estimate)
-        limit = counter.limit
-        load = counter.window.load(now)
-        if load + amount <= limit.max and (amount or load < limit.max):
+        amount, of = counter.amount(estimate), counter.limit.of
+        if counter.room(amount, now):
             continue
-        at = counter.window.free_at(amount, limit.max, now)
+        at = counter.free_at(amount, now)
         if at is None:
-            return None, f"never takes {plain(amount, limit.of)} at once: its limit is {counter.stated}"
+            return None, f"never takes {plain(amount, of)} at once: its limit is {counter.stated}"
         if longest is None or at > longest[0]:
-            over = f" and this takes {plain(amount, limit.of)}" if load < limit.max else ""
-            longest = at, f"has used {plain(load, limit.of)} of {counter.stated}{over}"
+            over = f" and this takes {plain(amount, of)}" if counter.room(0.0, now) else ""
+            longest = at, f"has used {plain(counter.window.load(now), of)} of {counter.stated}{over}"
     for snapshot in target.snapshots.values():
         at = snapshot.free_at(foreseen(snapshot.of, estimate), now)
         if at is not None and (longest is None or at > longest[0]):
@@ -148,7 +146,7 @@ def in_order(chain: Chain, policy: Policy, ask: Ask, now: float) -> Sequence[Tar
             t.provider.id != ask.sticky,
             by_agent and t.provider.id != ask.provider,
             -t.headroom(now) if by_headroom else t.provider.priority,
-            t.tally.in_flight,
+            t.totals.in_flight,
             t.provider.id,
         ),
     )

@@ -11,10 +11,10 @@ import msgspec
 from msgspec import Meta, Struct
 
 from rlmd.core.breaker import Breaker
-from rlmd.core.model import YEAR, Limit, Moment, Policy, Step
+from rlmd.core.model import YEAR, Effects, Kind, Limit, Moment, Notice, Policy, Spent, Used
 from rlmd.core.snapshot import Snapshot
 from rlmd.core.succession import models_in_line
-from rlmd.core.target import Chain, Counter, CounterRow, RequestLog, Tally, TallyRow, Target
+from rlmd.core.target import Chain, Counter, CounterRow, ProviderTotals, RequestLog, Target, TotalsRow
 from rlmd.core.window import Window
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class BreakerRow(Struct):
     silent: bool = False
 
 
-class Book:
+class State:
     """All that is known, reachable by the names that requests and stored facts use.
 
     Facts of providers that the configuration does not name just now are kept aside: a person who comments a
@@ -46,7 +46,7 @@ class Book:
 
     def __init__(self) -> None:
         self.policy = Policy()
-        self.tallies: dict[str, Tally] = {}
+        self.totals: dict[str, ProviderTotals] = {}
         self.breakers: dict[str, Breaker] = {}
         self.counters: dict[str, Counter] = {}
         self.recent: dict[str, RequestLog] = {}
@@ -61,7 +61,8 @@ class Book:
         """By provider, then by canonical model."""
         self.chains: dict[str, Chain] = {}
         """All who may serve a canonical model, its fallbacks included."""
-        self._current: str | None = None
+        self.last_used: str | None = None
+        """The provider that the last good answer came from, or that the person has put first since."""
         self._names: dict[tuple[str, str], Target] = {}
         self._met: dict[str, Counter] = {}
         """Every counter since the start: requests may be under way in one whose limit is taken out."""
@@ -74,8 +75,8 @@ class Book:
 
     @property
     def current(self) -> str | None:
-        """Where the last good answer came from, or where the person pointed since."""
-        return self._current if self._current in self.targets else None
+        """The provider in use, if it is configured now."""
+        return self.last_used if self.last_used in self.targets else None
 
     def behind(self, key: str) -> list[Target]:
         """List what a breaker or a counter may keep requests from, as configured now."""
@@ -86,9 +87,8 @@ class Book:
         """Find the target that the agent calls so; its canonical name will do as well."""
         return self._names.get((provider, name)) or self.targets.get(provider, {}).get(name)
 
-    def configure(self, policy: Policy) -> Step:
+    def configure(self, policy: Policy, call: Call) -> None:
         """Put a policy into force. What was counted for a limit that is still there stays counted."""
-        step = Step()
         for by_model in self.targets.values():
             for target in by_model.values():
                 self._snapshots[target.key] = dict(target.snapshots)
@@ -108,9 +108,9 @@ class Book:
                     counter.planned = None
                 own.append(counter)
         for provider in policy.providers:
-            tally = self.tallies.setdefault(provider.id, Tally())
-            if tally.follow(enabled=provider.enabled):
-                self.keep_tally(provider.id, step)
+            totals = self.totals.setdefault(provider.id, ProviderTotals())
+            if totals.follow(enabled=provider.enabled):
+                call.keep_totals(provider.id)
             self.targets[provider.id] = {}
             for model, offer in provider.models.items():
                 keys = (
@@ -121,7 +121,7 @@ class Book:
                 target = Target(
                     provider,
                     model,
-                    tally,
+                    totals,
                     tuple((key, self.breakers.setdefault(key, Breaker())) for key in keys),
                     tuple(c for c in of_account[provider.account] if c.limit.model in {None, model}),
                     self.recent.setdefault(provider.account, RequestLog(self._watched_since)),
@@ -137,7 +137,6 @@ class Book:
             model: Chain(t for other in models_in_line(model, policy.fallback) for t in serving.get(other, ()))
             for model in serving
         }
-        return step
 
     def restore(self, facts: Iterable[tuple[str, str, bytes]], now: float, longest: float = inf) -> None:
         """Take in stored facts (kind, key, JSON) before the first `configure`. Times in the past are dropped.
@@ -157,61 +156,35 @@ class Book:
                     if self.breakers[key].silent:
                         self.unanswered.add(key)
                 case "tally":
-                    stored = msgspec.json.decode(row, type=TallyRow)
-                    tally = self.tallies.setdefault(key, Tally())
-                    tally.requests, tally.errors = stored.requests, stored.errors
-                    tally.override, tally.configured = stored.override, stored.configured
+                    stored = msgspec.json.decode(row, type=TotalsRow)
+                    totals = self.totals.setdefault(key, ProviderTotals())
+                    totals.requests, totals.errors = stored.requests, stored.errors
+                    totals.override, totals.configured = stored.override, stored.configured
                 case "snapshot":
                     snapshots = msgspec.json.decode(row, type=dict[str, Snapshot])
                     if any(s.resets_at - now > longest for s in snapshots.values()):
                         raise msgspec.ValidationError("it lasts longer than cooldown.longest")
                     self._snapshots[key] = {name: s for name, s in snapshots.items() if now < s.resets_at}
                 case "setting" if key == "current":
-                    self._current = msgspec.json.decode(row, type=str | None)
+                    self.last_used = msgspec.json.decode(row, type=str | None)
                 case "setting" if key == "pins":
                     self.pins = msgspec.json.decode(row, type=dict[str, str])
 
-    def keep_everything(self) -> Step:
-        """Put all that is durable into a step, also what the configuration does not name just now."""
-        step = Step()
-        for counter in self._met.values():
-            self.keep_counter(counter, step)
-        for key, row in self._windows.items():
-            step.facts["window", key] = partial(_itself, row)
-        for key in self.breakers:
-            self.keep_breaker(key, step)
-        for provider in self.tallies:
-            self.keep_tally(provider, step)
-        for by_model in self.targets.values():
-            for target in by_model.values():
-                self.keep_snapshots(target, step)
-        for key, snapshots in self._snapshots.items():
-            step.facts["snapshot", key] = partial(_itself, snapshots or None)
-        step.facts["setting", "current"] = lambda: self._current
-        step.facts["setting", "pins"] = lambda: self.pins
-        return step
-
-    def keep_counter(self, counter: Counter, step: Step) -> None:
-        """Put what is durable of a counter into a step."""
-        step.facts["window", counter.key] = counter.row
-
-    def keep_breaker(self, key: str, step: Step) -> None:
-        """Put what is durable of a breaker into a step."""
-        step.facts["breaker", key] = self.breakers[key].row
-
-    def keep_tally(self, provider: str, step: Step) -> None:
-        """Put what is durable of a provider's own numbers into a step."""
-        step.facts["tally", provider] = self.tallies[provider].row
-
-    def keep_snapshots(self, target: Target, step: Step) -> None:
-        """Put what is durable of a provider's own word into a step."""
-        step.facts["snapshot", target.key] = lambda: target.snapshots or None
-
-    def keep_current(self, provider: str, step: Step) -> None:
-        """Note where answers come from now."""
-        if self._current != provider:
-            self._current = provider
-            step.facts["setting", "current"] = lambda: self._current
+    def keep_everything(self) -> Effects:
+        """Return all that is durable, also what the configuration does not name just now."""
+        targets = [target for by_model in self.targets.values() for target in by_model.values()]
+        return Effects(
+            facts={
+                **{("window", key): partial(_itself, row) for key, row in self._windows.items()},
+                **{("window", counter.key): counter.row for counter in self._met.values()},
+                **{("breaker", key): breaker.row for key, breaker in self.breakers.items()},
+                **{("tally", provider): totals.row for provider, totals in self.totals.items()},
+                **{("snapshot", key): partial(_itself, kept or None) for key, kept in self._snapshots.items()},
+                **{("snapshot", target.key): target.snapshots_row for target in targets},
+                ("setting", "current"): lambda: self.last_used,
+                ("setting", "pins"): lambda: self.pins,
+            }
+        )
 
     def plan(self, at: float, key: str) -> None:
         """Remember that something about this breaker or counter is to be announced then."""
@@ -241,6 +214,47 @@ class Book:
             last = due
 
 
+class Call(Effects, kw_only=True):
+    """One call of the ledger: the state, the time, and the effects of what the call changes."""
+
+    state: State
+    now: float
+
+    def tell(self, *notices: Notice) -> None:
+        """Have notices told once the facts are kept."""
+        self.notices.extend(notices)
+
+    def note_use(self, target: Target, what: Spent | Kind, amount: float = 1, at: float | None = None) -> None:
+        """Add to the usage history of a target, now or at another time."""
+        self.usage.append(Used(self.now if at is None else at, target.provider.id, target.model, what, amount))
+
+    def keep_counter(self, counter: Counter) -> None:
+        """Keep what is durable of a counter."""
+        self.facts["window", counter.key] = counter.row
+
+    def keep_breaker(self, key: str) -> None:
+        """Keep what is durable of a breaker."""
+        self.facts["breaker", key] = self.state.breakers[key].row
+
+    def keep_totals(self, provider: str) -> None:
+        """Keep what is durable of a provider's totals."""
+        self.facts["tally", provider] = self.state.totals[provider].row
+
+    def keep_snapshots(self, target: Target) -> None:
+        """Keep the snapshots of a target."""
+        self.facts["snapshot", target.key] = target.snapshots_row
+
+    def keep_pins(self) -> None:
+        """Keep the providers that the person put first."""
+        self.facts["setting", "pins"] = lambda: self.state.pins
+
+    def keep_current(self, provider: str) -> None:
+        """Note the provider that is in use now, and keep it where it has changed."""
+        if self.state.last_used != provider:
+            self.state.last_used = provider
+            self.facts["setting", "current"] = lambda: provider
+
+
 def _itself(row: object) -> object:
     return row
 
@@ -248,7 +262,7 @@ def _itself(row: object) -> object:
 def _counter(key: str, limit: Limit, row: CounterRow | None) -> Counter:
     counter = Counter(key, limit, Window.from_row(limit, row.window) if row else Window.for_limit(limit))
     if row is not None:
-        counter.told = row.told
+        counter.last_warned = row.told
         counter.judged = limit.max if row.judged is None else row.judged
     return counter
 

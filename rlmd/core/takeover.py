@@ -8,13 +8,14 @@ from msgspec import Struct
 
 from rlmd.core import usage
 from rlmd.core.calendar import seconds
-from rlmd.core.model import DAY, HOUR, Notice, Step
+from rlmd.core.model import DAY, HOUR, Effects, Notice
+from rlmd.core.state import Call
 from rlmd.core.text import clock, counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from rlmd.core.state import Book
+    from rlmd.core.state import State
     from rlmd.core.target import Counter, Target
 
 LONGEST = 366 * DAY
@@ -35,43 +36,44 @@ class Found(Struct, frozen=True):
 class Adoption(Struct):
     """What came of it, sentence by sentence."""
 
-    step: Step
+    effects: Effects
     taken: list[str] = []
     left: list[str] = []
 
 
-def adopt(book: Book, found: Iterable[Found], current: str | None, now: float) -> Adoption:
+def adopt(state: State, found: Iterable[Found], current: str | None, now: float) -> Adoption:
     """Count at least so many requests in each limit of an hour or more, and rest whoever rests."""
-    made = Adoption(Step())
+    call = Call(state=state, now=now)
+    made = Adoption(call)
     wanted: dict[str, tuple[Counter, Target, float]] = {}
     for one in found:
-        targets = book.targets.get(one.provider)
+        targets = state.targets.get(one.provider)
         if not targets:
             made.left.append(f"{one.provider} is not in the configuration")
             continue
         for counter, target in _counters(targets.values()).values():
             _, _, others = wanted.get(counter.key, (counter, target, 0.0))
             wanted[counter.key] = counter, target, others + one.requests  # providers of one account add up
-        tally = book.tallies[one.provider]
-        tally.requests, tally.errors = max(tally.requests, one.requests), max(tally.errors, one.errors)
-        book.keep_tally(one.provider, made.step)
+        totals = state.totals[one.provider]
+        totals.requests, totals.errors = max(totals.requests, one.requests), max(totals.errors, one.errors)
+        call.keep_totals(one.provider)
         if one.requests or one.errors:
             counts = f"{counted(one.requests, 'request')} in the hour that runs, {counted(one.errors, 'error')}"
             made.taken.append(f"{one.provider}: {counts}")
         if one.until is not None:
-            _rest(book, one.provider, one.until, now, made)
+            _rest(one.provider, one.until, call, made)
     for counter, target, amount in wanted.values():
         missing = amount - counter.window.used(now)
         if missing > 0:
             counter.window.count(missing, now)
-            usage.changed(counter, target, book, now, made.step)
-    if current in book.targets and book.current is None:
-        book.keep_current(current, made.step)
+            usage.changed(counter, target, call)
+    if current in state.targets and state.current is None:
+        call.keep_current(current)
         made.taken.append(f"{current} was used last")
-    elif current in book.targets and current != book.current:
+    elif current in state.targets and current != state.current:
         made.left.append(f"{current} as the current provider; to put it first: rlmctl use {current}")
     if made.taken:
-        made.step.notices.append(Notice("state", now, f"taken over by an import: {'; '.join(made.taken)}"))
+        call.tell(Notice("state", now, f"taken over by an import: {'; '.join(made.taken)}"))
     return made
 
 
@@ -87,16 +89,17 @@ def _counters(targets: Iterable[Target]) -> dict[str, tuple[Counter, Target]]:
     }
 
 
-def _rest(book: Book, provider: str, until: float, now: float, made: Adoption) -> None:
+def _rest(provider: str, until: float, call: Call, made: Adoption) -> None:
+    state, now = call.state, call.now
     key = f"server:{provider}"
-    breaker = book.breakers[key]
+    breaker = state.breakers[key]
     if until <= now:
-        made.left.append(f"{provider}: its cooldown is over since {clock(until, now, book.policy.zone)}")
+        made.left.append(f"{provider}: its cooldown is over since {clock(until, now, state.policy.zone)}")
     elif until - now > LONGEST:
         made.left.append(f"{provider}: a cooldown of more than a year")
     else:
         if breaker.free_at(now) < until:
             breaker.order(until, "imported", now)
-            book.keep_breaker(key, made.step)
-            book.plan(until, key)
-        made.taken.append(f"{provider} rests until {clock(until, now, book.policy.zone)}")
+            call.keep_breaker(key)
+            state.plan(until, key)
+        made.taken.append(f"{provider} rests until {clock(until, now, state.policy.zone)}")

@@ -43,9 +43,9 @@ class Counter:
         self.counts_requests = limit.of == "requests"
         self.hold(limit)
         self.judged = limit.max
-        """The maximum for which `told` holds."""
-        self.told: tuple[float, float] = (0.0, 0.0)
-        """The window's start and the largest share of it that a warning has named."""
+        """The maximum for which `last_warned` holds."""
+        self.last_warned: tuple[float, float] = (0.0, 0.0)
+        """The window's start and the largest share of the limit that a warning has named."""
         self.planned: float | None = None
         """When the window's end is to be announced."""
 
@@ -58,16 +58,33 @@ class Counter:
 
     def row(self) -> CounterRow:
         """Give the durable part."""
-        return CounterRow(self.window.row(), self.told, self.judged)
+        return CounterRow(self.window.row(), self.last_warned, self.judged)
 
     def amount(self, estimate: int | None) -> float:
         """How much of this limit a request takes as far as it is known beforehand."""
         return 1.0 if self.counts_requests else foreseen(self.limit.of, estimate)
 
-    def fits(self, amount: float, now: float) -> bool:
-        """Whether this much more goes in now."""
+    def room(self, amount: float, now: float) -> bool:
+        """Whether this much more may be used now; an unknown amount, 0, needs that anything is left."""
         load = self.window.load(now)
         return load + amount <= self.limit.max and (amount > 0 or load < self.limit.max)
+
+    def free_at(self, amount: float, now: float) -> float | None:
+        """From when this much may be used, if nothing else happens; None: never."""
+        return self.window.free_at(amount, self.limit.max, now)
+
+    def share(self, now: float) -> float:
+        """The used share of the limit: what warnings are about."""
+        return self.window.used(now) / self.limit.max
+
+    def headroom(self, now: float) -> float:
+        """The share of the limit that is neither used nor reserved."""
+        return 1 - self.window.load(now) / self.limit.max
+
+    def follow_maximum(self) -> bool:
+        """Have warnings hold for the present maximum. True where they held for another one."""
+        before, self.judged = self.judged, self.limit.max
+        return before != self.judged
 
 
 def foreseen(of: Quantity, estimate: int | None) -> float:
@@ -81,7 +98,7 @@ def foreseen(of: Quantity, estimate: int | None) -> float:
             return 0.0
 
 
-class TallyRow(Struct):
+class TotalsRow(Struct):
     """The durable part of a provider's own numbers."""
 
     requests: Count = 0
@@ -90,7 +107,7 @@ class TallyRow(Struct):
     configured: bool | None = None
 
 
-class Tally:
+class ProviderTotals:
     """A provider's own numbers. `override` is what the person said by hand about its being enabled.
 
     `configured` is what the configuration said at that time: once it says something else, that is the person's last
@@ -104,9 +121,9 @@ class Tally:
         self.override: bool | None = None
         self.configured: bool | None = None
 
-    def row(self) -> TallyRow:
+    def row(self) -> TotalsRow:
         """Give the durable part."""
-        return TallyRow(self.requests, self.errors, self.override, self.configured)
+        return TotalsRow(self.requests, self.errors, self.override, self.configured)
 
     def follow(self, *, enabled: bool) -> bool:
         """Take in what the configuration says now. True where that ends what was said by hand."""
@@ -147,7 +164,7 @@ class Target:
         self,
         provider: Provider,
         model: str,
-        tally: Tally,
+        totals: ProviderTotals,
         breakers: tuple[tuple[str, Breaker], ...],
         counters: tuple[Counter, ...],
         recent: RequestLog,
@@ -155,7 +172,7 @@ class Target:
         self.provider = provider
         self.model = model
         self.offer: ProviderModel = provider.models[model]
-        self.tally = tally
+        self.totals = totals
         self.breakers = breakers
         """Keys and breakers of the server, the account and the model, in this order."""
         self.counters = counters
@@ -174,11 +191,15 @@ class Target:
     @property
     def enabled(self) -> bool:
         """Whether the person lets it serve."""
-        return self.provider.enabled if self.tally.override is None else self.tally.override
+        return self.provider.enabled if self.totals.override is None else self.totals.override
+
+    def snapshots_row(self) -> dict[str, Snapshot] | None:
+        """Return the durable part of the snapshots, None where there are none."""
+        return self.snapshots or None
 
     def headroom(self, now: float) -> float:
         """Free share of the tightest limit, 1 where there is none."""
-        shares = [1 - c.window.load(now) / c.limit.max for c in self.counters if c.limit.max > 0]
+        shares = [counter.headroom(now) for counter in self.counters]
         shares += [s.left() / s.limit for s in self.snapshots.values() if now < s.resets_at and s.limit > 0]
         return min(shares, default=1.0)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import takewhile
 from typing import TYPE_CHECKING, Literal
 
-from rlmd.core.model import EventKind, Notice, Receipt, Step, Usage, Used
+from rlmd.core.model import EventKind, Notice, Receipt, Usage
 from rlmd.core.snapshot import Snapshot, merge
 from rlmd.core.target import Counter, Target, foreseen, name_providers
 from rlmd.core.text import clock, of_model, plain, stated
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from rlmd.core.errors.headers import Reported
     from rlmd.core.lease import Lease
-    from rlmd.core.state import Book
+    from rlmd.core.state import Call
 
 SNAPSHOTS = 32
 """Windows of its own that a provider may tell of for one model; those known tell of a dozen at the most."""
@@ -47,14 +47,14 @@ def _reserve(lease: Lease, counter: Counter, now: float) -> None:
         lease.slots.append((counter, counter.window.reserve(amount, now), amount))
 
 
-def settle_request(lease: Lease, book: Book, now: float, step: Step, *, counts: bool) -> None:
-    """Decide that the request of a lease was used, or that it was refused and is given back."""
+def settle_request(lease: Lease, call: Call, *, counts: bool) -> None:
+    """Count the request of a lease, or give it back because the provider refused it."""
     for counter, slot, amount in lease.slots:
         if counter.counts_requests:
-            counter.window.settle(slot, amount, amount if counts else 0.0, now)
+            counter.window.settle(slot, amount, amount if counts else 0.0, call.now)
             if counts:
                 lease.receipt.counted.append((counter.key, slot))
-            changed(counter, lease.target, book, now, step)
+            changed(counter, lease.target, call)
     lease.slots = [kept for kept in lease.slots if not kept[0].counts_requests] if lease.target.meters else []
     if not counts:
         for snapshot, amount in lease.noted.values():
@@ -62,44 +62,42 @@ def settle_request(lease: Lease, book: Book, now: float, step: Step, *, counts: 
         lease.noted = {}
 
 
-def settle_tokens(lease: Lease, book: Book, now: float, step: Step, *, keep: bool) -> None:
+def settle_tokens(lease: Lease, call: Call, *, keep: bool) -> None:
     """Let the estimate of a lease stand as what was used, or give it back."""
     for counter, slot, amount in lease.slots:
-        counter.window.settle(slot, amount, amount if keep else 0.0, now)
+        counter.window.settle(slot, amount, amount if keep else 0.0, call.now)
         if keep:
             lease.receipt.estimated.append((counter.key, slot, amount))
-        changed(counter, lease.target, book, now, step)
+        changed(counter, lease.target, call)
     lease.slots = []
 
 
-def count_request(target: Target, receipt: Receipt, book: Book, now: float, step: Step) -> None:
+def count_request(target: Target, receipt: Receipt, call: Call) -> None:
     """Count a request for which nothing is reserved here."""
     for counter in target.counters:
         if counter.counts_requests:
-            receipt.counted.append((counter.key, counter.window.count(1.0, now)))
-            changed(counter, target, book, now, step)
+            receipt.counted.append((counter.key, counter.window.count(1.0, call.now)))
+            changed(counter, target, call)
 
 
-def give_back(receipt: Receipt, target: Target, book: Book, now: float, step: Step) -> None:
+def give_back(receipt: Receipt, target: Target, call: Call) -> None:
     """Take back a request, and its estimate, that was counted before its refusal became known."""
     for key, slot, amount in (*((key, slot, 1.0) for key, slot in receipt.counted), *receipt.estimated):
-        counter = book.counters.get(key)
+        counter = call.state.counters.get(key)
         if counter is not None:
-            counter.window.refund(slot, amount, now)
-            changed(counter, target, book, now, step)
+            counter.window.refund(slot, amount, call.now)
+            changed(counter, target, call)
     receipt.counted, receipt.estimated = [], []
 
 
-def meter(
-    target: Target, lease: Lease | None, receipt: Receipt, usage: Usage, book: Book, now: float, step: Step
-) -> None:
+def meter(target: Target, lease: Lease | None, receipt: Receipt, usage: Usage, call: Call) -> None:
     """Count tokens and money; what a lease reserved for them, or what its estimate stands for, is replaced."""
     if target.meters:
-        _replace(target, lease, receipt, usage, book, now, step)
+        _replace(target, lease, receipt, usage, call)
     receipt.metered, receipt.estimated = True, []
     for what in ("tokens", "cost"):
         if amount := usage.amount(what):
-            step.usage.append(Used(now, target.provider.id, target.model, what, amount))
+            call.note_use(target, what, amount)
     if lease and target.meters:
         lease.slots = [kept for kept in lease.slots if kept[0].counts_requests]
     if lease and lease.noted:
@@ -109,9 +107,7 @@ def meter(
         lease.noted = {name: (s, amount) for name, (s, amount) in lease.noted.items() if s.of == "requests"}
 
 
-def _replace(
-    target: Target, lease: Lease | None, receipt: Receipt, usage: Usage, book: Book, now: float, step: Step
-) -> None:
+def _replace(target: Target, lease: Lease | None, receipt: Receipt, usage: Usage, call: Call) -> None:
     """Put the real amounts in the place of what was reserved, or of what an estimate stood for."""
     reserved = {counter.key: (slot, amount) for counter, slot, amount in lease.slots} if lease else {}
     estimated = {key: (slot, amount) for key, slot, amount in receipt.estimated}
@@ -119,45 +115,47 @@ def _replace(
         actual = usage.amount(counter.limit.of)
         slot, amount = reserved.get(counter.key, (None, 0.0))
         if slot is not None:
-            counter.window.settle(slot, amount, actual, now)
+            counter.window.settle(slot, amount, actual, call.now)
         elif counter.key in estimated:
             slot, amount = estimated[counter.key]
-            counter.window.refund(slot, max(0.0, amount - actual), now)
-            counter.window.count(max(0.0, actual - amount), now)
+            counter.window.refund(slot, max(0.0, amount - actual), call.now)
+            counter.window.count(max(0.0, actual - amount), call.now)
         elif actual > 0:
-            counter.window.count(actual, now)
+            counter.window.count(actual, call.now)
         else:
             continue
-        changed(counter, target, book, now, step)
+        changed(counter, target, call)
 
 
 def observe(
     said: tuple[Reported, ...],
     target: Target,
     newest_first: Iterable[Lease],
+    call: Call,
     *,
     started: float,
-    now: float,
-    book: Book,
-    step: Step,
 ) -> None:
     """Take in what the provider says is left, less what later requests have taken since."""
     if not said:
         return
     later = [lease for lease in takewhile(lambda lease: lease.at > started, newest_first) if lease.target is target]
     for reported in said:
-        if reported.of is None or reported.reset is None or reported.reset - now > book.policy.cooldown.longest:
+        if (
+            reported.of is None
+            or reported.reset is None
+            or reported.reset - call.now > call.state.policy.cooldown.longest
+        ):
             continue
         since = sum(foreseen(reported.of, lease.estimate) for lease in later)
         new = Snapshot(reported.of, reported.limit, reported.remaining, reported.reset, started, since, reported.span)
         held = target.snapshots.get(reported.name)
-        if held is None and not _has_room(target, now):
+        if held is None and not _has_room(target, call.now):
             continue
-        merged = target.snapshots[reported.name] = merge(held, new, now)
+        merged = target.snapshots[reported.name] = merge(held, new, call.now)
         if merged is not held:
             for lease in later:
                 lease.noted[reported.name] = merged, foreseen(reported.of, lease.estimate)
-    book.keep_snapshots(target, step)
+    call.keep_snapshots(target)
 
 
 def _has_room(target: Target, now: float) -> bool:
@@ -167,93 +165,91 @@ def _has_room(target: Target, now: float) -> bool:
     return len(target.snapshots) < SNAPSHOTS
 
 
-def changed(counter: Counter, target: Target, book: Book, now: float, step: Step) -> None:
+def changed(counter: Counter, target: Target, call: Call) -> None:
     """Follow up a change of a counter: warn once a window, plan the announcement of its end, keep it."""
-    book.keep_counter(counter, step)
-    if counter.key not in book.counters:
+    call.keep_counter(counter)
+    if counter.key not in call.state.counters:
         return  # its limit has been taken out
-    _warn(counter, target, book, now, step)
+    _warn(counter, target, call)
     if counter.planned is None:
-        plan_end(counter, book, now)
+        plan_end(counter, call)
 
 
-def _warn(counter: Counter, target: Target, book: Book, now: float, step: Step) -> None:
+def _warn(counter: Counter, target: Target, call: Call) -> None:
     """Tell that a share has been reached which has not been told of this window."""
-    limit = counter.limit
-    share = counter.window.used(now) / limit.max
+    share = counter.share(call.now)
     if share >= counter.first_warning:
-        start = counter.window.started(now) or 0.0
-        told = counter.told[1] if counter.told[0] == start else 0.0
-        reached = max((w for w in (*limit.warn_at, 1.0) if told < w <= share), default=None)
+        start = counter.window.started(call.now) or 0.0
+        told = counter.last_warned[1] if counter.last_warned[0] == start else 0.0
+        reached = max((w for w in (*counter.limit.warn_at, 1.0) if told < w <= share), default=None)
         if reached is not None:
-            counter.told = (start, reached)
-            step.notices.append(_warning(counter, target, book, now, exhausted=reached >= 1))
+            counter.last_warned = (start, reached)
+            call.tell(_warning(counter, target, call, exhausted=reached >= 1))
 
 
-def judge_anew(counter: Counter, book: Book, now: float, step: Step) -> None:
+def judge_anew(counter: Counter, call: Call) -> None:
     """Tell what is now true of a counter whose maximum has changed: it is used up, warned of, or has room again."""
-    if counter.judged == counter.limit.max:
+    if not counter.follow_maximum():
         return
-    counter.judged, counter.planned = counter.limit.max, None
-    before = counter.told
-    used_up = before == (counter.window.started(now) or 0.0, 1)
-    counter.told = (0.0, 0.0)
-    target, *_ = book.behind(counter.key)
-    _warn(counter, target, book, now, step)
-    plan_end(counter, book, now)
-    if counter.told != before:
-        book.keep_counter(counter, step)
-    if used_up and counter.fits(counter.amount(None), now):
-        step.notices.append(_has_room_again(counter, book, now))
+    counter.planned = None
+    before = counter.last_warned
+    used_up = before == (counter.window.started(call.now) or 0.0, 1)
+    counter.last_warned = (0.0, 0.0)
+    target, *_ = call.state.behind(counter.key)
+    _warn(counter, target, call)
+    plan_end(counter, call)
+    if counter.last_warned != before:
+        call.keep_counter(counter)
+    if used_up and counter.room(counter.amount(None), call.now):
+        call.tell(_has_room_again(counter, call))
 
 
-def plan_end(counter: Counter, book: Book, now: float) -> None:
+def plan_end(counter: Counter, call: Call) -> None:
     """See to it that the end of a window is announced: of a rolling one only when it is full."""
     if counter.planned is not None:
         return
-    window = counter.window
-    if counter.told[1] and counter.told[0] != (window.started(now) or 0.0):
-        counter.told = (0.0, 0.0)
+    window, now = counter.window, call.now
+    if counter.last_warned[1] and counter.last_warned[0] != (window.started(now) or 0.0):
+        counter.last_warned = (0.0, 0.0)
     if counter.limit.window == "rolling":
-        full = window.used(now) >= counter.limit.max
-        at = window.free_at(counter.amount(None), counter.limit.max, now) if full else None
+        at = counter.free_at(counter.amount(None), now) if counter.share(now) >= 1 else None
     else:
         at = None if window.empty(now) else window.resets_at(now)
     if at is not None:
         counter.planned = at
-        book.plan(at, counter.key)
+        call.state.plan(at, counter.key)
 
 
-def announce_end(counter: Counter, book: Book, now: float, step: Step) -> None:
+def announce_end(counter: Counter, call: Call) -> None:
     """Tell that a planned window has ended, and that a provider is back if it had used it up."""
+    now, limit = call.now, counter.limit
     if counter.planned is None or now < counter.planned:
         return
     counter.planned = None
-    limit = counter.limit
-    whose = book.behind(counter.key)
+    whose = call.state.behind(counter.key)
     whom, _ = name_providers(whose)
     name = whose[0].provider.id
     if limit.window != "rolling":
         text = f"{whom}: a new window of {stated(limit)} begins"
-        step.notices.append(Notice("reset", now, text, provider=name, model=limit.model))
-    if counter.told[1] == 1 and counter.fits(counter.amount(None), now):
-        counter.told = (counter.told[0], _BACK)
-        step.notices.append(_has_room_again(counter, book, now))
-        book.keep_counter(counter, step)
-    plan_end(counter, book, now)
+        call.tell(Notice("reset", now, text, provider=name, model=limit.model))
+    if counter.last_warned[1] == 1 and counter.room(counter.amount(None), now):
+        counter.last_warned = (counter.last_warned[0], _BACK)
+        call.tell(_has_room_again(counter, call))
+        call.keep_counter(counter)
+    plan_end(counter, call)
 
 
-def _has_room_again(counter: Counter, book: Book, now: float) -> Notice:
-    limit, whose = counter.limit, book.behind(counter.key)
+def _has_room_again(counter: Counter, call: Call) -> Notice:
+    limit, whose = counter.limit, call.state.behind(counter.key)
     whom, its = name_providers(whose)
     text = f"{whom} may be used again: {its} limit per {limit.per}{of_model(limit)} has room"
-    return Notice("recovered", now, text, provider=whose[0].provider.id, model=limit.model)
+    return Notice("recovered", call.now, text, provider=whose[0].provider.id, model=limit.model)
 
 
-def _warning(counter: Counter, target: Target, book: Book, now: float, *, exhausted: bool) -> Notice:
-    limit, window = counter.limit, counter.window
+def _warning(counter: Counter, target: Target, call: Call, *, exhausted: bool) -> Notice:
+    limit, window, now = counter.limit, counter.window, call.now
     resets = window.resets_at(now)
-    when = f", resets {clock(resets, now, book.policy.zone)}" if resets is not None else ""
+    when = f", resets {clock(resets, now, call.state.policy.zone)}" if resets is not None else ""
     event: EventKind = "exhausted" if exhausted else "warning"
     name: str = target.provider.id
     reason: Literal["limit"] = "limit"

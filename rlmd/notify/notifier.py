@@ -19,7 +19,7 @@ import trio
 from rlmd.core.model import YEAR
 from rlmd.core.text import clock
 from rlmd.notify import targets
-from rlmd.store.queued import Letter
+from rlmd.store.queued import QueuedMessage
 from rlmd.wire.messages import NotifyInfo
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class _Target:
     def __init__(self, address: str) -> None:
         self.address = address
         self.key = _key(address)
-        self.letters: dict[int, Letter] = {}
+        self.letters: dict[int, QueuedMessage] = {}
         self.tests = 0
         """Test messages asked for and not sent yet."""
         self.ok: bool | None = None
@@ -105,7 +105,7 @@ class Notifier:
         self._nursery: trio.Nursery | None = None
         self._sending: set[trio.CancelScope] = set()
         self._stopping = False
-        self._unkept: dict[int, Letter | None] = {}
+        self._unkept: dict[int, QueuedMessage | None] = {}
         """Letters by number that the state does not have as they are; None for one that is to go."""
         self._unkept_told: dict[str, float] = {}
         self._kept_last = self._last
@@ -148,10 +148,10 @@ class Notifier:
                 target.letters[number] = self._left.pop(number)
             target.wake()
 
-    def _kept(self) -> tuple[dict[str, float], dict[int, Letter]]:
+    def _kept(self) -> tuple[dict[str, float], dict[int, QueuedMessage]]:
         latest = self._now() + YEAR
         told = {fact: until for fact, until in self._store.told().items() if until <= latest}
-        return told, self._store.letters()
+        return told, self._store.queued()
 
     def take(self, event: Event) -> None:
         """Write the letters of an event, unless nobody wants it or the fact has been told."""
@@ -171,11 +171,11 @@ class Notifier:
             told[oldest] = now  # which is over at once
         held = self._quiet_until(now) is not None
         message = f"{event.model}: {event.message}" if event.event == "switched" else event.message
-        written: dict[int, Letter] = {}
+        written: dict[int, QueuedMessage] = {}
         gone: list[int] = []
         for target in self._targets.values():
             self._last += 1
-            letter = Letter(target.key, now, event.event, message, until, held)
+            letter = QueuedMessage(target.key, now, event.event, message, until, held)
             written[self._last] = target.letters[self._last] = letter
             if len(target.letters) > MOST:
                 gone.append(next(iter(target.letters)))
@@ -264,7 +264,7 @@ class Notifier:
             for letter in target.letters.values():
                 letter.due = 0.0  # it listens again, whatever told us so
 
-    def _settle(self, number: int, letter: Letter, target: _Target, error: str | None) -> None:
+    def _settle(self, number: int, letter: QueuedMessage, target: _Target, error: str | None) -> None:
         """Be done with a letter, or plan its next attempt."""
         self._tried(target, error)
         if target.letters.get(number) is not letter:
@@ -286,7 +286,7 @@ class Notifier:
         del target.letters[number]
         self._keep({}, [number])
 
-    def _keep(self, written: dict[int, Letter], gone: list[int], told: Mapping[str, float] = _NOTHING) -> None:
+    def _keep(self, written: dict[int, QueuedMessage], gone: list[int], told: Mapping[str, float] = _NOTHING) -> None:
         """Have the state say the same as memory."""
         self._unkept.update(written)
         for number in gone:
@@ -304,13 +304,13 @@ class Notifier:
         """
         if not (self._unkept or self._unkept_told):
             return
-        if self._store.held:
+        if self._store.paused:
             self._keep_later.set()
             return
         rows = {n: msgspec.json.encode(letter) for n, letter in self._unkept.items() if letter is not None}
         gone = [number for number, letter in self._unkept.items() if letter is None]
         try:
-            self._store.keep_letters(rows, gone, self._unkept_told, self._now())
+            self._store.keep_queued(rows, gone, self._unkept_told, self._now())
         except (OSError, sqlite3.Error) as error:
             if not self._failing:
                 log.warning("notifications cannot be kept on the disk: %s; tried again every second", error)

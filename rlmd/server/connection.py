@@ -10,7 +10,7 @@ from collections import OrderedDict
 import trio
 
 from rlmd.server import capacity
-from rlmd.wire import messages
+from rlmd.wire import codec, messages
 
 log = logging.getLogger(__name__)
 
@@ -43,23 +43,23 @@ class Connection:
         self.gone = False
         """Nothing is sent any more: the client has left, or the stream is closed and its number may be another's."""
         self.nursery = nursery
-        self._owed = 0
+        self._pauses = 0
         """Replies that take their time: until they are sent nothing more is read."""
-        self._paid = trio.Event()
+        self._reading_resumed = trio.Event()
         self._stream = stream
-        self._lines = messages.Lines()
+        self._lines = codec.Lines()
         self._under_way = 0
         """Bytes that are being sent."""
-        self._told = 0
+        self._event_bytes = 0
         """Bytes of events in `unsent`."""
-        self._watching = False
+        self._watching_line = False
         self._sending = False
-        self._something = trio.Event()
-        self._turn = trio.Lock()
+        self._more_to_send = trio.Event()
+        self._one_sender = trio.Lock()
 
     def receive(self) -> bool:
         """Take what has arrived into the backlog, unless something is still owed. Whether there is a whole line."""
-        if self.unsent or self._under_way or self._owed:
+        if self.unsent or self._under_way or self._pauses:
             return False
         try:
             data = os.read(self.fd, CHUNK)
@@ -71,8 +71,8 @@ class Connection:
             self.ended = True
             return False
         self.backlog += self._lines.feed(data)
-        if self._lines.rest and not self._watching:
-            self._watching = True
+        if self._lines.rest and not self._watching_line:
+            self._watching_line = True
             self.nursery.start_soon(self._watch)
         return bool(self.backlog)
 
@@ -85,10 +85,10 @@ class Connection:
         """Send replies, as far as that goes at once; the rest waits for its turn. Once the client is gone, nothing."""
         if self.gone:
             return
-        data = messages.encode_lines(replies)
+        data = codec.encode_lines(replies)
         if self.unsent or self._sending:
             self.unsent += data
-            self._something.set()
+            self._more_to_send.set()
             return
         try:
             sent = os.write(self.fd, data)
@@ -107,15 +107,15 @@ class Connection:
         self.events = events
         self._start_sending()
 
-    def tell(self, line: bytes) -> None:
+    def push_event(self, line: bytes) -> None:
         """Send an event in its turn. A client that leaves too much unread is let go."""
         if self.gone:
             return
         self.unsent += line
-        self._told += len(line)
-        self._something.set()
-        if self._told > capacity.EVENTS_UNREAD:
-            self._let_go("does not read its events")
+        self._event_bytes += len(line)
+        self._more_to_send.set()
+        if self._event_bytes > capacity.EVENTS_UNREAD:
+            self._drop("does not read its events")
 
     def end(self) -> None:
         """Heed nothing more of it, and have whoever waits for that know."""
@@ -133,26 +133,26 @@ class Connection:
         with contextlib.suppress(OSError):
             self._stream.socket.shutdown(trio.socket.SHUT_RD)
 
-    def owe(self) -> None:
+    def pause_reading(self) -> None:
         """Read nothing more until a reply that takes its time is sent."""
-        self._owed += 1
-        if self._owed == 1:
-            self._paid = trio.Event()
+        self._pauses += 1
+        if self._pauses == 1:
+            self._reading_resumed = trio.Event()
 
-    def paid(self) -> None:
+    def resume_reading(self) -> None:
         """Go on: the reply has been sent."""
-        self._owed -= 1
-        if not self._owed:
-            self._paid.set()
+        self._pauses -= 1
+        if not self._pauses:
+            self._reading_resumed.set()
 
     async def catch_up(self) -> None:
         """Wait until nothing is owed."""
-        while self._owed:
-            await self._paid.wait()
+        while self._pauses:
+            await self._reading_resumed.wait()
         if self.unsent or self._under_way:
             await self.send_unsent()
 
-    async def part(self) -> None:
+    async def close_gracefully(self) -> None:
         """Send what is left, then wait a moment for the client to read it.
 
         Who still sends when a connection closes is told of that by its system, before what we have told it.
@@ -161,27 +161,27 @@ class Connection:
         await linger(self._stream)
 
     def _start_sending(self) -> None:
-        self._something.set()
+        self._more_to_send.set()
         if not self._sending:
             self._sending = True
             self.nursery.start_soon(self._send)
 
     async def _send(self) -> None:
         while True:
-            await self._something.wait()
-            self._something = trio.Event()
+            await self._more_to_send.wait()
+            self._more_to_send = trio.Event()
             await self.send_unsent()
 
     async def send_unsent(self) -> None:
         """Send what waits; a client that reads nothing of it for `bounds.STUCK` seconds is let go."""
-        async with self._turn:
-            data, self.unsent, self._told = bytes(self.unsent), bytearray(), 0
+        async with self._one_sender:
+            data, self.unsent, self._event_bytes = bytes(self.unsent), bytearray(), 0
             for begin in range(0, len(data), CHUNK):
                 self._under_way = len(data) - begin
                 with trio.move_on_after(capacity.STUCK) as scope:
                     await self._stream.send_all(data[begin : begin + CHUNK])
                 if scope.cancelled_caught:
-                    self._let_go("does not read its replies")
+                    self._drop("does not read its replies")
                     break
             self._under_way = 0
 
@@ -189,14 +189,14 @@ class Connection:
         """Let go of a client that begins a line and does not finish it."""
         while rest := self._lines.rest:
             await trio.sleep(capacity.STUCK)
-            waits_for_us = self._owed or self.unread
+            waits_for_us = self._pauses or self.unread
             if self._lines.rest is rest and not waits_for_us:  # each line has an object of its own
                 text = f"A line was begun and not finished within {capacity.STUCK:g} s; this connection is closed."
                 self.send([messages.Error(code="bad_request", message=text)])
                 self.end()
                 return
-        self._watching = False
+        self._watching_line = False
 
-    def _let_go(self, why: str) -> None:
+    def _drop(self, why: str) -> None:
         log.warning("a client %s: its connection is closed", why)
         self.nursery.cancel_scope.cancel()

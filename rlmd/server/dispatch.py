@@ -15,20 +15,20 @@ import trio
 
 from rlmd import __version__
 from rlmd.core import commands
-from rlmd.core.ledger import Answer
 from rlmd.core.model import Use
 from rlmd.core.takeover import Found, adopt
 from rlmd.server import capacity, peer, status
 from rlmd.store import recovery
-from rlmd.wire import messages, translate
+from rlmd.wire import codec, messages, translate
 from rlmd.wire.messages import rfc3339
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
     from rlmd.core.ledger import Ledger
-    from rlmd.core.model import Receipt, Step
+    from rlmd.core.model import Effects, Receipt
     from rlmd.notify.notifier import Notifier
+    from rlmd.server.configuration import Configuration
     from rlmd.server.connection import Connection
     from rlmd.server.outbox import Outbox
 
@@ -41,16 +41,12 @@ class Host(Protocol):
     """What requests ask of the daemon around them."""
 
     socket: str
-    config_path: str
-    config_error: str | None
     started_at: float
     notifier: Notifier
+    configuration: Configuration
 
-    def settings(self) -> messages.Settings:
-        """Return the `[agent]` table."""
-
-    def reload(self) -> Step:
-        """Read the configuration again and tell; `config_error` says whether what was in force stays."""
+    def reload(self) -> Effects:
+        """Put the configuration file into force and tell; `configuration.error` says why that cannot be."""
 
     async def history(self, request: messages.HistoryQuery) -> messages.AnyReply:
         """Look usage up, away from everything else."""
@@ -93,7 +89,7 @@ class Dispatcher:
         """Do what a request asks for. Raises what is a bug."""
         now = self._clock()
         self._notice_suspend(now)
-        book = self._ledger.book
+        state = self._ledger.state
         id_ = request.id
         try:
             match request:
@@ -116,16 +112,16 @@ class Dispatcher:
                     since = messages.seconds(request.since) if request.since else 0.0
                     return messages.Log(id=id_, events=self._outbox.events(since, request.limit))
                 case messages.Reset():
-                    step = commands.reset(book, request.what, request.provider, now)
+                    step = commands.reset(state, request.what, request.provider, now)
                 case messages.CooldownOrder():
                     until = _until(request, now)
-                    step = commands.rest(book, request.provider, request.model, until, request.reason, now)
+                    step = commands.rest(state, request.provider, request.model, until, request.reason, now)
                 case messages.Enable():
-                    step = commands.enable(book, request.provider, now, enabled=True)
+                    step = commands.enable(state, request.provider, now, enabled=True)
                 case messages.Disable():
-                    step = commands.enable(book, request.provider, now, enabled=False)
+                    step = commands.enable(state, request.provider, now, enabled=False)
                 case messages.Pin():
-                    step = commands.pin(book, request.provider, request.model, now)
+                    step = commands.pin(state, request.provider, request.model, now)
                 case messages.Adopt():
                     return self._adopt(request, now)
                 case messages.Import():
@@ -145,7 +141,7 @@ class Dispatcher:
                     raise TypeError("a history takes its time")
                 case _:
                     assert_never(request)
-        except messages.BadRequestError as error:
+        except codec.BadRequestError as error:
             return error.reply
         except commands.UnknownNameError as error:
             return messages.Error(id=id_, code="not_found", message=str(error))
@@ -176,16 +172,7 @@ class Dispatcher:
             refusal = self._too_many(request, connection, now)
             if refusal is not None:
                 return refusal
-        step = self._ledger.acquire(
-            request.provider,
-            request.model,
-            now,
-            session=request.session,
-            purpose=request.purpose,
-            dry_run=request.dry_run,
-            estimate=request.estimate,
-            lease_for=None if request.lease_for is None else (request.lease_for.provider, request.lease_for.model),
-        )
+        step = self._ledger.acquire(request, now)
         self._outbox.add(step)
         decision = step.reply
         if isinstance(decision, Use) and decision.lease is not None:
@@ -208,20 +195,8 @@ class Dispatcher:
         return messages.Error(id=request.id, code="unavailable", message=message)
 
     def _report(self, request: messages.Report, connection: Connection, now: float) -> messages.AnyReply:
-        step = self._ledger.report(
-            request.provider,
-            request.model,
-            request.outcome,
-            now,
-            rand=self._random.random(),
-            answer=Answer(request.status, request.headers, request.body, request.message),
-            lease=request.lease,
-            session=request.session,
-            started_at=messages.seconds(request.started_at) if request.started_at else None,
-            usage=request.usage,
-            retry=request.retry,
-            receipt=self._remembered(request.lease),
-        )
+        receipt = self._remembered(request.lease)
+        step = self._ledger.report(request, now, rand=self._random.random(), receipt=receipt)
         self._outbox.add(step)
         if request.lease is not None and request.outcome != "accepted":
             connection.leases.pop(request.lease, None)
@@ -231,14 +206,7 @@ class Dispatcher:
         if request.lease is None and (request.provider is None or request.model is None):
             message = 'usage: give the "lease", or the "provider" and the "model".'
             return messages.Error(id=request.id, code="bad_request", message=message)
-        step = self._ledger.meter(
-            request.usage,
-            now,
-            lease=request.lease,
-            provider=request.provider or "",
-            model=request.model or "",
-            receipt=self._remembered(request.lease),
-        )
+        step = self._ledger.meter(request, now, receipt=self._remembered(request.lease))
         self._outbox.add(step)
         return translate.recorded(step.reply, request.id, now)
 
@@ -262,11 +230,11 @@ class Dispatcher:
             version=__version__,
             protocol=messages.VERSION,
             pid=os.getpid(),
-            settings=self._host.settings(),
+            settings=self._host.configuration.settings(),
         )
 
     def _status(self, id_: messages.Id, now: float, connection: Connection) -> messages.Status:
-        book = self._ledger.book
+        state = self._ledger.state
         self._let_watch(connection)
         agents = [c.agent for c in self._connections if c.agent is not None and c.agent.client != "rlmctl"]
         infos = status.providers(self._ledger, now)
@@ -279,16 +247,16 @@ class Dispatcher:
                 socket=self._host.socket,
                 durable=self._outbox.durable,
                 agents=len(agents),
-                config=self._host.config_path,
-                config_error=self._host.config_error,
+                config=str(self._host.configuration.path),
+                config_error=self._host.configuration.error,
                 clients=agents,
                 notify=self._host.notifier.infos(),
             ),
             providers=infos,
-            current_provider=book.current,
+            current_provider=state.current,
             model_mapping=status.model_mapping(self._ledger),
-            pins=dict(book.pins),
-            text=status.text(infos, book.current, book.policy.zone),
+            pins=dict(state.pins),
+            text=status.text(infos, state.current, state.policy.zone),
         )
 
     def _subscribe(self, request: messages.Subscribe, connection: Connection) -> messages.AnyReply:
@@ -310,8 +278,8 @@ class Dispatcher:
             Found(one.provider, one.requests, one.errors, messages.seconds(one.until) if one.until else None)
             for one in request.providers
         )
-        made = adopt(self._ledger.book, found, request.current, now)
-        self._outbox.add(made.step)
+        made = adopt(self._ledger.state, found, request.current, now)
+        self._outbox.add(made.effects)
         return messages.AdoptedReply(id=request.id, taken=made.taken, left=made.left)
 
     def _import(self, id_: messages.Id) -> messages.AnyReply:
@@ -325,7 +293,7 @@ class Dispatcher:
         step = self._host.reload()
         self._outbox.add(step)
         message = step.notices[-1].message
-        if self._host.config_error is not None:
+        if self._host.configuration.error is not None:
             return messages.Error(id=id_, code="bad_request", message=message)
         return messages.Done(id=id_, message=message)
 
@@ -351,4 +319,4 @@ def _until(request: messages.CooldownOrder, now: float) -> float:
     if request.for_ms == 0:
         mend = f"rlmctl reset {request.provider} --cooldowns"
         message = f'cooldown: "for_ms" is 0, which is no rest. To end a cooldown: {mend}'
-    raise messages.BadRequestError(messages.Error(id=request.id, code="bad_request", message=message))
+    raise codec.BadRequestError(messages.Error(id=request.id, code="bad_request", message=message))

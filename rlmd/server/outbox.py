@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from rlmd.core.model import Notice, Step
+from rlmd.core.model import Effects, Notice
 from rlmd.store import recovery
 from rlmd.store.database import CHECKPOINT_AT, KEPT
 from rlmd.store.journal import QUARTER
@@ -40,33 +40,40 @@ RETRY = 1.0
 class Outbox:
     """Makes steps durable and tells what they have to tell."""
 
-    def __init__(self, store: Store, clock: Callable[[], float]) -> None:
-        self.listeners: tuple[Callable[[Event], None], ...] = ()
-        """Each is handed every event. One that fails costs no other its event."""
-        self.everything: Callable[[], Step] = Step
-        """Gives all facts there are, for a database that has to be begun afresh."""
-        self.grown: Callable[[int], None] = _nothing
-        """Is told how many bytes the log of the database has when it is worth a checkpoint."""
+    def __init__(
+        self,
+        store: Store,
+        clock: Callable[[], float],
+        all_facts: Callable[[], Effects],
+        on_log_large: Callable[[int], None],
+    ) -> None:
+        """`all_facts` is for a database that has to be begun afresh.
+
+        `on_log_large` is told the bytes of the database's log when the log is worth a checkpoint.
+        """
+        self._listeners: list[Callable[[Event], None]] = []
         self._store = store
         self._clock = clock
+        self._all_facts = all_facts
+        self._on_log_large = on_log_large
         self._failed_at: float | None = None
-        self._unfolded_at: float | None = None
+        self._fold_failed_at: float | None = None
         """When the journal could not be folded."""
         self._facts: dict[tuple[FactKind, str], Callable[[], object]] = {}
         self._receipts: dict[str, Receipt] = {}
         self._events: list[tuple[float, Event]] = []
         self._usage: dict[Used, float] = {}
         """Not on the disk yet."""
-        self._untold: list[Event] = []
+        self._pending_events: list[Event] = []
+
+    def listen(self, *listeners: Callable[[Event], None]) -> None:
+        """Hand every event from now on to these listeners. A listener that fails costs no other its event."""
+        self._listeners += listeners
 
     @property
-    def held(self) -> bool:
-        """Whether somebody else writes to the database for a moment: nothing is settled until that is over."""
-        return self._store.held
-
-    @held.setter
-    def held(self, held: bool) -> None:
-        self._store.held = held
+    def paused(self) -> bool:
+        """Whether commits wait, because a checkpoint truncates the log."""
+        return self._store.paused
 
     @property
     def durable(self) -> bool:
@@ -79,7 +86,7 @@ class Outbox:
         if self._failed_at is not None:
             return self._failed_at + RETRY
         waits = self._facts or self._receipts or self._events or self._usage
-        return 0.0 if waits and not self.held else None
+        return 0.0 if waits and not self.paused else None
 
     def receipt(self, lease: str) -> Receipt | None:
         """Look up what is remembered of a lease that is not under way."""
@@ -88,7 +95,7 @@ class Outbox:
         try:
             return self._store.receipt(lease)
         except recovery.UNREADABLE as error:
-            self.mind("cannot look up a lease", error)
+            self.report_error("cannot look up a lease", error)
             return None
 
     def events(self, since: float, limit: int) -> list[Event]:
@@ -96,21 +103,21 @@ class Outbox:
         try:
             stored = self._store.events(since, limit)
         except recovery.UNREADABLE as error:
-            self.mind("the events cannot be read", error)
+            self.report_error("the events cannot be read", error)
             raise sqlite3.DatabaseError(str(error)) from error
         return [*stored, *(event for at, event in self._events if at >= since)][-limit:]
 
     def tidy(self) -> None:
         """Fold the journal where it is long enough; have a log that has become long checkpointed. It never raises."""
-        if self.held or not self._store.unfolded or self._soon_after(self._unfolded_at):
+        if self.paused or not self._store.unfolded or self._soon_after(self._fold_failed_at):
             return
         try:
             self.fold()
             size = self._store.log_size()
             if size >= CHECKPOINT_AT:
-                self.grown(size)
+                self._on_log_large(size)
         except Exception:
-            self._unfolded_at = self._clock()
+            self._fold_failed_at = self._clock()
             log.exception("the journal cannot be folded now; please report this")
 
     def fold(self) -> None:
@@ -118,22 +125,22 @@ class Outbox:
         try:
             self._store.fold()
         except recovery.UNREADABLE as error:
-            self._unfolded_at = self._clock()
-            self.mind("the journal cannot be folded now", error)
+            self._fold_failed_at = self._clock()
+            self.report_error("the journal cannot be folded now", error)
         else:
-            self._unfolded_at = None
+            self._fold_failed_at = None
 
     def prune(self, now: float, keep: float = KEPT) -> bool:
         """Drop a few rows that are too old to matter. True where there may be more."""
-        if self.held:
+        if self.paused:
             return True
         try:
             return self._store.prune(now, keep)
         except (OSError, *recovery.UNREADABLE) as error:
-            self.mind("old rows cannot be removed now", error)
+            self.report_error("old rows cannot be removed now", error)
             return False
 
-    def add(self, step: Step) -> None:
+    def add(self, step: Effects) -> None:
         """Take over what a step changed and has to tell. Nothing of it happens before `settle`."""
         if step.facts:
             self._facts.update(step.facts)
@@ -158,7 +165,7 @@ class Outbox:
         False where it could not be made durable: it is kept and tried again, `RETRY` seconds later at the
         earliest unless the caller insists.
         """
-        if self.held:
+        if self.paused:
             return False
         if (self._facts or self._receipts or self._events or self._usage) and (
             insist or not self._soon_after(self._failed_at)
@@ -173,12 +180,12 @@ class Outbox:
 
     def tell(self) -> None:
         """Hand what has happened to every listener, once it is on the disk or cannot be. It never raises."""
-        if self.held:
+        if self.paused:
             return
-        events, self._untold = self._untold, []
+        events, self._pending_events = self._pending_events, []
         for event in events:
-            log.info("%s: %s", event.event, " ".join(event.message.split()), extra={"event": event})
-            for listener in self.listeners:
+            log.info("%s: %s", event.event, " ".join(event.message.split()))
+            for listener in self._listeners:
                 try:
                     listener(event)
                 except Exception:
@@ -190,7 +197,7 @@ class Outbox:
     def _tell(self, notice: Notice) -> None:
         event = _event(notice)
         self._events.append((notice.at, event))
-        self._untold.append(event)
+        self._pending_events.append(event)
 
     def _commit(self) -> None:
         try:
@@ -209,7 +216,7 @@ class Outbox:
             text = "the state is written again, nothing that was kept in memory is lost"
             self._tell(Notice("state", self._clock(), text))
 
-    def mind(self, what: str, error: Exception) -> None:
+    def report_error(self, what: str, error: Exception) -> None:
         """Note that something else than a commit failed. Damage that it came upon is everybody's."""
         log.warning("%s: %s", what, error)
         if recovery.is_damage(error):
@@ -218,7 +225,7 @@ class Outbox:
 
     def begin_afresh(self, error: BaseException) -> None:
         """Go on in a fresh database where the old one is damaged: all facts are known here, too."""
-        self.add(self.everything())
+        self.add(self._all_facts())
         try:
             self._store.begin_afresh(error)
         except (OSError, sqlite3.Error, StoreError) as second:
@@ -240,10 +247,6 @@ class Outbox:
         del self._events[:-EVENTS_WAITING]
         for lease in list(self._receipts)[:-RECEIPTS_WAITING]:
             del self._receipts[lease]
-
-
-def _nothing(_: int) -> None:
-    """Nobody is interested."""
 
 
 def _is_writable(name: tuple[FactKind, str], read: Callable[[], object]) -> bool:

@@ -20,11 +20,11 @@ import trio
 from rlmd.server import capacity, peer
 from rlmd.server.connection import Connection, linger
 from rlmd.server.dispatch import Dispatcher
-from rlmd.wire import messages, translate
+from rlmd.wire import codec, messages, translate
 from rlmd.wire.messages import rfc3339
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from rlmd.core.ledger import Ledger
     from rlmd.server.dispatch import Host
@@ -43,8 +43,8 @@ class _Answers(NamedTuple):
 
     connection: Connection
     replies: list[messages.AnyReply]
-    lasting: set[int]
-    """Those of them that promise something for ever."""
+    durable: set[int]
+    """Indexes of the replies to durable requests: such a reply becomes `not_durable` where the commit fails."""
 
 
 class Server:
@@ -63,10 +63,11 @@ class Server:
         self._room = capacity.connections()
         self._refused = 0
         """How many are being refused just now."""
-        self._held: list[_Answers] = []
-        self._released = trio.Event()
-        self._released.set()
-        self._to_settle = False
+        self._waiting: list[_Answers] = []
+        """Answers that are kept back while commits are paused."""
+        self._resumed = trio.Event()
+        """Set when commits go on again; the next pause has another one."""
+        self._to_commit = False
         """Something else than an acquire has been asked in this turn."""
         self._draining = False
 
@@ -84,10 +85,10 @@ class Server:
         self._tell_watchers()
 
     def _push(self, event: messages.Event, connections: list[Connection]) -> None:
-        line = messages.encode(event)
+        line = codec.encode(event)
         for connection in connections:
             try:
-                connection.tell(line)
+                connection.push_event(line)
             except Exception:
                 log.exception("an event cannot be sent; please report this")
                 connection.fail()
@@ -111,7 +112,7 @@ class Server:
     async def _hold(self, stream: trio.SocketStream) -> None:
         async with stream, trio.open_nursery() as nursery:
             connection = Connection(stream, nursery)
-            self._join(connection)
+            self._enter(connection)
             try:
                 await self._converse(connection)
             finally:
@@ -125,13 +126,13 @@ class Server:
         try:
             async with stream:
                 with contextlib.suppress(trio.BrokenResourceError):
-                    await stream.send_all(messages.encode(refusal))
+                    await stream.send_all(codec.encode(refusal))
                 if self._refused <= capacity.DOORSTEP:
                     await linger(stream)
         finally:
             self._refused -= 1
 
-    def _join(self, connection: Connection) -> None:
+    def _enter(self, connection: Connection) -> None:
         self._connections.add(connection)
         self._by_fd[connection.fd] = connection
         self._poll.register(connection.fd, select.POLLIN)
@@ -178,7 +179,7 @@ class Server:
             with contextlib.suppress(trio.ClosedResourceError):
                 await trio.lowlevel.wait_readable(connection.fd)
                 self._answer_all()
-        await connection.part()
+        await connection.close_gracefully()
 
     def _answer_all(self) -> None:
         """Answer everyone who has asked by now, not only whose task this is: all that is new is made durable at once.
@@ -195,22 +196,22 @@ class Server:
 
     def _answer(self, connections: list[Connection]) -> None:
         """Handle what these connections have asked; then commit, then the replies, then the events."""
-        self._to_settle = False
+        self._to_commit = False
         answers = [self._answers(connection) for connection in connections]
-        if self._to_settle and self._outbox.held:
+        if self._to_commit and self._outbox.paused:
             for kept in answers:
-                kept.connection.owe()
-            self._held += answers
+                kept.connection.pause_reading()
+            self._waiting += answers
             return
         self._finish(answers)
 
     def _finish(self, answers: list[_Answers]) -> None:
         """Commit, reply, tell. Nothing in it raises: this runs in the task of whichever connection asked first."""
         # What only acquires have led to waits for the timer: no disk is between an acquire and its answer.
-        durable = self._outbox.commit() if self._to_settle else True
+        committed = self._outbox.commit() if self._to_commit else True
         for one in answers:
-            _reply(one, durable=durable)
-        if self._to_settle:
+            _reply(one, committed=committed)
+        if self._to_commit:
             self._outbox.tell()
         try:
             if self._dispatch.watching and any(translate.changes(reply) for one in answers for reply in one.replies):
@@ -218,23 +219,18 @@ class Server:
             self._timers.poke()
         except Exception:
             log.exception("what has changed cannot be told; please report this")
-        if self._to_settle:
+        if self._to_commit:
             self._outbox.tidy()
 
-    @contextlib.contextmanager
-    def holding_commits(self) -> Iterator[None]:
-        """Keep reports waiting while somebody else writes to the database; decisions go on."""
-        self._outbox.held, self._released = True, trio.Event()
-        try:
-            yield
-        finally:
-            self._outbox.held = False
-            self._released.set()
-            held, self._held = self._held, []
-            self._to_settle = True
-            self._finish(held)
-            for answers in held:
-                answers.connection.paid()
+    def commits_resumed(self) -> None:
+        """Send the answers that were kept back while commits were paused."""
+        resumed, self._resumed = self._resumed, trio.Event()
+        resumed.set()
+        waiting, self._waiting = self._waiting, []
+        self._to_commit = True
+        self._finish(waiting)
+        for answers in waiting:
+            answers.connection.resume_reading()
 
     def _answers(self, connection: Connection) -> _Answers:
         """Handle the lines of a connection, up to one whose answer takes its time, or until the others have theirs."""
@@ -252,27 +248,27 @@ class Server:
         for place, line in enumerate(lines):
             if place == capacity.LINES or (told and isinstance(told[-1], _LONG)):
                 connection.backlog = lines[place:]
-                connection.owe()
-                connection.nursery.start_soon(self._go_on, connection)
+                connection.pause_reading()
+                connection.nursery.start_soon(self._resume, connection)
                 break
             try:
-                request = messages.decode(line)
-            except messages.BadRequestError as error:
+                request = codec.decode(line)
+            except codec.BadRequestError as error:
                 told.append(error.reply)
-                if len(line) > messages.MAX_LINE:
+                if len(line) > codec.MAX_LINE:
                     connection.end()
                 continue
             if isinstance(request, messages.HistoryQuery):
                 if connection.gone:
                     continue
                 connection.backlog = lines[place + 1 :]
-                connection.owe()
+                connection.pause_reading()
                 connection.nursery.start_soon(self._tell_history, connection, request)
                 break
             if not isinstance(request, messages.Acquire):
-                self._to_settle = True
-                if isinstance(request, _LASTING):
-                    answers.lasting.add(len(told))
+                self._to_commit = True
+                if isinstance(request, messages.Durable):
+                    answers.durable.add(len(told))
             try:
                 told.append(self._dispatch.handle(request, connection))
             except Exception:
@@ -282,26 +278,26 @@ class Server:
                 break
 
     async def _tell_history(self, connection: Connection, request: messages.HistoryQuery) -> None:
-        await self._until_released()  # after the replies that are kept waiting
+        await self._until_resumed()  # after the replies that are kept back
         self._outbox.settle()
         self._outbox.fold()
         reply = await self._dispatch.history(request)
         connection.send([reply])
-        await self._go_on(connection)
+        await self._resume(connection)
 
-    async def _go_on(self, connection: Connection) -> None:
+    async def _resume(self, connection: Connection) -> None:
         """Answer what is left of its lines, once it has read what it was told and others have had their turn."""
-        await self._until_released()
+        await self._until_resumed()
         await connection.send_unsent()
         await trio.lowlevel.checkpoint()
-        connection.paid()
+        connection.resume_reading()
         if connection.backlog:
             self._answer([connection])
 
-    async def _until_released(self) -> None:
-        """Wait until nobody holds commits. By the time of a waiter's turn, the next hold may have begun."""
-        while self._outbox.held:
-            await self._released.wait()
+    async def _until_resumed(self) -> None:
+        """Wait until commits are not paused. By the time of a waiter's turn, the next pause may have begun."""
+        while self._outbox.paused:
+            await self._resumed.wait()
 
 
 def _has_asked(connection: Connection) -> bool:
@@ -313,13 +309,13 @@ def _has_asked(connection: Connection) -> bool:
         return False
 
 
-def _reply(answers: _Answers, *, durable: bool) -> None:
-    connection, told, lasting = answers
+def _reply(answers: _Answers, *, committed: bool) -> None:
+    connection, replies, durable = answers
     try:
-        if not durable:
-            for n in lasting:
-                told[n] = translate.not_durable(told[n])
-        connection.send(told)
+        if not committed:
+            for index in durable:
+                replies[index] = translate.not_durable(replies[index])
+        connection.send(replies)
     except Exception:
         log.exception("a reply cannot be sent; please report this")
         connection.fail()
@@ -334,16 +330,3 @@ _FULL = (
 )
 _LONG = (messages.Status, messages.Explained, messages.Log)
 """Replies of a size that one a turn is enough."""
-
-_LASTING = (
-    messages.Report,
-    messages.UsageReport,
-    messages.Reset,
-    messages.CooldownOrder,
-    messages.Enable,
-    messages.Disable,
-    messages.Pin,
-    messages.Adopt,
-    messages.Import,
-)
-"""What is known for ever once it is acknowledged."""

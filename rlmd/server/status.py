@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 
 def providers(ledger: Ledger, now: float) -> list[messages.ProviderInfo]:
     """Describe every configured provider, in the order of the configuration."""
-    return [_provider(ledger, provider, now) for provider in ledger.book.policy.providers]
+    return [_provider(ledger, provider, now) for provider in ledger.state.policy.providers]
 
 
 def model_mapping(ledger: Ledger) -> dict[str, list[str]]:
     """Name the providers of each canonical model, best priority first; fallbacks are not among them."""
     return {
         model: [t.provider.id for t in chain.targets if t.model == model]
-        for model, chain in sorted(ledger.book.chains.items())
+        for model, chain in sorted(ledger.state.chains.items())
     }
 
 
@@ -67,11 +67,11 @@ def explained(
     """Explain the decision on a canonical model. Raises `UnknownNameError` where nobody serves it."""
     found = ledger.explain(model, session, now)
     if found is None:
-        raise UnknownNameError(f"no provider serves {model!r}{known(model, ledger.book.chains)}")
+        raise UnknownNameError(f"no provider serves {model!r}{known(model, ledger.state.chains)}")
     ask, ordered, choice = found
     candidates = []
     for target in ordered:
-        refusal = refuse(target, ask, now, ledger.book.policy.zone)
+        refusal = refuse(target, ask, now, ledger.state.policy.zone)
         taken = target is choice.target
         candidates.append(
             messages.ExplainedCandidate(
@@ -85,7 +85,7 @@ def explained(
             )
         )
     winner = choice.target
-    zone = ledger.book.policy.zone
+    zone = ledger.state.policy.zone
     when = ", and waiting will not help" if choice.retry_at is None else f" before {clock(choice.retry_at, now, zone)}"
     return messages.Explained(
         id=id_,
@@ -115,14 +115,14 @@ def _why(target: Target, refusal: Refusal | None, ask: Ask, first: Target, *, ta
 
 
 def _provider(ledger: Ledger, provider: Provider, now: float) -> messages.ProviderInfo:
-    book = ledger.book
-    targets = list(book.targets[provider.id].values())
-    refused = [(t, r) for t in targets if (r := refuse(t, Ask(provider.id, t.model), now, book.policy.zone))]
+    state = ledger.state
+    targets = list(state.targets[provider.id].values())
+    refused = [(t, r) for t in targets if (r := refuse(t, Ask(provider.id, t.model), now, state.policy.zone))]
     available = len(refused) < len(targets)
     worst = None if available else min((r for _, r in refused), key=lambda r: r.until or float("inf"))
     counters = {c.key: c for t in targets for c in t.counters}
     limits = [_limit(c, now) for c in counters.values()]
-    tally = book.tallies[provider.id]
+    totals = state.totals[provider.id]
     info = messages.ProviderInfo(
         id=provider.id,
         priority=provider.priority,
@@ -132,9 +132,9 @@ def _provider(ledger: Ledger, provider: Provider, now: float) -> messages.Provid
         until=_stamp(worst.until) if worst else None,
         reason=worst.reason if worst else None,
         models=list(provider.models),
-        request_count=tally.requests,
-        error_count=tally.errors,
-        in_flight=tally.in_flight,
+        request_count=totals.requests,
+        error_count=totals.errors,
+        in_flight=totals.in_flight,
         limits=limits + [s for t in targets for s in _snapshots(t, now)],
         account=provider.account,
         blocked=[

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-from contextlib import AbstractContextManager, ExitStack, closing
+from contextlib import closing
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
@@ -29,65 +29,49 @@ HOLD_AT = 20 * 2**20
 class Checkpoints:
     """Keeps the log short. Nothing is synced to the disk on the way of a request."""
 
-    def __init__(self, store: Store, hold: Callable[[], AbstractContextManager[None]]) -> None:
+    def __init__(self, store: Store, on_readers_block: Callable[[], None]) -> None:
         self._store = store
-        self._hold = hold
-        """Keeps everybody else from writing."""
-        self._wanted = trio.Event()
-        self._holding: ExitStack | None = None
-        """Keeps commits waiting until the checkpoint is done."""
-        self._going_on = False
+        self._on_readers_block = on_readers_block
+        """Ends the daemon's own readers of the database: a reader keeps the log from being truncated."""
+        self._requested = trio.Event()
+        self._under_way = False
         self._failing = False
-        """The last one, or this one so far."""
-        self.crowded: Callable[[], None] = _nothing
-        """Has our own readers leave, who keep the log from being cut."""
+        """The last checkpoint failed, or the one under way has not succeeded yet."""
 
-    def want(self, size: int) -> None:
-        """Have the log, of so many bytes, checkpointed soon."""
-        self._wanted.set()
-        if size >= HOLD_AT and (self._going_on or not self._failing):
-            self._hold_commits()  # not when its turn comes: at this rate that is too late
+    def request(self, size: int) -> None:
+        """Have the log, which has `size` bytes, checkpointed soon."""
+        self._requested.set()
+        if size >= HOLD_AT and (self._under_way or not self._failing):
+            self._store.paused = True  # at once: when the checkpoint's turn comes, the log is too long at this rate
 
-    async def run(self) -> None:
-        """Checkpoint whenever that is wanted, for ever.
+    async def run(self, on_resumed: Callable[[], None]) -> None:
+        """Checkpoint whenever a checkpoint is wanted, for ever. `on_resumed` is called when commits may go on.
 
-        First the bulk, while commits go on; then, while none do, the little that came in the meantime: only a log
-        of which nothing is left can begin anew.
+        The bulk of the log is copied while commits go on. The rest is copied while commits are paused: the log can
+        begin anew only once all of it has been copied.
         """
         while True:
-            await self._wanted.wait()
-            went_well, self._failing, self._going_on = not self._failing, True, True
+            await self._requested.wait()
+            went_well, self._failing, self._under_way = not self._failing, True, True
             trouble = "somebody reads the database"
             try:
                 await trio.to_thread.run_sync(partial(_checkpoint, self._store.path, "PASSIVE"))
-                self._hold_commits()
+                self._store.paused = True
                 if await trio.to_thread.run_sync(partial(_checkpoint, self._store.path, "TRUNCATE")):
-                    self._wanted, self._failing = trio.Event(), False  # before commits, which may want the next one
-            except (sqlite3.Error, OSError, RuntimeError) as error:  # the last one: no thread can be begun
+                    self._requested, self._failing = trio.Event(), False  # first: a commit may want the next checkpoint
+            except (sqlite3.Error, OSError, RuntimeError) as error:  # RuntimeError: no thread can be started
                 trouble = str(error)
             finally:
-                self._going_on = False
-                self._let_commits()
+                self._under_way = False
+                if self._store.paused:
+                    self._store.paused = False
+                    on_resumed()
             if self._failing:
                 if went_well:
                     log.warning("the log of the database cannot be cut now: %s; tried again every second", trouble)
                 if self._store.log_size() >= HOLD_AT:
-                    self.crowded()
+                    self._on_readers_block()
                 await trio.sleep(AGAIN)
-
-    def _hold_commits(self) -> None:
-        if self._holding is None:
-            self._holding = ExitStack()
-            self._holding.enter_context(self._hold())
-
-    def _let_commits(self) -> None:
-        holding, self._holding = self._holding, None
-        if holding is not None:
-            holding.close()
-
-
-def _nothing() -> None:
-    """Nobody reads."""
 
 
 def _checkpoint(path: Path, mode: Literal["PASSIVE", "TRUNCATE"]) -> bool:

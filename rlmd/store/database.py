@@ -20,7 +20,7 @@ import msgspec
 from rlmd.core.model import SENSELESS, Receipt, Senseless
 from rlmd.store import journal, recovery
 from rlmd.store.migrations import WRITTEN_BY, StoreError, migrate, refuse_newer
-from rlmd.store.queued import Letter
+from rlmd.store.queued import QueuedMessage
 from rlmd.store.recovery import UNREADABLE, blob
 from rlmd.store.salvage import salvage
 from rlmd.wire.messages import Event
@@ -64,7 +64,7 @@ KEYS = {
 
 _receipt = msgspec.json.Decoder(Receipt)
 _event = msgspec.json.Decoder(Event)
-_letter = msgspec.json.Decoder(Letter)
+_letter = msgspec.json.Decoder(QueuedMessage)
 T = TypeVar("T")
 V = TypeVar("V")
 
@@ -91,8 +91,8 @@ class Store:
         self.path = path
         self.warning: str | None = None
         """What a person has to know about how the file was found."""
-        self.held = False
-        """Somebody else writes to the database for a moment: nobody here does until that is over."""
+        self.paused = False
+        """A checkpoint truncates the log: nothing is committed until the checkpoint ends."""
         self.away = False
         """The file cannot be opened: this is a copy in memory."""
         self.wal = path.with_name(f"{path.name}-wal")
@@ -274,7 +274,7 @@ class Store:
                 f"ends; who it is: fuser {self.path}"
             )
 
-    def letters(self) -> dict[int, Letter]:
+    def queued(self) -> dict[int, QueuedMessage]:
         """Give the notifications that wait, by number, oldest first."""
         found = self._db.execute("SELECT id, row FROM letter ORDER BY id").fetchall()
         return self._sound("letter", found, _letter)
@@ -283,7 +283,7 @@ class Store:
         """Give the facts that people were told, and until when that holds."""
         return dict(self._db.execute("SELECT fact, until FROM told WHERE typeof(until) = 'real'").fetchall())
 
-    def keep_letters(
+    def keep_queued(
         self, written: Mapping[int, bytes], gone: Iterable[int], told: Mapping[str, float], now: float
     ) -> None:
         """Keep what notifications wait and what was told, in one transaction; told facts whose time is up go."""

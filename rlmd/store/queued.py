@@ -9,7 +9,7 @@ from msgspec import Meta, Struct
 from rlmd.core.model import Moment
 
 
-class Letter(Struct):
+class QueuedMessage(Struct):
     """One message to one target, which is named by a digest of its address."""
 
     target: str

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from rlmd.core.model import SENSELESS, Receipt
-from rlmd.core.state import Book
+from rlmd.core.state import State
 from rlmd.store import journal, recovery
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def _is_fact(row: tuple[str, str, bytes]) -> None:
-    Book().restore([(*row[:2], recovery.blob(row[2]))], inf)
+    State().restore([(*row[:2], recovery.blob(row[2]))], inf)
 
 
 def _is_receipt(row: tuple[str, float, bytes]) -> None:

@@ -19,10 +19,10 @@ import msgspec
 
 from rlmd import __version__
 from rlmd.core.model import SENSELESS, Receipt
-from rlmd.core.state import Book
+from rlmd.core.state import State
 from rlmd.store import journal
 from rlmd.store.migrations import MIGRATIONS, WRITTEN_BY, migrate, refuse_newer, step, version_of
-from rlmd.store.queued import Letter
+from rlmd.store.queued import QueuedMessage
 from rlmd.store.recovery import blob, text
 from rlmd.wire.messages import Event
 
@@ -33,7 +33,11 @@ OURS = (WRITTEN_BY, ("setting", "config"))
 """Facts that are not part of the state: of the file, of the machine."""
 JOURNAL = "journal"
 _TYPES: dict[str, type | tuple[type, ...]] = {"TEXT": str, "INTEGER": int, "REAL": (int, float), "BLOB": object}
-_ROWS: dict[str, tuple[str, type]] = {"receipt": ("lease", Receipt), "event": ("id", Event), "letter": ("id", Letter)}
+_ROWS: dict[str, tuple[str, type]] = {
+    "receipt": ("lease", Receipt),
+    "event": ("id", Event),
+    "letter": ("id", QueuedMessage),
+}
 """Tables of one kind of row each: what names a row, and what it is."""
 
 
@@ -140,7 +144,7 @@ def _leave_out(db: sqlite3.Connection) -> list[str]:
     for kind, key, row in db.execute("SELECT kind, key, row FROM fact").fetchall():
         try:
             msgspec.json.decode(blob(row))
-            Book().restore([(kind, key, blob(row))], inf)
+            State().restore([(kind, key, blob(row))], inf)
         except SENSELESS as error:
             odd.append(f"fact {kind} {key}: {error}")
             db.execute("DELETE FROM fact WHERE kind = ? AND key = ?", (kind, key))

@@ -1,46 +1,37 @@
-"""Every message on the socket, once, and the framing of lines. No input or output happens here.
+"""Every message on the socket, once. `rlmd.wire.codec` makes lines of messages.
 
-One JSON object a line, UTF-8, at most `MAX_LINE` bytes. A request names its `op` and an `id` of the client's
-choice; its reply carries a `type` and the same `id`, and replies come in the order of the requests. A pushed
+A request names its `op` and an `id` of the client's choice. The reply carries a `type` and the same `id`. A pushed
 event has no `id`. Times are RFC 3339 in UTC, spans are whole milliseconds in fields called `..._ms`.
 """
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from functools import cache
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Literal, get_args
 
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
+from rlmd.core import requests
 from rlmd.core.model import (
     LATEST,
     Allowance,
+    Availability,
     EventKind,
     Kind,
-    Outcome,
-    Purpose,
     Quantity,
     Reason,
     Scope,
-    State,
-    Usage,
     Whole,
     WindowKind,
 )
+from rlmd.core.requests import Name, Time
 
 VERSION = 1
-MAX_LINE = 256 * 1024
-"""Bytes of a line without its newline. A longer one ends the connection: what follows it means nothing."""
 
-Name = Annotated[str, msgspec.Meta(max_length=256)]
-"""Ids of providers, models, sessions, leases: bounded, because the daemon remembers them."""
 Text = Annotated[str, msgspec.Meta(max_length=4096)]
 Number = int | float
 """Written without a point where it is whole."""
-Time = Annotated[datetime, msgspec.Meta(tz=True)]
-"""Any time that RFC 3339 can write. Whoever reckons with it takes `seconds` of it."""
 YEAR_MS = 366 * 86_400_000
 
 Id = Annotated[int, msgspec.Meta(ge=-(2**53), le=2**53)] | Name | None
@@ -64,6 +55,24 @@ Change = Literal["changed"]
 wants it has to name it."""
 
 
+def seconds(time: datetime) -> float:
+    """Return a time in epoch seconds; one before 1970 or after the year 9000 as the nearest that every zone has."""
+    return min(max(0.0, time.timestamp()), LATEST)
+
+
+def rfc3339(at: float) -> str:
+    """Epoch seconds as RFC 3339 in UTC with milliseconds, never earlier than `at` by rounding."""
+    ms = -int(-at * 1000 // 1)
+    stamp = datetime.fromtimestamp(ms // 1000, UTC)
+    return f"{stamp:%Y-%m-%dT%H:%M:%S}.{ms % 1000:03d}Z"
+
+
+class Durable:
+    """A request whose reply promises that what has changed is known for ever: the reply waits for the disk."""
+
+    __slots__ = ()
+
+
 class Request(Struct, tag_field="op", kw_only=True):
     """What every request carries."""
 
@@ -80,51 +89,22 @@ class Hello(Request, tag="hello"):
     directory: Text | None = None
 
 
-class Place(Struct):
-    """A provider and a model by the agent's own names."""
-
-    provider: Name
-    model: Name
-
-
-class Acquire(Request, tag="acquire"):
+class Acquire(requests.Acquire, tag_field="op", tag="acquire", kw_only=True):
     """Where should this go? `provider` and `model` are what the agent would use."""
 
-    provider: Name
-    model: Name
-    session: Name | None = None
-    agent: Name | None = None
-    purpose: Purpose = "step"
-    dry_run: bool = False
-    estimate: Whole | None = None
-    lease_for: Place | None = None
+    id: Id = None
 
 
-class Report(Request, tag="report"):
+class Report(requests.Report, Durable, tag_field="op", tag="report", kw_only=True):
     """How a request went. Carries all that is needed, so that a lease lost with a daemon costs nothing."""
 
-    provider: Name
-    model: Name
-    outcome: Outcome
-    lease: Name | None = None
-    session: Name | None = None
-    started_at: Time | None = None
-    status: Annotated[int, msgspec.Meta(ge=0, le=999)] | None = None
-    headers: Annotated[dict[str, str], msgspec.Meta(max_length=256)] = {}
-    body: str = ""
-    message: str = ""
-    usage: Usage | None = None
-    retry: bool = True
+    id: Id = None
 
 
-class UsageReport(Request, tag="usage"):
+class UsageReport(requests.UsageReport, Durable, tag_field="op", tag="usage", kw_only=True):
     """Tokens and money that became known after the final report."""
 
-    usage: Usage
-    lease: Name | None = None
-    provider: Name | None = None
-    model: Name | None = None
-    session: Name | None = None
+    id: Id = None
 
 
 class StatusQuery(Request, tag="status"):
@@ -154,14 +134,14 @@ class LogQuery(Request, tag="log"):
     limit: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 1000
 
 
-class Reset(Request, tag="reset"):
+class Reset(Request, Durable, tag="reset"):
     """Forget counts, cooldowns or both, of one provider or of all."""
 
     what: Literal["counters", "cooldowns", "all"] = "all"
     provider: Name | None = None
 
 
-class CooldownOrder(Request, tag="cooldown"):
+class CooldownOrder(Request, Durable, tag="cooldown"):
     """Rest a provider, or one model of it, by hand."""
 
     provider: Name
@@ -171,19 +151,19 @@ class CooldownOrder(Request, tag="cooldown"):
     reason: Name | None = None
 
 
-class Enable(Request, tag="enable"):
+class Enable(Request, Durable, tag="enable"):
     """Let a provider serve again."""
 
     provider: Name
 
 
-class Disable(Request, tag="disable"):
+class Disable(Request, Durable, tag="disable"):
     """Keep a provider out until it is enabled."""
 
     provider: Name
 
 
-class Pin(Request, tag="pin"):
+class Pin(Request, Durable, tag="pin"):
     """Put a provider before all others, for one model or for all; null returns to automatic."""
 
     provider: Name | None = None
@@ -217,14 +197,14 @@ class Adopted(Struct):
     until: Time | None = None
 
 
-class Adopt(Request, tag="adopt"):
+class Adopt(Request, Durable, tag="adopt"):
     """Take over what another program has counted in the hour that runs, and who rests; saying it twice is once."""
 
     providers: Annotated[list[Adopted], msgspec.Meta(max_length=1000)]
     current: Name | None = None
 
 
-class Import(Request, tag="import"):
+class Import(Request, Durable, tag="import"):
     """Put the state that `rlmctl import` has laid beside the database in the place of the one there is."""
 
 
@@ -254,6 +234,7 @@ AnyRequest = (
     | Import
     | Ping
 )
+OPS = tuple(sorted(str(kind.__struct_config__.tag) for kind in AnyRequest.__args__))
 
 
 class Reply(Struct, tag_field="type", kw_only=True):
@@ -297,7 +278,7 @@ class Candidate(Struct):
 
     provider: str
     model: str
-    state: State
+    state: Availability
     until: str | None
     reason: str
     """One word: what it rests for, or `limit`, `disabled`, `context`, `failed`."""
@@ -357,7 +338,7 @@ class Blocked(Struct):
     """A model of a provider that rests while the provider as a whole does not."""
 
     model: str
-    state: State
+    state: Availability
     until: str | None
     reason: str
 
@@ -369,7 +350,7 @@ class ProviderInfo(Struct):
     priority: int
     enabled: bool
     available: bool
-    state: State
+    state: Availability
     until: str | None
     reason: str | None
     models: list[str]
@@ -435,7 +416,7 @@ class ExplainedCandidate(Struct):
 
     provider: str
     model: str
-    state: State
+    state: Availability
     taken: bool
     until: str | None
     why: str
@@ -549,118 +530,3 @@ AnyReply = (
     | Error
     | Event
 )
-
-_decoder: msgspec.json.Decoder[AnyRequest] = msgspec.json.Decoder(AnyRequest)
-_encoder = msgspec.json.Encoder()
-
-
-class BadRequestError(Exception):
-    """A line that is no valid request. `reply` is the answer to it."""
-
-    def __init__(self, reply: Error) -> None:
-        super().__init__(reply.message)
-        self.reply = reply
-
-
-def decode(line: bytes) -> AnyRequest:
-    """Read one line as a request.
-
-    Raises `BadRequestError`, whose reply names what is wrong and carries the id where it could be read.
-    """
-    if len(line) > MAX_LINE:
-        message = f"A line is at most {MAX_LINE} bytes long; this connection is closed."
-        raise BadRequestError(Error(code="too_large", message=message))
-    try:
-        return _decoder.decode(line)
-    except _UNREADABLE as error:
-        raise BadRequestError(_why_bad(line, error)) from None
-
-
-_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-"""What bytes that nobody should send may raise; the last one where they nest too deep."""
-
-
-def _why_bad(line: bytes, error: Exception) -> Error:
-    try:
-        loose: Any = msgspec.json.decode(line)
-    except _UNREADABLE:
-        return Error(code="bad_request", message=f"This line cannot be read: {error}. Send one JSON object a line.")
-    if not isinstance(loose, dict):
-        return Error(code="bad_request", message='A request is a JSON object such as {"op":"ping","id":1}.')
-    try:
-        known = msgspec.convert(loose.get("id"), Id)
-    except msgspec.ValidationError:
-        known = None
-    op = loose.get("op")
-    if op is None:
-        return Error(id=known, code="bad_request", message='The request has no "op". See docs/protocol.md.')
-    if op not in OPS:
-        return Error(
-            id=known,
-            code="unknown_op",
-            message=f"There is no operation {str(op)[:40]!r}; there are: {', '.join(OPS)}.",
-        )
-    return Error(id=known, code="bad_request", message=f"{op}: {error}.")
-
-
-OPS = tuple(sorted(str(kind.__struct_config__.tag) for kind in AnyRequest.__args__))
-
-
-def encode(message: AnyReply | AnyRequest) -> bytes:
-    """Write one message as a line, newline included."""
-    return _encoder.encode(message) + b"\n"
-
-
-def encode_lines(messages: list[AnyReply]) -> bytes:
-    """Write messages as a line each."""
-    return _encoder.encode_lines(messages)
-
-
-def decode_reply(line: bytes) -> AnyReply:
-    """Read one line as a reply or event. Raises `msgspec.ValidationError`."""
-    return _reply_decoder().decode(line)
-
-
-@cache
-def _reply_decoder() -> msgspec.json.Decoder[AnyReply]:
-    return msgspec.json.Decoder(AnyReply)  # the daemon, which reads no replies, starts without it
-
-
-def seconds(time: datetime) -> float:
-    """Return a time in epoch seconds; one before 1970 or after the year 9000 as the nearest that every zone has."""
-    return min(max(0.0, time.timestamp()), LATEST)
-
-
-def rfc3339(at: float) -> str:
-    """Epoch seconds as RFC 3339 in UTC with milliseconds, never earlier than `at` by rounding."""
-    ms = -int(-at * 1000 // 1)
-    stamp = datetime.fromtimestamp(ms // 1000, UTC)
-    return f"{stamp:%Y-%m-%dT%H:%M:%S}.{ms % 1000:03d}Z"
-
-
-class Lines:
-    """Cuts a stream of bytes into lines."""
-
-    def __init__(self, limit: int = MAX_LINE) -> None:
-        self._limit = limit
-        self.rest = bytearray()
-        """The line that has begun. The next one is another object."""
-
-    def feed(self, data: bytes) -> list[bytes]:
-        """Give more bytes; get the lines they complete, without newlines.
-
-        A line over the limit is returned cut at limit + 1 bytes, as the last one: `len(line) > limit` tells.
-        """
-        if not self.rest and data.endswith(b"\n") and len(data) <= self._limit:
-            return data[:-1].split(b"\n")
-        self.rest += data
-        lines: list[bytes] = []
-        if b"\n" in data:
-            *lines, rest = bytes(self.rest).split(b"\n")
-            self.rest = bytearray(rest)
-        for number, line in enumerate(lines):
-            if len(line) > self._limit:
-                return [*lines[:number], line[: self._limit + 1]]
-        if len(self.rest) > self._limit:
-            lines.append(bytes(self.rest[: self._limit + 1]))
-        return lines

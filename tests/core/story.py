@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import UTC
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 
-from rlmd.core.ledger import Answer, Ledger
+from rlmd.core.ledger import Ledger
 from rlmd.core.model import (
+    Effects,
     Limit,
     Notice,
     Outcome,
@@ -17,13 +18,13 @@ from rlmd.core.model import (
     ProviderModel,
     Receipt,
     Recorded,
-    Step,
     Usage,
     Use,
     Used,
     Verdict,
     Wait,
 )
+from rlmd.core.requests import Acquire, ModelRef, Report, UsageReport
 
 NOON = 1_768_219_200.0
 """2026-01-12 12:00:00 UTC, a Monday: the start of an hour."""
@@ -59,7 +60,7 @@ class Story:
         self.history: list[Used] = []
         self.settle(self.ledger.configure(self.policy, now))
 
-    def settle(self, step: Step) -> Any:
+    def settle(self, step: Effects) -> Any:
         """Keep what a step changed as the store would, and return its reply."""
         for name, read in step.facts.items():
             row = read()
@@ -75,7 +76,9 @@ class Story:
 
     def ask(self, asked: str = "a", session: str | None = "s", **more: Any) -> Any:
         model = more.pop("model", MODEL)
-        return self.settle(self.ledger.acquire(asked, model, self.now, session=session, **more))
+        if "lease_for" in more:
+            more["lease_for"] = ModelRef(*more["lease_for"])
+        return self.settle(self.ledger.acquire(Acquire(asked, model, session=session, **more), self.now))
 
     def use(self, asked: str = "a", session: str | None = "s", **more: Any) -> Use:
         decision = self.ask(asked, session, **more)
@@ -91,21 +94,16 @@ class Story:
         name, lease = (use, None) if isinstance(use, str) else (use.provider, use.lease)
         model = more.pop("model", MODEL if isinstance(use, str) else use.model)
         lease = more.pop("lease", lease)
-        answer = Answer(
-            more.pop("status", None), more.pop("headers", {}), more.pop("body", ""), more.pop("message", "")
-        )
+        rand = more.pop("rand", 0.0)
+        if "started_at" in more:
+            more["started_at"] = datetime.fromtimestamp(more["started_at"], UTC)
         kept = self.facts.get(("receipt", lease or ""))
         recorded = self.settle(
             self.ledger.report(
-                name,
-                model,
-                outcome,
+                Report(name, model, outcome, lease=lease, **more),
                 self.now,
-                rand=more.pop("rand", 0.0),
-                lease=lease,
-                answer=answer,
+                rand=rand,
                 receipt=msgspec.json.decode(kept, type=Receipt) if kept else None,
-                **more,
             )
         )
         assert isinstance(recorded, Recorded)
@@ -119,17 +117,17 @@ class Story:
     def meter(self, lease: str | None, **more: Any) -> Recorded:
         kept = self.facts.get(("receipt", lease or ""))
         receipt = msgspec.json.decode(kept, type=Receipt) if kept else None
-        recorded = self.settle(self.ledger.meter(Usage(**more), self.now, lease=lease, receipt=receipt))
+        recorded = self.settle(self.ledger.meter(UsageReport(Usage(**more), lease), self.now, receipt=receipt))
         assert isinstance(recorded, Recorded)
         return recorded
 
     def used(self, name: str, n: int = 0) -> float:
         """What the n-th limit of a provider has counted."""
-        target = next(iter(self.ledger.book.targets[name].values()))
+        target = next(iter(self.ledger.state.targets[name].values()))
         return target.counters[n].window.used(self.now)
 
     def reserved(self, name: str, n: int = 0) -> float:
-        target = next(iter(self.ledger.book.targets[name].values()))
+        target = next(iter(self.ledger.state.targets[name].values()))
         return target.counters[n].window.reserved(self.now)
 
     def restart(self, *, boot: str = "b2") -> None:

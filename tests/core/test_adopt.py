@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 
 def take(story: Story, *found: Found, current: str | None = None) -> Adoption:
-    made = adopt(story.ledger.book, found, current, story.now)
-    story.settle(made.step)
+    made = adopt(story.ledger.state, found, current, story.now)
+    story.settle(made.effects)
     return made
 
 
@@ -85,8 +85,8 @@ def test_what_is_over_or_unknown_or_beyond_belief_is_left_and_said() -> None:
 def test_the_current_provider_is_taken_where_none_is_known() -> None:
     story = Story(provider("a", 1), provider("b", 2))
     assert take(story, current="b").taken == ["b was used last"]
-    assert story.ledger.book.current == "b"
+    assert story.ledger.state.current == "b"
     story.report(story.use())
     assert take(story, current="b").left == ["b as the current provider; to put it first: rlmctl use b"]
     assert take(story, current="a").left == []
-    assert story.ledger.book.current == "a"
+    assert story.ledger.state.current == "a"

@@ -129,8 +129,8 @@ def test_asking_only_reserves_nothing() -> None:
 def test_a_refused_request_is_given_back_and_counted_as_an_error() -> None:
     story = Story(provider("a", 1, limit(50)))
     story.refuse(story.use(), after=5)
-    tally = story.ledger.book.tallies["a"]
-    assert (story.used("a"), story.reserved("a"), tally.requests, tally.errors) == (0, 0, 0, 1)
+    totals = story.ledger.state.totals["a"]
+    assert (story.used("a"), story.reserved("a"), totals.requests, totals.errors) == (0, 0, 0, 1)
 
 
 def test_a_request_counts_once_it_is_accepted() -> None:
@@ -150,7 +150,7 @@ def test_an_error_after_the_first_byte_still_counts_the_request() -> None:
     body = 'event: error\ndata: {"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}\n\n'
     recorded = story.report(use, "error", status=200, body=body)
     assert recorded.verdict.kind == "overloaded"
-    assert (story.used("a"), story.ledger.book.tallies["a"].errors) == (1, 1)
+    assert (story.used("a"), story.ledger.state.totals["a"].errors) == (1, 1)
 
 
 def test_the_same_lease_reported_twice_counts_once_also_after_a_restart() -> None:
@@ -161,7 +161,7 @@ def test_the_same_lease_reported_twice_counts_once_also_after_a_restart() -> Non
     for _ in range(2):
         again, twice = story.report(ok), story.refuse(refused, after=60)
         assert (again.duplicate, twice.duplicate, twice.verdict) == (True, True, first.verdict)
-        assert (story.used("a"), story.ledger.book.tallies["a"].errors) == (1, 1)
+        assert (story.used("a"), story.ledger.state.totals["a"].errors) == (1, 1)
         story.restart()
 
 
@@ -189,7 +189,7 @@ def test_a_lease_nobody_reports_counts_and_is_let_go() -> None:
     story.use()
     story.now += LEASE
     story.settle(story.ledger.roll(story.now))
-    assert (story.used("a"), story.reserved("a"), story.ledger.book.tallies["a"].in_flight) == (1, 0, 0)
+    assert (story.used("a"), story.reserved("a"), story.ledger.state.totals["a"].in_flight) == (1, 0, 0)
 
 
 def test_a_late_refusal_of_a_lapsed_lease_gives_the_request_back_once() -> None:
@@ -199,8 +199,8 @@ def test_a_late_refusal_of_a_lapsed_lease_gives_the_request_back_once() -> None:
     assert story.used("a") == 1
     story.refuse(use, after=5)
     story.refuse(use, after=5)
-    tally = story.ledger.book.tallies["a"]
-    assert (story.used("a"), tally.requests, tally.errors) == (0, 0, 1)
+    totals = story.ledger.state.totals["a"]
+    assert (story.used("a"), totals.requests, totals.errors) == (0, 0, 1)
 
 
 def test_a_late_success_of_a_lapsed_lease_counts_no_second_time() -> None:
@@ -208,7 +208,7 @@ def test_a_late_success_of_a_lapsed_lease_counts_no_second_time() -> None:
     use = story.use()
     story.settle(story.ledger.release([use.lease or ""], story.now))
     story.report(use)
-    assert (story.used("a"), story.ledger.book.tallies["a"].requests) == (1, 1)
+    assert (story.used("a"), story.ledger.state.totals["a"].requests) == (1, 1)
 
 
 def test_everything_durable_is_there_after_a_restart() -> None:
@@ -218,8 +218,8 @@ def test_everything_durable_is_there_after_a_restart() -> None:
     story.restart()
     assert story.used("a") == 1
     assert story.use().provider == "b"
-    assert story.ledger.book.current == "a"
-    assert story.ledger.book.tallies["a"].errors == 1
+    assert story.ledger.state.current == "a"
+    assert story.ledger.state.totals["a"].errors == 1
 
 
 def test_a_cooldown_that_ended_while_the_daemon_was_away_is_dropped() -> None:
@@ -290,7 +290,7 @@ def test_twenty_parallel_refusals_are_one_cooldown_and_the_same_answer() -> None
     nexts = [story.refuse(use, session=str(n)).next for n, use in enumerate(uses)]
     assert {n.provider for n in nexts if isinstance(n, Use)} == {"b"}
     assert len(story.told("state")) == 1
-    assert story.ledger.book.breakers["account:a"].level == 1
+    assert story.ledger.state.breakers["account:a"].level == 1
 
 
 def test_all_limited_says_from_when_somebody_may_serve() -> None:
@@ -415,7 +415,7 @@ def test_a_fallback_model_serves_when_no_provider_has_the_wanted_one() -> None:
 
 def test_a_pin_comes_first_and_is_left_when_it_cannot_serve() -> None:
     story = Story(*TWO)
-    story.ledger.book.pins["*"] = "b"
+    story.ledger.state.pins["*"] = "b"
     assert (story.use().provider, story.use().reason) == ("b", "pinned")
     story.refuse(story.use(), after=60)
     assert story.use().provider == "a"

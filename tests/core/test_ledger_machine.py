@@ -14,6 +14,7 @@ from rlmd.core import commands
 from rlmd.core.breaker import PROBE
 from rlmd.core.leases import LEASE
 from rlmd.core.model import Policy, Use, Wait
+from rlmd.core.requests import Acquire
 
 if TYPE_CHECKING:
     from rlmd.core.breaker import Breaker
@@ -73,7 +74,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self, asked: str, session: str | None, purpose: Purpose, estimate: int | None, *, dry_run: bool
     ) -> object:
         room = self.room()
-        if self.story.ledger.book.find(asked, MODEL) is None:
+        if self.story.ledger.state.find(asked, MODEL) is None:
             return multiple()
         decision = self.story.ask(asked, session, purpose=purpose, estimate=estimate, dry_run=dry_run)
         if isinstance(decision, Wait):
@@ -109,7 +110,7 @@ class LedgerMachine(RuleBasedStateMachine):
         assert wait.retry_at > self.story.now
         assert {r.provider for r in wait.refusals} <= {p.id for p in self.story.policy.providers}
         then = self.story.ledger.acquire(
-            asked, MODEL, wait.retry_at, session=session, purpose=purpose, estimate=estimate, dry_run=True
+            Acquire(asked, MODEL, session=session, purpose=purpose, estimate=estimate, dry_run=True), wait.retry_at
         )
         # Reading ahead has let leases lapse that would lapse by then; what they counted stays counted.
         self.story.settle(then)
@@ -120,7 +121,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.story.settle(self.story.ledger.release([], self.story.now))
         return {
             key: (c.limit.max - c.window.load(self.story.now), c.limit.of)
-            for key, c in self.story.ledger.book.counters.items()
+            for key, c in self.story.ledger.state.counters.items()
         }
 
     def is_trying(self, lease: str | None) -> bool:
@@ -129,7 +130,7 @@ class LedgerMachine(RuleBasedStateMachine):
         return held is not None and held.receipt.stage == "reserved" and self.story.now < held.at + PROBE
 
     def target(self, use: Use) -> Target:
-        return self.story.ledger.book.targets[use.provider][use.model]
+        return self.story.ledger.state.targets[use.provider][use.model]
 
     @rule(use=consumes(leases), outcome=st.sampled_from(["ok", "cancelled", "unsent"]), session=SESSIONS)
     def finish(self, use: Use, outcome: str, session: str | None) -> None:
@@ -151,7 +152,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def refuse(self, use: Use, status: int, after: float | None, early: float, rand: float) -> None:
         started = self.story.now - early
         old = {key: rest for key, rest in self.rests().items() if self.probes.get(key) != use.lease}
-        breakers = self.story.ledger.book.breakers
+        breakers = self.story.ledger.state.breakers
         late = {
             key: rest
             for key, rest in old.items()
@@ -168,7 +169,7 @@ class LedgerMachine(RuleBasedStateMachine):
             assert recorded.next.lease is None
             assert (recorded.next.provider, recorded.next.model) != (use.provider, use.model)
             self.is_configured(recorded.next)
-        elif isinstance(recorded.next, Wait) and known and self.story.ledger.book.find(asked, MODEL):
+        elif isinstance(recorded.next, Wait) and known and self.story.ledger.state.find(asked, MODEL):
             self.holds_at_the_time_it_names(recorded.next, asked, session, "step", estimate)
 
     @rule(use=consumes(leases), message=st.sampled_from(["connect ECONNREFUSED 10.0.0.1:443", "timed out"]))
@@ -176,7 +177,7 @@ class LedgerMachine(RuleBasedStateMachine):
         known = use.lease in self.story.ledger.leases
         recorded = self.story.report(use, "error", message=message)
         asked, session, estimate = self.asked[use.lease or ""]
-        if isinstance(recorded.next, Wait) and known and self.story.ledger.book.find(asked, MODEL):
+        if isinstance(recorded.next, Wait) and known and self.story.ledger.state.find(asked, MODEL):
             self.holds_at_the_time_it_names(recorded.next, asked, session, "step", estimate)
 
     @rule(leases=st.lists(consumes(leases), min_size=3, max_size=6))
@@ -192,8 +193,8 @@ class LedgerMachine(RuleBasedStateMachine):
     @invariant()
     def what_rests_because_nothing_answered_is_known_to(self) -> None:
         if hasattr(self, "story"):
-            book = self.story.ledger.book
-            assert {key for key, breaker in book.breakers.items() if breaker.silent} <= book.unanswered
+            state = self.story.ledger.state
+            assert {key for key, breaker in state.breakers.items() if breaker.silent} <= state.unanswered
 
     @rule(use=consumes(leases), status=st.sampled_from([429, 529]), after=st.sampled_from([None, 60.0]))
     def refuse_what_began_before_a_reset(self, use: Use, status: int, after: float | None) -> None:
@@ -202,7 +203,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.refuse(use, status, after, 2.0, 0.0)
 
     def rests(self) -> dict[str, tuple[bool, float, int]]:
-        return {key: (b.opened, b.until, b.level) for key, b in self.story.ledger.book.breakers.items()}
+        return {key: (b.opened, b.until, b.level) for key, b in self.story.ledger.state.breakers.items()}
 
     def is_late(self, breaker: Breaker, started: float) -> bool:
         """Whether a request began before the last change: an end that was read from the clock is one."""
@@ -255,18 +256,18 @@ class LedgerMachine(RuleBasedStateMachine):
         name=st.sampled_from(["a", "b", "c", "d"]), what=st.sampled_from(["enable", "disable", "rest", "pin", "reset"])
     )
     def order(self, name: str, what: str) -> None:
-        book, now = self.story.ledger.book, self.story.now
-        if name not in book.targets:
+        state, now = self.story.ledger.state, self.story.now
+        if name not in state.targets:
             return
         match what:
             case "enable" | "disable":
-                step = commands.enable(book, name, now, enabled=what == "enable")
+                step = commands.enable(state, name, now, enabled=what == "enable")
             case "rest":
-                step = commands.rest(book, name, None, now + 2, None, now)
+                step = commands.rest(state, name, None, now + 2, None, now)
             case "pin":
-                step = commands.pin(book, name, None, now)
+                step = commands.pin(state, name, None, now)
             case _:
-                step = commands.reset(book, "all", None, now)
+                step = commands.reset(state, "all", None, now)
         self.story.settle(step)
 
     @rule(number=st.integers(0, len(POLICIES) - 1))
@@ -291,13 +292,13 @@ class LedgerMachine(RuleBasedStateMachine):
     def nothing_is_negative_and_flight_is_what_is_leased(self) -> None:
         if not hasattr(self, "story"):
             return
-        book, now = self.story.ledger.book, self.story.now
-        for counter in book.counters.values():
+        state, now = self.story.ledger.state, self.story.now
+        for counter in state.counters.values():
             assert counter.window.used(now) >= 0
             assert counter.window.reserved(now) >= 0
         flying = [lease.target.provider.id for lease in self.story.ledger.leases.values() if lease.in_flight]
-        assert {name: t.in_flight for name, t in book.tallies.items()} == {
-            name: flying.count(name) for name in book.tallies
+        assert {name: t.in_flight for name, t in state.totals.items()} == {
+            name: flying.count(name) for name in state.totals
         }
 
     @invariant()
@@ -305,9 +306,9 @@ class LedgerMachine(RuleBasedStateMachine):
         if not hasattr(self, "story"):
             return
         leases = self.story.ledger.leases
-        breakers = self.story.ledger.book.breakers
+        breakers = self.story.ledger.state.breakers
         self.probes = {key: lease for key, lease in self.probes.items() if breakers[key].opened}
-        for breaker in self.story.ledger.book.breakers.values():
+        for breaker in self.story.ledger.state.breakers.values():
             if breaker.probes:
                 assert breaker.opened
                 assert breaker.probes.keys() <= leases.keys()

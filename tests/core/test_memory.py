@@ -20,7 +20,7 @@ def test_a_rest_that_is_prolonged_for_ever_is_planned_no_more_often_than_needed(
     story = Story(provider("a"))
     for n in range(5000):
         story.refuse("a", 100 + n)
-    assert len(story.ledger.book._agenda) < 300
+    assert len(story.ledger.state._agenda) < 300
     assert story.ledger.next_deadline() is not None
     story.now += 100 + 4999
     story.settle(story.ledger.roll(story.now))
@@ -31,7 +31,7 @@ def test_what_is_planned_survives_the_clearing_of_what_is_not_true_any_more() ->
     story = Story(provider("a", 1, limit(3, "1d")), provider("b", 2))
     story.report(story.use())
     for n in range(2000):
-        story.settle(commands.rest(story.ledger.book, "b", None, NOON + 10 + n, None, NOON))
+        story.settle(commands.rest(story.ledger.state, "b", None, NOON + 10 + n, None, NOON))
     story.now = NOON + 10 + 1999
     story.settle(story.ledger.roll(story.now))
     assert story.told("recovered") == ["b may be used again: its cooldown is over"]
@@ -53,7 +53,7 @@ def test_a_provider_may_name_so_many_windows_and_no_more() -> None:
     story = Story(provider("a"), provider("b", 2))
     for n in range(1000):
         story.report("a", headers=said(f"requests-{n}"))
-    (target,) = story.ledger.book.targets["a"].values()
+    (target,) = story.ledger.state.targets["a"].values()
     assert list(target.snapshots) == [f"x-ratelimit-requests-{n}" for n in range(usage.SNAPSHOTS)]
     story.report("a", headers=said("requests-3", left=0))
     assert story.use().provider == "b", "what is known is kept up to date"
@@ -65,7 +65,7 @@ def test_windows_that_have_ended_make_room_for_others() -> None:
         story.report("a", headers=said(f"requests-{n}", reset="1m" if n else "1h"))
     story.now += 61
     story.report("a", headers=said("requests-new", left=0))
-    (target,) = story.ledger.book.targets["a"].values()
+    (target,) = story.ledger.state.targets["a"].values()
     assert list(target.snapshots) == ["x-ratelimit-requests-0", "x-ratelimit-requests-new"]
     assert story.use().provider == "b"
 
@@ -77,7 +77,7 @@ def test_a_request_under_way_remembers_each_window_once() -> None:
         story.report("a", headers=said("requests", left=1000 - n), started_at=NOON - 1000 + n / 2)
     (lease,) = story.ledger.leases.values()
     assert len(lease.noted) == 1
-    (target,) = story.ledger.book.targets["a"].values()
+    (target,) = story.ledger.state.targets["a"].values()
     (snapshot,) = target.snapshots.values()
     assert snapshot.since == 1
     story.refuse(use)

@@ -38,7 +38,7 @@ def turn(story: Story, session: str, failure: dict[str, Any]) -> None:
 def rests(story: Story) -> dict[str, float]:
     return {
         key: breaker.until - story.now
-        for key, breaker in story.ledger.book.breakers.items()
+        for key, breaker in story.ledger.state.breakers.items()
         if breaker.state(story.now) == "open"
     }
 
@@ -66,7 +66,7 @@ def test_a_laptop_that_was_offline_is_as_good_as_new_when_the_network_is_back(
     story.report(answer, "accepted")
     story.report(answer, "ok")
     assert rests(story) == {}
-    assert {b.level for b in story.ledger.book.breakers.values()} == {0}
+    assert {b.level for b in story.ledger.state.breakers.values()} == {0}
     assert story.use(session="another").reason == "preferred"
     assert story.told("all_limited") == []
 
@@ -173,7 +173,7 @@ def test_what_was_under_way_while_the_machine_slept_says_nothing(slept: float) -
         assert (recorded.next, recorded.verdict.until) == (None, None), "the agent sends it again, to the same place"
         assert story.use(session=str(n)).provider == "a"
     assert rests(story) == {}
-    assert story.ledger.book.unanswered == set()
+    assert story.ledger.state.unanswered == set()
 
 
 def test_what_began_after_the_machine_woke_up_counts() -> None:
@@ -182,4 +182,4 @@ def test_what_began_after_the_machine_woke_up_counts() -> None:
     story.now += 1
     recorded = story.report(story.use(), "error", **UNKNOWN)
     assert isinstance(recorded.next, Use)
-    assert story.ledger.book.unanswered == {"server:a"}
+    assert story.ledger.state.unanswered == {"server:a"}

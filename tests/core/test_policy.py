@@ -14,6 +14,7 @@ from story import MODEL, NOON, Story, limit, provider
 from rlmd.core import commands
 from rlmd.core.leases import LEASE
 from rlmd.core.model import Cooldown, ProviderModel, Usage, Use, Wait
+from rlmd.core.requests import Acquire, UsageReport
 
 if TYPE_CHECKING:
     from rlmd.core.breaker import Breaker
@@ -27,7 +28,7 @@ THROTTLED_MODEL = '{"type":"error","error":{"type":"rate_limit_error","message":
 
 
 def breaker(story: Story, key: str) -> Breaker:
-    return story.ledger.book.breakers[key]
+    return story.ledger.state.breakers[key]
 
 
 def roll(story: Story) -> None:
@@ -36,7 +37,7 @@ def roll(story: Story) -> None:
 
 def order(story: Story, what: Any, *args: Any, **more: Any) -> None:
     """A person's order by hand."""
-    story.settle(what(story.ledger.book, *args, story.now, **more))
+    story.settle(what(story.ledger.state, *args, story.now, **more))
 
 
 def quota(story: Story, use: Use | str, after: float, **more: Any) -> Any:
@@ -258,7 +259,7 @@ def test_what_was_never_sent_counts_nothing_and_keeps_nobody_off() -> None:
 
     assert story.report(probe, "unsent").verdict.kind == "cancelled"
     assert [story.used("a", n) + story.reserved("a", n) for n in (0, 1)] == [0, 0]
-    assert story.ledger.book.targets["a"][MODEL].tally.requests == 0
+    assert story.ledger.state.targets["a"][MODEL].totals.requests == 0
     assert story.use(session="fourth").reason == "probe"
     assert story.report(probe, "ok").duplicate
 
@@ -406,12 +407,12 @@ def test_a_clock_that_steps_back_does_not_keep_leases_for_ever() -> None:
     story.use(session="after")
     story.now += LEASE
     roll(story)
-    assert (story.reserved("a"), story.ledger.book.tallies["a"].in_flight) == (0, 0)
+    assert (story.reserved("a"), story.ledger.state.totals["a"].in_flight) == (0, 0)
 
 
 def test_a_clock_that_steps_back_does_not_make_what_follows_late() -> None:
     story = Story(provider("a"), provider("b", 2))
-    story.settle(commands.reset(story.ledger.book, "cooldowns", None, story.now))
+    story.settle(commands.reset(story.ledger.state, "cooldowns", None, story.now))
     story.now -= 7200
     story.refuse(story.use(), 60)
     assert story.use().provider == "b", "its refusal is no older than what is known of it"
@@ -445,7 +446,7 @@ def test_a_reset_by_hand_forgets_on_the_disk_what_had_ended() -> None:
     story.refuse("a", 60)
     story.now += 3600
     story.restart()
-    story.settle(commands.reset(story.ledger.book, "cooldowns", None, story.now))
+    story.settle(commands.reset(story.ledger.state, "cooldowns", None, story.now))
     story.now -= 3590
     story.restart(boot="b3")
     assert story.use().provider == "a"
@@ -457,7 +458,7 @@ def test_a_clock_that_jumps_ahead_counts_a_request_once() -> None:
     story.now += 2 * LEASE
     story.report(use)
     story.report(use)
-    assert (story.used("a"), story.ledger.book.tallies["a"].requests) == (1, 1)
+    assert (story.used("a"), story.ledger.state.totals["a"].requests) == (1, 1)
 
 
 def test_a_refund_goes_to_the_window_of_the_reservation_and_an_overage_to_the_current_one() -> None:
@@ -506,7 +507,7 @@ def test_a_late_refusal_after_a_reset_leaves_no_negative_number() -> None:
     story.settle(story.ledger.release([use.lease or ""], story.now))
     order(story, commands.reset, "counters", None)
     story.refuse(use, after=1)
-    assert story.ledger.book.tallies["a"].requests == 0
+    assert story.ledger.state.totals["a"].requests == 0
 
 
 def test_a_late_refusal_gives_the_estimate_back_too() -> None:
@@ -534,8 +535,8 @@ def test_usage_may_come_before_the_report_or_after_it_and_counts_once(first: str
 
 def test_usage_without_a_lease_counts() -> None:
     story = Story(provider("a", 1, limit(1000, "1h", of="tokens")))
-    story.settle(story.ledger.meter(Usage(input=30, cache_read=10), NOON, provider="a", model=MODEL))
-    story.settle(story.ledger.meter(Usage(input=30), NOON, provider="nobody", model=MODEL))
+    story.settle(story.ledger.meter(UsageReport(Usage(input=30, cache_read=10), provider="a", model=MODEL), NOON))
+    story.settle(story.ledger.meter(UsageReport(Usage(input=30), provider="nobody", model=MODEL), NOON))
     assert story.used("a") == 40
 
 
@@ -562,8 +563,8 @@ def test_a_report_without_a_lease_counts_at_its_end() -> None:
     story.report("a", "ok")
     story.report("a", "cancelled")
     story.report("a", "error", status=500)
-    tally = story.ledger.book.tallies["a"]
-    assert (story.used("a"), tally.requests, tally.errors, tally.in_flight) == (2, 2, 1, 0)
+    totals = story.ledger.state.totals["a"]
+    assert (story.used("a"), totals.requests, totals.errors, totals.in_flight) == (2, 2, 1, 0)
 
 
 def test_a_duplicate_with_another_outcome_gets_the_first_verdict_and_changes_nothing() -> None:
@@ -932,7 +933,7 @@ def test_a_decision_costs_the_same_with_a_thousand_providers_and_all_sessions() 
         for _ in range(300):
             began = time.perf_counter()
             for _ in range(10):
-                story.ledger.acquire("a", MODEL, story.now, session="s", dry_run=True)
+                story.ledger.acquire(Acquire("a", MODEL, session="s", dry_run=True), story.now)
             best = min(best, time.perf_counter() - began)
         return best
 
@@ -1075,7 +1076,7 @@ def test_a_reset_forgets_counts_or_cooldowns_of_one_or_of_all() -> None:
     story.refuse("b", after=600)
     under_way = story.reserved("a")
     order(story, commands.reset, "counters", "a")
-    assert (story.used("a"), story.reserved("a"), story.ledger.book.tallies["a"].requests) == (0, under_way, 0)
+    assert (story.used("a"), story.reserved("a"), story.ledger.state.totals["a"].requests) == (0, under_way, 0)
     assert breaker(story, "account:b").opened
     order(story, commands.reset, "all", None)
     assert not breaker(story, "account:b").opened
@@ -1090,25 +1091,25 @@ def test_a_reset_forgets_counts_or_cooldowns_of_one_or_of_all() -> None:
 
 def test_orders_refuse_names_that_nobody_configured() -> None:
     story = Story(*TWO, provider("c", 3, models=("llama",)))
-    book = story.ledger.book
+    state = story.ledger.state
     with pytest.raises(commands.UnknownNameError, match="there are: a, b, c"):
-        commands.enable(book, "x", NOON, enabled=True)
+        commands.enable(state, "x", NOON, enabled=True)
     with pytest.raises(commands.UnknownNameError, match="there are: a, b, c"):
-        commands.reset(book, "all", "x", NOON)
+        commands.reset(state, "all", "x", NOON)
     with pytest.raises(commands.UnknownNameError, match="there are: sonnet"):
-        commands.rest(book, "a", "x", NOON + 1, None, NOON)
+        commands.rest(state, "a", "x", NOON + 1, None, NOON)
     with pytest.raises(commands.UnknownNameError, match="there are: a, b, c"):
-        commands.pin(book, "x", None, NOON)
+        commands.pin(state, "x", None, NOON)
     with pytest.raises(commands.UnknownNameError, match="there are: llama, sonnet"):
-        commands.pin(book, "a", "x", NOON)
+        commands.pin(state, "a", "x", NOON)
     with pytest.raises(commands.UnknownNameError, match="c serves no model 'sonnet'"):
-        commands.pin(book, "c", MODEL, NOON)
+        commands.pin(state, "c", MODEL, NOON)
 
 
 def test_a_pin_is_told_and_taken_back() -> None:
     story = Story(*TWO)
     order(story, commands.pin, "b", MODEL)
-    assert (story.use().provider, story.ledger.book.current) == ("b", "b")
+    assert (story.use().provider, story.ledger.state.current) == ("b", "b")
     order(story, commands.pin, None, MODEL)
     order(story, commands.pin, "b", None)
     order(story, commands.pin, None, None)
@@ -1148,9 +1149,9 @@ def test_a_provider_that_is_taken_out_keeps_nothing_waiting_and_is_never_named()
     assert next_use(recorded).provider == "b"
     assert story.ledger.leases == {}
     assert story.use("b").provider == "b"
-    assert story.ledger.book.current is None
+    assert story.ledger.state.current is None
     reload(story, provider("a", 1, limit(5)), provider("b", 2))
-    assert (story.used("a"), story.reserved("a"), story.ledger.book.tallies["a"].in_flight) == (0, 0, 0)
+    assert (story.used("a"), story.reserved("a"), story.ledger.state.totals["a"].in_flight) == (0, 0, 0)
     assert story.use("b", session="x").provider == "b", "its cooldown is still known"
 
 

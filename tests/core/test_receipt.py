@@ -56,12 +56,12 @@ def test_a_report_does_what_the_table_says(stage: Stage, outcome: Outcome) -> No
     story = Story(provider("a", 1, limit(9), limit(1000, of="tokens")))
     use = a_lease(story, stage)
     cell = TABLE[stage][outcome]
-    before = story.used("a"), story.ledger.book.tallies["a"].requests
+    before = story.used("a"), story.ledger.state.totals["a"].requests
     kept = dict(story.facts)
     told = len(story.history)
     recorded = story.report(use, outcome, status=500 if outcome == "error" else None)
     change = 0 if cell is DUPLICATE else cell.requests
-    assert (story.used("a"), story.ledger.book.tallies["a"].requests) == (before[0] + change, before[1] + change)
+    assert (story.used("a"), story.ledger.state.totals["a"].requests) == (before[0] + change, before[1] + change)
     assert sum(used.amount for used in story.history[told:] if used.what == "requests") == change
     assert recorded.duplicate is (cell is DUPLICATE)
     if cell is DUPLICATE:

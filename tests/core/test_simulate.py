@@ -238,7 +238,7 @@ def test_how_a_provider_refuses(behaviour: Behaviour, status: int, headers: dict
     assert place.take(10, NOON) is None
     rejection = place.take(10, NOON)
     assert rejection
-    assert (rejection.answer.status, rejection.answer.headers) == (status, headers)
+    assert (rejection.status, rejection.headers) == (status, headers)
 
 
 def test_a_limit_of_another_model_does_not_count() -> None:

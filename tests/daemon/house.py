@@ -24,6 +24,7 @@ from rlmd.paths import Paths, resolve
 from rlmd.server import listener
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 NOON = 1_768_219_200.0
@@ -208,6 +209,16 @@ class House:
         shutil.rmtree(before)
         self.place.environ["RLMD_STATE_DIR"] = str(after)
         self.begin()
+
+    @contextlib.contextmanager
+    def commits_paused(self) -> Iterator[None]:
+        """Have commits wait, as they do while a checkpoint truncates the log."""
+        self.daemon._store.paused = True
+        try:
+            yield
+        finally:
+            self.daemon._store.paused = False
+            self.daemon.server.commits_resumed()
 
     async def peer(self) -> Peer:
         peer = Peer(trio.SocketStream(trio.socket.socket(socket.AF_UNIX)))

@@ -28,8 +28,9 @@ import msgspec
 
 from rlmd.config import policy
 from rlmd.core import commands
-from rlmd.core.ledger import Answer, Ledger
-from rlmd.core.model import Step, Usage, Use
+from rlmd.core.ledger import Ledger
+from rlmd.core.model import Effects, Usage, Use
+from rlmd.core.requests import Acquire, Report
 from rlmd.notify.notifier import Notifier
 from rlmd.server.outbox import Outbox
 from rlmd.store.database import Store
@@ -74,13 +75,13 @@ NOTIFY = """\
 targets = ["json://localhost:9/hook"]
 events = ["switched", "exhausted", "recovered", "warning", "all_limited", "auth"]
 """
-ERRORS = (
-    Answer(429, {"retry-after": "30"}),
-    Answer(429, {}, '{"error":{"type":"rate_limit_error"}}'),
-    Answer(529, {}, '{"type":"error","error":{"type":"overloaded_error"}}'),
-    Answer(500),
-    Answer(401),
-    Answer(400, {}, '{"error":{"message":"prompt is too long"}}'),
+ERRORS: tuple[tuple[int, dict[str, str], str], ...] = (
+    (429, {"retry-after": "30"}, ""),
+    (429, {}, '{"error":{"type":"rate_limit_error"}}'),
+    (529, {}, '{"type":"error","error":{"type":"overloaded_error"}}'),
+    (500, {}, ""),
+    (401, {}, ""),
+    (400, {}, '{"error":{"message":"prompt is too long"}}'),
 )
 
 
@@ -92,11 +93,13 @@ class Days:
         self.rng = random.Random(seed)
         self.path = root / "state.db"
         self.store = Store(self.path)
-        self.outbox = Outbox(self.store, lambda: self.now)
+        cut = self.store._db.execute
+        self.outbox = Outbox(
+            self.store, lambda: self.now, Effects, lambda _: cut("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        )
         self.ledger = Ledger("soak")
         self.notifier = Notifier(self.store, lambda: self.now, _nowhere)
-        self.outbox.listeners = (self.notifier.take,)
-        self.outbox.grown = lambda _: self.store._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        self.outbox.listen(self.notifier.take)
         self.leases: deque[Use] = deque()
         self.requests = 0
         self.reload()
@@ -134,11 +137,11 @@ class Days:
             gone = [self.leases.popleft().lease or "" for _ in range(min(3, len(self.leases)))]
             self.settle(ledger.release(gone, now))
         elif draw < 0.985:
-            self.settle(commands.rest(ledger.book, "b", None, now + 600, f"reason {rng.random()}", now))
+            self.settle(commands.rest(ledger.state, "b", None, now + 600, f"reason {rng.random()}", now))
         elif draw < 0.99:
-            self.settle(commands.pin(ledger.book, rng.choice(["a", "c", None]), None, now))
+            self.settle(commands.pin(ledger.state, rng.choice(["a", "c", None]), None, now))
         elif draw < 0.993:
-            self.settle(commands.reset(ledger.book, "all", None, now))
+            self.settle(commands.reset(ledger.state, "all", None, now))
         elif draw < 0.996:
             self.reload()
         else:
@@ -150,7 +153,7 @@ class Days:
         rng, now = self.rng, self.now
         self.requests += 1
         session = f"session {rng.randrange(10**9)}" if rng.random() < 0.3 else f"session {rng.randrange(20)}"
-        step = self.ledger.acquire("a", rng.choice("mn"), now, session=session, estimate=rng.choice([None, 3000]))
+        step = self.ledger.acquire(Acquire("a", rng.choice("mn"), session, estimate=rng.choice([None, 3000])), now)
         use = step.reply
         self.settle(step)
         if isinstance(use, Use):
@@ -164,23 +167,19 @@ class Days:
         outcome = rng.choices(outcomes, [90, 6, 2, 2])[0]
         if outcome is None:
             return  # nobody ever reports it
-        answer = rng.choice(ERRORS) if outcome == "error" else Answer(200, left(rng))
+        status, headers, body = rng.choice(ERRORS) if outcome == "error" else (200, left(rng), "")
         lease = use.lease if rng.random() < 0.9 else None
+        used = Usage(input=2000, output=300, cost=0.01) if outcome == "ok" else None
         self.settle(
             self.ledger.report(
-                use.provider,
-                use.model,
-                outcome,
+                Report(use.provider, use.model, outcome, lease, None, status, headers, body, usage=used),
                 now,
                 rand=rng.random(),
-                answer=answer,
-                lease=lease,
                 receipt=self.outbox.receipt(lease) if lease not in self.ledger.leases and lease else None,
-                usage=Usage(input=2000, output=300, cost=0.01) if outcome == "ok" else None,
             )
         )
 
-    def settle(self, step: Step) -> None:
+    def settle(self, step: Effects) -> None:
         self.outbox.add(step)
         if not self.outbox.settle():
             raise AssertionError("the state could not be written")

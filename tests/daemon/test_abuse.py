@@ -22,7 +22,7 @@ from house import MODEL, SOON, TWO, Process
 from rlmd.client.connection import DaemonRefusedError
 from rlmd.server.capacity import CONNECTIONS, DESCRIPTORS
 from rlmd.store.history import HISTORIES
-from rlmd.wire.messages import MAX_LINE
+from rlmd.wire.codec import MAX_LINE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

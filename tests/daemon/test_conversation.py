@@ -12,7 +12,8 @@ from house import MODEL, House, Peer
 
 from rlmd.core.leases import LEASE
 from rlmd.core.ledger import Ledger
-from rlmd.wire.messages import MAX_LINE, OPS
+from rlmd.wire.codec import MAX_LINE
+from rlmd.wire.messages import OPS
 
 PING = b'{"op":"ping","id":1}\n'
 PONG = {"type": "pong", "id": 1}

@@ -6,11 +6,12 @@ import itertools
 import random
 import sqlite3
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from house import MODEL, NOON, Place
 
+from rlmd.core.requests import Report
 from rlmd.daemon import Daemon
 from rlmd.store.migrations import StoreError
 
@@ -33,15 +34,15 @@ class Running:
 
     @property
     def counted(self) -> int:
-        return self.daemon.ledger.book.tallies["anthropic"].requests
+        return self.daemon.ledger.state.totals["anthropic"].requests
 
     def report(self, times: int) -> None:
         outbox = self.daemon.outbox
         for n in range(times):
             self.now += 0.01
             lease = f"{id(self)}-{next(self._leases)}"
-            told: dict[str, Any] = {"lease": lease, "receipt": outbox.receipt(lease), "rand": 0.0}
-            outbox.add(self.daemon.ledger.report("anthropic", MODEL, "ok" if n % 3 else "error", self.now, **told))
+            report = Report("anthropic", MODEL, "ok" if n % 3 else "error", lease)
+            outbox.add(self.daemon.ledger.report(report, self.now, rand=0.0, receipt=outbox.receipt(lease)))
             outbox.settle()
             outbox.tidy()
 

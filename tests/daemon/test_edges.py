@@ -13,7 +13,7 @@ import pytest
 import trio
 from house import MODEL, House, Peer
 
-from rlmd.wire import messages
+from rlmd.wire import codec, messages
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,12 +35,12 @@ def broken(*_: object, **__: object) -> Any:
 
 def decode(house: House, victim: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
     del house, victim
-    whole = messages.decode
+    whole = codec.decode
 
     def one_fails(line: bytes) -> Any:
         return broken() if b"victim" in line else whole(line)
 
-    monkeypatch.setattr(messages, "decode", one_fails)
+    monkeypatch.setattr(codec, "decode", one_fails)
 
 
 def handle(house: House, victim: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,7 +83,7 @@ async def test_one_connection_fails_and_all_others_of_its_batch_are_answered(
     at_once(peers)
     at(house, connection_of(house, "0"), monkeypatch)
     if held:
-        with house.daemon.server.holding_commits():
+        with house.commits_paused():
             await house.settled()
             assert not any(unread(peer) for peer in others)
     replies = [await peer.hear() for peer in others]
@@ -105,17 +105,14 @@ async def test_a_listener_that_fails_costs_nobody_a_reply_nor_another_listener_t
         await one.ask("subscribe", events=["state"])
     daemon = house.daemon
     taken: list[messages.Event] = []
+    daemon.outbox.listen(taken.append)
     listeners = {"server": 0, "notifier": 1, "service manager": 2}
     if listener in listeners:
-        kept = list(daemon.outbox.listeners)
-        kept[listeners[listener]] = broken
-        daemon.outbox.listeners = (*kept, taken.append)
+        daemon.outbox._listeners[listeners[listener]] = broken
     elif listener == "one subscriber":
-        daemon.outbox.listeners += (taken.append,)
-        monkeypatch.setattr(connection_of(house, "failing"), "tell", broken)
+        monkeypatch.setattr(connection_of(house, "failing"), "push_event", broken)
     else:
-        daemon.outbox.listeners += (taken.append,)
-        monkeypatch.setattr(messages, "encode", broken)
+        monkeypatch.setattr(codec, "encode", broken)
     at_once(peers, outcome="error", status=429, headers={"retry-after": "60"})
     replies = [await peer.hear() for peer in peers]
     assert [reply["type"] for reply in replies] == ["recorded"] * OTHERS
@@ -168,7 +165,7 @@ async def test_a_reply_to_a_connection_that_has_closed_goes_to_nobody_else(house
     other = Peer(trio.SocketStream(trio.socket.socket(socket.AF_UNIX)))  # before: it takes a number of this process
     house._peers.append(other)
     at_once([leaving])
-    with house.daemon.server.holding_commits():
+    with house.commits_paused():
         await house.settled()
         connection.fail()
         await house.settled()
@@ -177,7 +174,7 @@ async def test_a_reply_to_a_connection_that_has_closed_goes_to_nobody_else(house
         (theirs,) = house.daemon.server._connections
         assert theirs.fd == connection.fd, "the number is used again"
     assert await other.ask("ping") == {"type": "pong"}
-    connection.tell(b'{"type":"event"}\n')
+    connection.push_event(b'{"type":"event"}\n')
     assert not connection.unsent
     assert (await other.provider())["request_count"] == 1, "what it reported is counted"
 
@@ -186,9 +183,9 @@ async def test_nothing_is_folded_while_somebody_else_writes(
     house: House, peer: Peer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("rlmd.store.database.FOLD_AT", 1)
-    store, server = house.daemon._store, house.daemon.server
+    store = house.daemon._store
     folded: list[bool] = []
-    monkeypatch.setattr(store, "fold", lambda: folded.append(store.held))
+    monkeypatch.setattr(store, "fold", lambda: folded.append(store.paused))
 
     async def history(request: messages.HistoryQuery) -> messages.AnyReply:
         return messages.History(id=request.id, bucket="hour", rows=[], kept_going=0, not_waited_ms=0)
@@ -196,13 +193,13 @@ async def test_nothing_is_folded_while_somebody_else_writes(
     monkeypatch.setattr(house.daemon, "history", history)
     await peer.report(await peer.use())
     folded.clear()
-    with server.holding_commits():
+    with house.commits_paused():
         await peer.say({"op": "history", "id": 1})
         await house.settled()
         house.daemon.outbox.tidy()
         await (await house.peer()).stream.aclose()
         await house.settled()
-    with server.holding_commits():  # before anybody's turn has come
+    with house.commits_paused():  # before anybody's turn has come
         await house.settled()
         assert not folded[1:]
     assert (await peer.hear())["type"] == "history"

@@ -16,7 +16,7 @@ from house import MODEL, House, Peer, Place, virtually
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from rlmd.wire import messages
+from rlmd.wire import codec, messages
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -124,17 +124,17 @@ async def replied(peer: Peer) -> Any:
 
 def understood(line: bytes) -> messages.AnyRequest | messages.Error:
     try:
-        return messages.decode(line)
-    except messages.BadRequestError as error:
+        return codec.decode(line)
+    except codec.BadRequestError as error:
         return error.reply
 
 
 def check(line: bytes, reply: Any) -> None:
     """Whether this may be the reply to that line."""
-    messages.decode_reply(json.dumps(reply).encode())
+    msgspec.convert(reply, messages.AnyReply)
     request = understood(line)
     if isinstance(request, messages.Error):
-        assert reply == json.loads(messages.encode(request))
+        assert reply == json.loads(codec.encode(request))
         return
     assert reply["id"] == request.id
     if reply["type"] == "error":

@@ -224,9 +224,9 @@ checkpoint._checkpoint = lambda path, mode: False
 checkpoint.AGAIN = 0.01
 run = checkpoint.Checkpoints.run
 
-async def at_once(self):
-    self.want(0)
-    await run(self)
+async def at_once(self, on_resumed):
+    self.request(0)
+    await run(self, on_resumed)
 
 checkpoint.Checkpoints.run = at_once
 main([])

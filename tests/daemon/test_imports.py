@@ -77,8 +77,8 @@ def test_the_protocol_does_no_input_or_output() -> None:
     assert imports(ROOT / "rlmd" / "wire" / "messages.py") == {
         "__future__",
         "datetime",
-        "functools",
         "typing",
         "msgspec",
         "rlmd.core.model",
     }
+    assert imports(ROOT / "rlmd" / "wire" / "codec.py") == {"__future__", "typing", "msgspec", "rlmd.wire.messages"}

@@ -5,99 +5,35 @@ from __future__ import annotations
 import logging
 import os
 import re
-import socket
 import subprocess
 import sys
-from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
-from house import MODEL
 
-from rlmd.logs import FACTS, Journal, is_journal
-from rlmd.wire.messages import Event
+from rlmd.logs import JournalLines, is_journal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
-    from house import Place, Process
+    from house import Process
 
 SECRET = "hush-4711"
-
-
-class Journald:
-    """A socket that takes entries as systemd's does."""
-
-    def __init__(self, address: Path) -> None:
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._socket.bind(str(address))
-        self._socket.settimeout(5)
-
-    def entry(self) -> dict[str, str]:
-        """Take one entry apart: each field a name, a newline, the length in eight bytes, the text, a newline."""
-        rest, fields = self._socket.recv(65536), {}
-        while rest:
-            name, _, rest = rest.partition(b"\n")
-            length = int.from_bytes(rest[:8], "little")
-            text, rest = rest[8 : 8 + length], rest[8 + length :]
-            assert rest[:1] == b"\n"
-            fields[name.decode()], rest = text.decode(), rest[1:]
-        return fields
-
-    def close(self) -> None:
-        self._socket.close()
-
-
-@pytest.fixture
-def journald(place: Place) -> Iterator[Journald]:
-    with closing(Journald(place.root / "journal")) as journald:
-        yield journald
-
-
-@pytest.fixture
-def journal(place: Place, journald: Journald) -> Iterator[Journal]:
-    del journald  # it listens
-    with closing(Journal(str(place.root / "journal"))) as journal:
-        yield journal
-
-
-def record(level: int, message: str, **extra: object) -> logging.LogRecord:
-    return logging.makeLogRecord({"name": "rlmd.server.outbox", "levelno": level, "msg": message, **extra})
 
 
 @pytest.mark.parametrize(
     ("level", "priority"), [(logging.ERROR, "3"), (logging.WARNING, "4"), (logging.INFO, "6"), (logging.DEBUG, "7")]
 )
-def test_an_entry_of_the_journal_has_its_level(journal: Journal, journald: Journald, level: int, priority: str) -> None:
-    journal.emit(record(level, "first\nsecond"))
-    assert journald.entry() == {
-        "MESSAGE": "first\nsecond",
-        "PRIORITY": priority,
-        "SYSLOG_IDENTIFIER": "rlmd",
-        "LOGGER": "rlmd.server.outbox",
-    }
+def test_each_line_for_the_journal_has_its_level_in_front(level: int, priority: str) -> None:
+    record = logging.makeLogRecord({"levelno": level, "msg": "first\nsecond"})
+    assert JournalLines().format(record) == f"<{priority}>first\n<{priority}>second"
 
 
-def test_an_event_has_its_facts_as_fields(journal: Journal, journald: Journald) -> None:
-    event = Event("switched", "2026-01-12T12:00:00.000Z", "on", provider="anthropic", model=MODEL, to="openrouter")
-    journal.emit(record(logging.INFO, "switched: on", event=event))
-    told = {name: text for name, text in journald.entry().items() if name.startswith("RLMD_")}
-    assert told == {
-        "RLMD_EVENT": "switched",
-        "RLMD_PROVIDER": "anthropic",
-        "RLMD_MODEL": MODEL,
-        "RLMD_TO": "openrouter",
-    }
-    assert set(FACTS) <= set(Event.__struct_fields__)
-
-
-def test_where_the_journal_takes_nothing_the_lines_have_their_level_in_front(
-    place: Place, capfd: pytest.CaptureFixture[str]
-) -> None:
-    with closing(Journal(str(place.root / "nobody"))) as journal:
-        journal.emit(record(logging.ERROR, "first\nsecond"))
-    assert capfd.readouterr().err == "<3>first\n<3>second\n"
+def test_a_daemon_whose_stderr_is_the_journal_writes_lines_with_their_level(process: Process) -> None:
+    """The log is a file here; systemd would name the stream of the journal in the same way."""
+    process.log.touch()
+    found = process.log.stat()
+    process.environ["JOURNAL_STREAM"] = f"{found.st_dev}:{found.st_ino}"
+    process.begin()
+    assert all(re.fullmatch(r"<6>\S.*", line) for line in process.log.read_text().splitlines())
 
 
 def test_only_the_stream_that_systemd_named_is_the_journal() -> None:

@@ -195,7 +195,7 @@ async def test_nobody_wants_yesterdays_news(post: Post) -> None:
     await post.happens()
     await trio.sleep(GIVE_UP + 700)
     assert post.notifier.infos()[0].waiting == 0
-    assert post.store.letters() == {}
+    assert post.store.queued() == {}
 
 
 async def test_a_target_that_fails_holds_up_no_other(post: Post) -> None:
@@ -222,7 +222,7 @@ async def test_only_so_many_wait(post: Post) -> None:
     await post.begin("a://x")
     for n in range(MOST + 10):
         await post.happens(str(n), provider=str(n))
-    assert post.notifier.infos()[0].waiting == len(post.store.letters()) == MOST
+    assert post.notifier.infos()[0].waiting == len(post.store.queued()) == MOST
 
 
 async def test_only_so_many_facts_are_remembered_as_told(post: Post) -> None:
@@ -307,7 +307,7 @@ async def test_a_reload_brings_and_takes_targets(post: Post) -> None:
     post.configure("b://y", "c://z")
     await post.happens("new", provider="openrouter")
     assert (post.messages("b://y"), post.messages("c://z")) == (["anthropic is tired", "new"], ["new"])
-    assert post.store.letters() == {}
+    assert post.store.queued() == {}
     tried = post.tried
     await trio.sleep(HOUR)
     assert post.tried == tried
@@ -332,13 +332,13 @@ async def test_a_disk_that_fails_costs_no_message(post: Post) -> None:
     post.store._db.execute("PRAGMA query_only=1")
     await post.happens()
     await post.happens("openrouter too", provider="openrouter")
-    assert post.store.letters() == {}
+    assert post.store.queued() == {}
     post.broken.clear()
     await trio.sleep(LONGEST_RETRY)
     assert post.messages() == ["anthropic is tired", "openrouter too"]
     post.store._db.execute("PRAGMA query_only=0")
     await trio.sleep(1.5 * KEEP_AGAIN)
-    assert post.store.letters() == {}
+    assert post.store.queued() == {}
     await post.end()
     await post.begin("a://x")
     await post.happens()
@@ -348,13 +348,13 @@ async def test_a_disk_that_fails_costs_no_message(post: Post) -> None:
 async def test_what_waits_while_somebody_else_writes_is_kept_afterwards(post: Post) -> None:
     post.broken = {"a://x"}
     await post.begin("a://x")
-    post.store.held = True
+    post.store.paused = True
     await post.happens()
     await trio.sleep(1.5 * KEEP_AGAIN)
-    assert post.store.letters() == {}
-    post.store.held = False
+    assert post.store.queued() == {}
+    post.store.paused = False
     await trio.sleep(1.5 * KEEP_AGAIN)
-    assert [letter.message for letter in post.store.letters().values()] == ["anthropic is tired"]
+    assert [letter.message for letter in post.store.queued().values()] == ["anthropic is tired"]
 
 
 async def test_a_target_whose_task_meets_a_bug_costs_no_other_its_message(
@@ -403,7 +403,7 @@ class Notifying(House):
             return targets._send(address, text, event)
 
         self.daemon.notifier._send = send
-        self.daemon.outbox.grown = lambda _: None  # a checkpoint takes a thread, too
+        self.daemon.outbox._on_log_large = lambda _: None  # a checkpoint takes a thread, too
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of Apprise, while it is loaded
@@ -508,7 +508,7 @@ def test_no_address_is_in_any_log_status_or_error(process: Process, hook: Webhoo
     process.exits()
     assert SECRET not in process.log.read_text()
     store = Store(process.place.paths.database)
-    kept = [*store.letters().items(), *((key, row) for kind, key, row in store.facts() if kind != "setting")]
+    kept = [*store.queued().items(), *((key, row) for kind, key, row in store.facts() if kind != "setting")]
     store.close()
     assert SECRET not in str(kept), "only the last good configuration, whose place the state is, has addresses"
 

@@ -27,7 +27,7 @@ from rlmd.__main__ import main
 from rlmd.address import SOCKET_LIMIT
 from rlmd.client.connection import DaemonRefusedError
 from rlmd.config import policy
-from rlmd.core.model import Step
+from rlmd.core.model import Effects
 from rlmd.server import service_manager
 from rlmd.server.listener import listen
 from rlmd.store.database import Store
@@ -331,8 +331,8 @@ async def test_of_the_last_good_configuration_only_the_patterns_that_are_refused
 ) -> None:
     kept = '[[cooldown.pattern]]\nkind = "quota"\nmatch = "{}"\n'
     old = TWO + kept.format("cap(?! soon)") + kept.format("weekly cap")
-    house.daemon._text = old
-    house.daemon.outbox.add(Step(facts={("setting", "config"): lambda: old}))
+    house.daemon.configuration._text = old
+    house.daemon.outbox.add(Effects(facts={("setting", "config"): lambda: old}))
     house.place.configure(old)
     await house.restart()
     peer = await house.peer()

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
+from rlmd.core.requests import Report
 from rlmd.daemon import Daemon
 from rlmd.server import status
 from rlmd.store.migrations import MIGRATIONS
@@ -55,17 +56,14 @@ def test_it_says_what_the_daemon_said_that_wrote_it(place: Place, file: Path) ->
                 del was["used"]  # what was used here since the provider spoke is known until a restart only
             assert limit | was == limit
         assert after | before == after
-    assert (daemon.ledger.book.current, daemon.ledger.book.pins) == (said["current_provider"], said["pins"])
+    assert (daemon.ledger.state.current, daemon.ledger.state.pins) == (said["current_provider"], said["pins"])
     told = msgspec.to_builtins(daemon.outbox.events(0.0, 10_000))
     assert told == said["events"]
     for lease in said["leases"]:
         again = daemon.ledger.report(
-            lease["provider"],
-            lease["model"],
-            "ok",
+            Report(lease["provider"], lease["model"], "ok", lease["lease"]),
             now,
             rand=0.0,
-            lease=lease["lease"],
             receipt=daemon.outbox.receipt(lease["lease"]),
         )
         assert msgspec.to_builtins(again.reply)["duplicate"]

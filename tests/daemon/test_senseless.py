@@ -14,11 +14,11 @@ import pytest
 from house import MODEL, NOON, TWO, Place
 
 from rlmd.core import commands
-from rlmd.core.ledger import Answer
+from rlmd.core.requests import Report
 from rlmd.daemon import Daemon
 from rlmd.store import history, history_reader
 from rlmd.store.database import KEYS
-from rlmd.store.queued import Letter
+from rlmd.store.queued import QueuedMessage
 from rlmd.wire.messages import HistoryQuery, HistoryRow
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ ABSURD: dict[str, list[bytes]] = {
     ],
     "event": [b'{"type":"event","event":"state","at":5,"message":"x"}'],
     "letter": [
-        msgspec.json.encode(Letter("t", NOON, "state", "x", **odd))
+        msgspec.json.encode(QueuedMessage("t", NOON, "state", "x", **odd))
         for odd in ({"until": 1e306}, {"due": 1e306}, {"tries": -1})
     ],
     "journal": [
@@ -107,11 +107,11 @@ class Known:
 
     def __init__(self, daemon: Daemon) -> None:
         store = daemon._store
-        read = daemon.ledger.book.keep_everything().facts
+        read = daemon.ledger.state.keep_everything().facts
         self.facts = {name: msgspec.json.encode(fact()) for name, fact in read.items()}
         self.events = daemon.outbox.events(0.0, 1000)
         self.receipts: dict[str, Receipt | None] = {lease: store.receipt(lease) for lease in ("one", "two", "three")}
-        self.letters = store.letters()
+        self.letters = store.queued()
         self.told = daemon.notifier._told
         store._db.close()
 
@@ -124,16 +124,16 @@ def kept(place: Place) -> Place:
     daemon = begun(place)
     outbox, ledger = daemon.outbox, daemon.ledger
     for lease in ("one", "two"):
-        answer = Answer(200, HEADERS)
-        outbox.add(ledger.report("anthropic", MODEL, "ok", NOON, rand=0.0, lease=lease, answer=answer))
+        report = Report("anthropic", MODEL, "ok", lease, status=200, headers=HEADERS)
+        outbox.add(ledger.report(report, NOON, rand=0.0))
         outbox.settle()
-    outbox.add(commands.rest(ledger.book, "openrouter", None, NOON + 60, "lunch", NOON))
-    outbox.add(commands.pin(ledger.book, "anthropic", MODEL, NOON))
+    outbox.add(commands.rest(ledger.state, "openrouter", None, NOON + 60, "lunch", NOON))
+    outbox.add(commands.pin(ledger.state, "anthropic", MODEL, NOON))
     outbox.settle()
     outbox.fold()
-    outbox.add(ledger.report("openrouter", "anthropic/sonnet", "cancelled", NOON, rand=0.0, lease="three"))
+    outbox.add(ledger.report(Report("openrouter", "anthropic/sonnet", "cancelled", "three"), NOON, rand=0.0))
     outbox.settle()
-    outbox.add(commands.enable(ledger.book, "openrouter", NOON, enabled=False))
+    outbox.add(commands.enable(ledger.state, "openrouter", NOON, enabled=False))
     outbox.settle()
     assert daemon.notifier._last > 1
     daemon._store._db.close()
@@ -197,11 +197,11 @@ def test_a_kept_configuration_that_makes_no_sense_manages_nobody(
     with closing(sqlite3.connect(kept.paths.database)) as db, db:
         db.execute("UPDATE fact SET row = ? WHERE kind = 'setting' AND key = 'config'", (row,))
     daemon = begun(kept)
-    assert daemon.ledger.book.policy.providers == ()
+    assert daemon.ledger.state.policy.providers == ()
     assert "the state of setting config in the table fact makes no sense (" in caplog.text
     kept.configure(TWO)
     daemon.reload()
-    assert daemon.ledger.book.tallies["anthropic"].requests == 2
+    assert daemon.ledger.state.totals["anthropic"].requests == 2
     daemon._store.close()
 
 
@@ -228,7 +228,7 @@ def test_usage_that_makes_no_sense_is_told_as_none(kept: Place, bucket: Any, amo
     with closing(sqlite3.connect(kept.paths.database)) as db, db:
         db.execute(f"UPDATE usage SET {column} = ? WHERE provider = 'anthropic'", (amount,))
     daemon = begun(kept)
-    daemon.outbox.add(daemon.ledger.report("openrouter", "anthropic/sonnet", "ok", LATER, rand=0.0))
+    daemon.outbox.add(daemon.ledger.report(Report("openrouter", "anthropic/sonnet", "ok"), LATER, rand=0.0))
     daemon.outbox.settle()
     daemon._store.close()
     after = told()

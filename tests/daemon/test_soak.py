@@ -49,4 +49,4 @@ def test_nothing_grows_with_the_days(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert rows[2] < 1.2 * rows[1]
     assert after["ledger.sessions._known"] == 200
     assert after["notifier._told"] <= 50
-    assert after["ledger.book._agenda"] < 300
+    assert after["ledger.state._agenda"] < 300

@@ -12,7 +12,7 @@ import pytest
 import trio
 from house import MODEL, NOON, SETTINGS, House, Peer, Process
 
-from rlmd.core.model import Receipt, Step, Verdict
+from rlmd.core.model import Effects, Receipt, Verdict
 from rlmd.daemon import PRUNE_EVERY, PRUNE_FIRST
 from rlmd.server.outbox import RETRY, Outbox
 from rlmd.store.database import KEPT, PRUNE_STEP, RECEIPTS_KEPT, Store
@@ -373,7 +373,7 @@ async def test_a_bug_in_what_is_to_be_written_stops_no_decision(
     def broken() -> object:
         raise ZeroDivisionError("there it is")
 
-    house.daemon.outbox.add(Step(facts={("setting", "broken"): broken}))
+    house.daemon.outbox.add(Effects(facts={("setting", "broken"): broken}))
     reply = await peer.ask("report", provider="anthropic", model=MODEL, outcome="ok")
     assert reply["code"] == "not_durable"
     assert (await peer.use())["provider"] == "anthropic"
@@ -437,10 +437,10 @@ def test_of_the_events_that_wait_the_oldest_are_dropped(tmp_path: Path) -> None:
     from rlmd.server import outbox
 
     store = Store(tmp_path / "state.db")
-    waiting = Outbox(store, lambda: 0.0)
+    waiting = Outbox(store, lambda: 0.0, Effects, lambda _: None)
     store.close()
     for n in range(outbox.EVENTS_WAITING + 5):
-        waiting.add(Step(notices=[Notice("state", 0.0, str(n))]))
+        waiting.add(Effects(notices=[Notice("state", 0.0, str(n))]))
     assert not waiting.settle()
     assert len(waiting._events) == outbox.EVENTS_WAITING
 

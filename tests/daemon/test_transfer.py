@@ -24,13 +24,13 @@ from rlmd.config.policy import Notify
 from rlmd.core.model import Receipt, Spent, Verdict
 from rlmd.core.snapshot import Snapshot
 from rlmd.core.state import BreakerRow
-from rlmd.core.target import CounterRow, TallyRow
+from rlmd.core.target import CounterRow, TotalsRow
 from rlmd.core.window import WindowRow
 from rlmd.notify.notifier import Notifier
 from rlmd.store import recovery
 from rlmd.store.database import Store
 from rlmd.store.migrations import MIGRATIONS
-from rlmd.store.queued import Letter
+from rlmd.store.queued import QueuedMessage
 from rlmd.store.transfer import DocumentError, build, export
 from rlmd.wire.messages import Event
 
@@ -50,7 +50,7 @@ FACTS: dict[FactKind, st.SearchStrategy[object]] = {
         st.tuples(amounts, amounts),
     ),
     "breaker": st.builds(BreakerRow, st.booleans(), moments, st.integers(0, 9), moments, names, st.none() | moments),
-    "tally": st.builds(TallyRow, st.integers(0, 2**60), st.integers(0, 9), st.none() | st.booleans()),
+    "tally": st.builds(TotalsRow, st.integers(0, 2**60), st.integers(0, 9), st.none() | st.booleans()),
     "snapshot": st.dictionaries(
         names, st.builds(Snapshot, st.just("tokens"), amounts, amounts, moments, moments, amounts), max_size=2
     ),
@@ -81,7 +81,7 @@ commits = st.lists(
     ),
     max_size=4,
 )
-letters = st.lists(st.builds(Letter, names, moments, names, names, st.none() | moments), max_size=3)
+letters = st.lists(st.builds(QueuedMessage, names, moments, names, names, st.none() | moments), max_size=3)
 
 
 def exported(path: Path) -> str:
@@ -96,7 +96,7 @@ def imported(text: str, path: Path) -> None:
     store.close()
 
 
-def fill(path: Path, made: list[Any], waiting: list[Letter], folded: Callable[[], bool]) -> None:
+def fill(path: Path, made: list[Any], waiting: list[QueuedMessage], folded: Callable[[], bool]) -> None:
     store = Store(path)
     for given_facts, given_receipts, given_events, given_usage in made:
         read: dict[tuple[FactKind, str], Callable[[], object]] = {name: partial(copy, row) for name, row in given_facts}
@@ -105,7 +105,7 @@ def fill(path: Path, made: list[Any], waiting: list[Letter], folded: Callable[[]
         if folded():
             store.fold()
     rows = {number: msgspec.json.encode(letter) for number, letter in enumerate(waiting)}
-    store.keep_letters(rows, (), {letter.message: letter.at + 1 for letter in waiting}, 0.0)
+    store.keep_queued(rows, (), {letter.message: letter.at + 1 for letter in waiting}, 0.0)
     if made and folded():
         store._db.close()  # as a kill leaves it
     else:
@@ -114,7 +114,7 @@ def fill(path: Path, made: list[Any], waiting: list[Letter], folded: Callable[[]
 
 @settings(deadline=None, max_examples=60)  # a disk has no deadline
 @given(commits, letters, st.data())
-def test_there_and_back_is_exact(made: list[Any], waiting: list[Letter], data: st.DataObject) -> None:
+def test_there_and_back_is_exact(made: list[Any], waiting: list[QueuedMessage], data: st.DataObject) -> None:
     with tempfile.TemporaryDirectory() as place:
         path, other = Path(place, "state.db"), Path(place, "other.db")
         fill(path, made, waiting, lambda: data.draw(st.booleans()))
@@ -155,7 +155,7 @@ def test_what_is_this_machines_own_stays(tmp_path: Path) -> None:
 
 def test_what_was_before_is_kept_for_its_owner_only(tmp_path: Path) -> None:
     path = tmp_path / "state.db"
-    fill(path, [([(("tally", "a"), TallyRow(5))], {}, [], {})], [], lambda: False)
+    fill(path, [([(("tally", "a"), TotalsRow(5))], {}, [], {})], [], lambda: False)
     before = exported(path)
     fill(tmp_path / "other.db", [], [], lambda: False)
     imported(exported(tmp_path / "other.db"), path)
@@ -261,7 +261,7 @@ def test_messages_that_waited_wait_again(tmp_path: Path) -> None:
     told.configure(Notify(targets=("json://localhost/hook",), events=("state",), quiet_hours=None), UTC)
     told.take(Event(event="state", at="", message="something happened"))
     build(msgspec.json.decode(exported(path)), recovery.import_path(path))
-    store.keep_letters({}, [1], {}, NOON * 2)
+    store.keep_queued({}, [1], {}, NOON * 2)
     store.replace()
     told.take_up()
     (target,) = told._targets.values()

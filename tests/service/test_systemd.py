@@ -347,14 +347,15 @@ def test_systemctl_status_says_how_things_are(served: Person) -> None:
     eventually(lambda: served.show("rlmd.service", "StatusText") == "1 of 1 providers available")
 
 
-def test_the_journal_has_an_entry_with_fields_for_each_event() -> None:
+def test_the_journal_has_an_entry_with_its_level_for_each_event() -> None:
     if REASON is not None:
         pytest.skip(REASON)
     with closing(Person(journal=True)) as person:
         assert person.ctl("install", "systemd").code == 0
         person.ask("cooldown", provider="anthropic", for_ms=3_600_000, reason="a rest")
-        eventually(lambda: person.journal("RLMD_EVENT=state"))
-        (told,) = person.journal("RLMD_EVENT=state")
+        ours = "SYSLOG_IDENTIFIER=rlmd"
+        eventually(lambda: [entry for entry in person.journal(ours) if entry["MESSAGE"].startswith("state: ")])
+        (told,) = (entry for entry in person.journal(ours) if entry["MESSAGE"].startswith("state: "))
         assert told["MESSAGE"].startswith("state: anthropic ")
-        assert (told["PRIORITY"], told["SYSLOG_IDENTIFIER"], told["RLMD_PROVIDER"]) == ("6", "rlmd", "anthropic")
-        assert any(entry["MESSAGE"].startswith("serving ") for entry in person.journal("LOGGER=rlmd.daemon"))
+        assert told["PRIORITY"] == "6"
+        assert any(entry["MESSAGE"].startswith("serving ") for entry in person.journal(ours))

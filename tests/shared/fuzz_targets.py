@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from rlmd.core.errors.classify import classify
 from rlmd.core.errors.headers import observe
 from rlmd.core.expression import Expression
 from rlmd.core.model import Pattern
-from rlmd.wire.messages import BadRequestError, Lines, decode, decode_reply, encode
+from rlmd.wire.codec import BadRequestError, Lines, decode, encode
+from rlmd.wire.messages import AnyReply
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,7 +61,7 @@ def decoding(data: bytes) -> None:
     line = encode(told)
     assert len(line) < 2000
     assert line.count(b"\n") == 1
-    assert decode_reply(line) == told
+    assert msgspec.json.decode(line, type=AnyReply) == told
     assert told.code in {"bad_request", "unknown_op", "too_large"}
 
 

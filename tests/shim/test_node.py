@@ -7,9 +7,11 @@ import os
 import subprocess
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from rlmd.wire.messages import decode, decode_reply
+from rlmd.wire.codec import decode
+from rlmd.wire.messages import AnyReply
 
 HERE = Path(__file__).parent
 TESTS = sorted(HERE.glob("node/*.test.mjs"))
@@ -26,4 +28,4 @@ def test_it_holds_in_node(file: Path, node: str, shim: Path, tmp_path: Path) -> 
     for line in passed["asked"]:  # what the stand-in for the daemon took, the real one takes too,
         decode(line.encode())
     for line in passed["said"]:  # and it says nothing that the real one could not say
-        decode_reply(line.encode())
+        msgspec.json.decode(line, type=AnyReply)

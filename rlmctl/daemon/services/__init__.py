@@ -54,4 +54,4 @@ def serving(paths: Paths) -> Service | None:
 def shipped(folder: str) -> Path:
     """Return the directory of the files for a service manager."""
     packaged = Path(__file__).with_name(folder)
-    return packaged if packaged.is_dir() else Path(__file__).parents[2] / folder
+    return packaged if packaged.is_dir() else Path(__file__).parents[3] / folder
