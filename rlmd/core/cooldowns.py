@@ -15,24 +15,24 @@ if TYPE_CHECKING:
     from rlmd.core.target import Target
 
 BLOCKS: frozenset[Kind] = frozenset({"throttle", "quota", "credits", "overloaded", "transient", "unreachable"})
-"""Kinds after which a scope may have to rest."""
+"""Kinds that may begin a cooldown of their scope."""
 
 ROUTES_AWAY: frozenset[Kind] = BLOCKS | {"model_missing", "context"}
 """Kinds after which another provider may do better with the same request."""
 
 
 def sample(target: Target, started: float, now: float) -> None:
-    """Take in that a request ended well: failures are told apart from too many by what else there was."""
+    """Note a good answer: the breaker of the server weighs failures against all results."""
     server = target.breakers[0][1]
     if not server.is_late(started, now):
         server.sample(now, failed=False)
 
 
 def heard(target: Target, call: Call) -> None:
-    """Take in that a provider answers.
+    """Note that a provider answers.
 
-    Where nothing answered its last request, nobody's rest for the same reason stands any longer: what was gone was the
-    network. Where only others got no answer, that is their own failure.
+    If its last request got no answer, the network was gone and is back: all cooldowns that began because nothing
+    answered end. If only other providers got no answer, the failure is theirs, and their cooldowns go on.
     """
     if target.breakers[0][0] not in call.state.unanswered:
         return
@@ -48,7 +48,7 @@ def heard(target: Target, call: Call) -> None:
 
 
 def passed(target: Target, lease: str | None, started: float, call: Call) -> None:
-    """Take in a good answer: a probe that passed closes what it tried."""
+    """Take in a good answer: a probe that passed closes its breaker."""
     closed = False
     if call.state.unusable:
         call.state.unusable -= {target.key, target.provider.id}
@@ -72,10 +72,10 @@ def failed(
     rand: float,
     silent: bool,
 ) -> Verdict:
-    """Rest what the verdict speaks of, and return it with the end of that rest.
+    """Begin the cooldown that the verdict asks for, and return the verdict with the end of that cooldown.
 
     `silent`: nothing answered the request.
-    A probe that failed for another reason than its breaker rests for says nothing: the next one tries.
+    A probe that failed for another reason than its breaker's says nothing of the breaker: the next request tries.
     """
     now = call.now
     if verdict.kind in {"auth", "model_missing"}:
@@ -113,7 +113,7 @@ def failed(
 
 
 def announce_end(key: str, at: float, call: Call) -> None:
-    """Tell that a rest is over, if it is the one that was planned to end then."""
+    """Announce the end of a cooldown, unless another end has been set since this one was planned."""
     breaker = call.state.breakers[key]
     if breaker.silent:
         return  # nobody knows whether anything answers now
@@ -128,7 +128,7 @@ def announce_end(key: str, at: float, call: Call) -> None:
 
 
 def _used_up_until(target: Target, now: float) -> float | None:
-    """Tell when the last of the target's own windows that are used up ends."""
+    """Return when the last of the target's used-up windows ends."""
     used_up = [c.window for c in target.counters if not c.room(0.0, now)]
     ends = [window.resets_at(now) for window in used_up]
     return max((end for end in ends if end is not None), default=None)

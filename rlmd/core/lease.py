@@ -23,15 +23,15 @@ class Lease(Struct):
     slots: list[tuple[Counter, float, float]] = []
     """Counter, slot in its window, amount reserved."""
     noted: dict[str, tuple[Snapshot, float]] = {}
-    """What the provider says of its own windows, by its name of them, and what was taken off that for this request."""
+    """Snapshot and the amount that this request has taken off it, by the provider's name of the window."""
 
     @property
     def in_flight(self) -> bool:
-        """Whether its final report is still to come; after it a lease may wait for its usage."""
+        """True until the final report. After that report a lease may still wait for its usage."""
         return self.receipt.stage in {"reserved", "accepted"}
 
-    def land(self) -> None:
-        """Note that the request is over; what it was the probe of may be tried by the next one."""
+    def finish(self) -> None:
+        """Note that the request is over: it is no longer the probe of any breaker."""
         self.target.totals.in_flight -= 1
         for _, breaker in self.target.breakers:
             if breaker.opened:

@@ -1,4 +1,4 @@
-"""Requests under way: what is reserved for each, and how it ends where nobody says how it went."""
+"""Leases of the requests under way: how they are issued, and how they expire where nobody reports the request."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from rlmd.core.target import Target
 
 LEASE = 900.0
-"""Seconds after which a lease that nobody reported is let go (the contract's 15 minutes)."""
+"""Seconds after which a lease that nobody reported expires (the contract's 15 minutes)."""
 LAPSED = 1000
-"""Leases let go at a time: of those whose time is up at once, the others are let go by the calls that follow."""
+"""Leases expired per call; the rest expire on the next calls, so that no call is slow."""
 
 
 class Leases(OrderedDict[str, Lease]):
@@ -32,10 +32,10 @@ class Leases(OrderedDict[str, Lease]):
         self._issued = 0
         self._now = 0.0
         self._lapse_at = 0.0
-        """No lease is let go before this time unless the clock steps back."""
+        """No lease expires before this time unless the clock steps back."""
 
     def issue(self, target: Target, wanted: str, session: str | None, estimate: int | None, now: float) -> Lease:
-        """Reserve what a request will use, and let it be the probe of what rests there."""
+        """Reserve what a request will use. The request is the probe of every open breaker of its target."""
         self._issued += 1
         receipt = Receipt("reserved", now, place=(target.provider.id, target.model))
         lease = Lease(f"{self._boot}-{self._issued}", target, wanted, session, now, estimate, receipt)
@@ -48,32 +48,32 @@ class Leases(OrderedDict[str, Lease]):
         return lease
 
     def lapses_at(self) -> float | None:
-        """Tell when the first lease will be let go; None where there is none."""
+        """Return when the first lease expires; None if there is no lease."""
         first = next(iter(self.values()), None)
         return None if first is None else first.at + LEASE
 
-    def lapse(self, call: Call) -> None:
-        """Let go of leases whose time is up."""
+    def expire_due(self, call: Call) -> None:
+        """Expire the leases whose time is up."""
         now = call.now
         if self._now <= now < self._lapse_at:
             self._now = now
             return
-        if now < self._now:  # The clock was ahead: a lease of then lives no longer than one of now.
+        if now < self._now:  # The clock was ahead: an older lease lives no longer than a lease of now.
             for lease in self.values():
                 lease.at = min(lease.at, now)
         self._now = now
         for lease in list(islice(self.values(), LAPSED)):
             if lease.at + LEASE > now:
                 break
-            self.let_go(lease, call)
+            self.expire(lease, call)
         at = self.lapses_at()
         self._lapse_at = now + LEASE if at is None else at
 
-    def let_go(self, held: Lease, call: Call) -> None:
-        """Count what stays unknown as used: a provider that took the request has counted it, too."""
+    def expire(self, held: Lease, call: Call) -> None:
+        """End a lease that nobody reported. Its request counts as used: a provider that took it has counted it, too."""
         del self[held.id]
         if held.in_flight:
-            held.land()
+            held.finish()
         if held.receipt.stage == "reserved":
             usage.settle_request(held, call, counts=True)
             held.target.totals.requests += 1
@@ -84,8 +84,8 @@ class Leases(OrderedDict[str, Lease]):
         usage.settle_tokens(held, call, keep=True)
         call.receipts[held.id] = held.receipt
 
-    def follow(self, call: Call) -> None:
-        """Let leases of what is still configured belong to that, and count in its new limits too."""
+    def rebind(self, call: Call) -> None:
+        """Bind the leases to the targets of a new configuration, and reserve in the limits that are new."""
         for lease in self.values():
             was = lease.target
             same = call.state.targets.get(was.provider.id, {}).get(was.model)

@@ -65,16 +65,16 @@ class Ledger:
         self.leases = Leases(boot)
         self.sessions = Sessions()
         self._all_limited: dict[str, float] = {}
-        """Models that nobody serves, and until when that has been told."""
+        """Models that no provider can serve now, and until when that has been announced."""
         self._awake_since = -inf
-        """When the machine woke up last: what was under way before says nothing of who did not answer."""
+        """When the machine woke up last. A request that began before and got no answer blames no provider."""
 
     def configure(self, policy: Policy, now: float) -> Effects:
         """Put a policy into force and tell what is now true; leases and counts of what is still there go on."""
         call = self._call(now)
         self.state.configure(policy, call)
         self._all_limited = {model: until for model, until in self._all_limited.items() if model in self.state.chains}
-        self.leases.follow(call)
+        self.leases.rebind(call)
         for counter in self.state.counters.values():
             usage.judge_anew(counter, call)
         return call
@@ -82,9 +82,9 @@ class Ledger:
     def restore(
         self, facts: Iterable[tuple[str, str, bytes]], policy: Policy, now: float
     ) -> tuple[Effects, list[Senseless]]:
-        """Take in what the store kept, and the policy; tell what that changes.
+        """Restore the facts that the store kept, and put the policy into force.
 
-        The facts that make no sense are passed over, and returned.
+        Facts that make no sense are left out, and returned.
         """
         odd = []
         for kind, key, row in facts:
@@ -105,7 +105,7 @@ class Ledger:
     def begin_anew(
         self, facts: Iterable[tuple[str, str, bytes]], policy: Policy, now: float
     ) -> tuple[Effects, list[Senseless]]:
-        """Forget everything and go on from other facts. Leases under way are then those of a former daemon."""
+        """Replace the state by other facts. Leases under way are then those of a former daemon."""
         self.state, self.sessions = State(), Sessions()
         self.leases.clear()
         self._all_limited.clear()
@@ -115,7 +115,7 @@ class Ledger:
         return Call(state=self.state, now=now)
 
     def suspended(self, now: float) -> None:
-        """Take in that the machine has slept until now: connections of before have died with nobody to blame."""
+        """Note that the machine has slept until now: connections from before are dead, and no provider is to blame."""
         self._awake_since = now
 
     def acquire(self, request: Acquire, now: float) -> Effects:
@@ -123,7 +123,7 @@ class Ledger:
 
         Nothing is reserved where the request does not go to what `lease_for` names.
         """
-        self.leases.lapse(call := self._call(now))
+        self.leases.expire_due(call := self._call(now))
         asked = self.state.find(request.provider, request.model)
         if asked is None:
             call.reply = Pass(f"{request.provider}/{request.model} is not in the configuration")
@@ -175,7 +175,7 @@ class Ledger:
         if verdict.kind == "unreachable" and receipt.stage == "accepted":
             verdict = Verdict("transient", verdict.scope)  # the connection broke after the answer had begun
         if target is None:
-            # Its provider has left the configuration; what is said of it still is said once.
+            # The provider has left the configuration: the report changes nothing but its receipt.
             verdict = Verdict(verdict.kind, "none", verdict.hint)
             receipt.stage, receipt.at, receipt.verdict = "final", now, verdict
             if report.lease is not None:
@@ -187,11 +187,11 @@ class Ledger:
             error = verdict.kind if report.outcome == "error" else None
             self._count(target, held, receipt, change, error, call)
         if report.headers:
-            from rlmd.core.errors.headers import observe  # noqa: PLC0415  (see _verdict)
+            from rlmd.core.errors.headers import read_windows  # noqa: PLC0415  (see _verdict)
 
-            said = observe(report.headers, now)
+            said = read_windows(report.headers, now)
             others = reversed(self.leases.values())
-            usage.observe(said, target, others, call, started=started)
+            usage.apply_windows(said, target, others, call, started=started)
         silent = report.outcome == "error" and not report.status and verdict.kind in NO_ANSWER
         slept = silent and started < self._awake_since <= now
         if report.outcome == "error" and not slept:
@@ -203,7 +203,7 @@ class Ledger:
         receipt.at, receipt.verdict = now, verdict
         if report.lease is not None:
             call.receipts[report.lease] = receipt
-        # What died while the machine slept is sent again to the same place: that is as good as before.
+        # A request that died while the machine slept is sent again to the same provider, which is as good as before.
         place = self._next(target, issued, session, verdict, now) if report.retry and not slept else None
         if isinstance(place, Wait) and not place.patient:
             self._tell_all_limited(place, target, session, call)
@@ -230,23 +230,23 @@ class Ledger:
         return call
 
     def release(self, leases: Iterable[str], now: float) -> Effects:
-        """Let go of leases whose connection has closed: their outcome stays unknown, which counts as used."""
+        """Expire leases whose connection has closed: their outcome stays unknown, and the request counts as used."""
         call = self._call(now)
         for name in leases:
             if name in self.leases:
-                self.leases.let_go(self.leases[name], call)
+                self.leases.expire(self.leases[name], call)
         return call
 
     def next_deadline(self) -> float | None:
-        """Tell when `roll` will have something to do; None: nothing is pending."""
+        """Return when `roll` has something to do; None: nothing is pending."""
         planned, lapse = self.state.planned(), self.leases.lapses_at()
         if planned is None or lapse is None:
             return planned if lapse is None else lapse
         return min(planned, lapse)
 
     def roll(self, now: float) -> Effects:
-        """Announce what has ended: cooldowns, windows, leases. It decides nothing; reading the time does."""
-        self.leases.lapse(call := self._call(now))
+        """Announce the cooldowns, windows and leases that have ended. No decision waits for this."""
+        self.leases.expire_due(call := self._call(now))
         for at, key in self.state.due(now):
             if key in self.state.breakers:
                 cooldowns.announce_end(key, at, call)
@@ -286,7 +286,7 @@ class Ledger:
         beyond: int | None = None,
         failed: Collection[str] = (),
     ) -> Ask:
-        """Gather what a decision depends on; `failed` holds where no turn is open that would know better."""
+        """Gather what a decision depends on; `failed` counts only where no turn is open."""
         sticky = own = None
         if known is not None:
             own = known.provider
@@ -296,7 +296,7 @@ class Ledger:
         return Ask(provider, model, self.pin_for(model), sticky, own, failed, estimate, early, beyond)
 
     def _started(self, said: datetime | None, issued: Lease | None, now: float) -> float:
-        """When a request began; an agent whose clock is off by days does not know."""
+        """Return when a request began. The agent's word is not believed where its clock is off by days."""
         if said is not None and now - said.timestamp() < PLAUSIBLE:
             return said.timestamp()
         return issued.at if issued else now
@@ -309,7 +309,7 @@ class Ledger:
         Where nobody remembers the target, it is the one that the agent names.
         """
         issued = self.leases.get(said.lease) if said.lease is not None else None
-        self.leases.lapse(call := self._call(now))
+        self.leases.expire_due(call := self._call(now))
         if issued is not None:
             return issued, self.leases.get(issued.id), issued.receipt, issued.target, call
         receipt = receipt or Receipt("reserved", now)
@@ -322,7 +322,7 @@ class Ledger:
     def _why_not(
         self, asked: Target, choice: Choice, chain: Chain, ask: Ask, now: float
     ) -> tuple[Refusal | None, bool]:
-        """Say why a session that stays with its provider does not get what was asked for, or the best one."""
+        """Say why a session that stays with its provider does not get the target asked for, or the first one."""
         if choice.target is None or choice.target.provider.id != ask.sticky or choice.target is chain.targets[0]:
             return None, False
         if choice.target is not asked:
@@ -341,7 +341,7 @@ class Ledger:
         refusals: Sequence[Refusal],
         call: Call,
     ) -> None:
-        """Remember where a session goes that asked for a model at a provider, and tell when that is news."""
+        """Note the provider that a session uses now, and announce a switch."""
         before = session.provider or asked
         session.provider = use.provider
         if use.provider != before and all(t.provider.id != before for t in self.state.chains[model].targets):
@@ -454,14 +454,14 @@ class Ledger:
             usage.meter(target, held, receipt, report.usage, call)
         if held is None or report.outcome == "accepted":
             return
-        held.land()
+        held.finish()
         if report.outcome == "unsent" or (report.outcome == "error" and was == "reserved"):
             usage.settle_tokens(held, call, keep=False)
         if not held.slots:
             del self.leases[held.id]
 
     def _note_failure(self, target: Target, name: str | None, verdict: Verdict, now: float) -> None:
-        """Keep the session from coming back to it in this turn, unless it is worth one short wait."""
+        """Keep the session from coming back to the target in this turn, unless one short wait may be enough."""
         if name is None or verdict.kind not in ROUTES_AWAY or verdict.kind == "context":
             return
         session = self.sessions.touch(name)

@@ -22,25 +22,25 @@ class Session(Struct):
     last: float = 0.0
     in_turn: bool = False
     leased: bool = False
-    """It has made a request before."""
+    """The session has made a request before."""
     failed: frozenset[str] = frozenset()
     """Providers that failed in this turn."""
     waited: frozenset[str] = frozenset()
     """Providers that this turn has waited for once, within patience."""
 
     def heard(self, now: float, *, new_turn: bool) -> None:
-        """Note that it asks; in a new turn what failed in the one before may be tried again."""
+        """Note a request of the session. In a new turn, providers that failed in the turn before may be tried again."""
         self.last = now
         if new_turn:
             self.in_turn = True
             self.failed = self.waited = frozenset()
 
     def turn_open(self, now: float) -> bool:
-        """Whether the turn that was opened last still runs."""
+        """True if the last turn still runs."""
         return self.in_turn and now - self.last < TURN_IDLE
 
     def sticky(self, failback: Literal["turn", "idle", "session"], now: float, *, in_turn: bool) -> str | None:
-        """Name the provider this session is to stay with, if it is; `in_turn`: its open turn goes on."""
+        """Return the provider that the session stays with, or None; `in_turn`: the open turn goes on."""
         match failback:
             case "turn":
                 stays = in_turn

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 PLANNED = 100
-"""Announcements that may be planned in vain before they are looked through."""
+"""Announcements on the agenda before those that no longer hold are removed."""
 
 
 class BreakerRow(Struct):
@@ -79,7 +79,7 @@ class State:
         return self.last_used if self.last_used in self.targets else None
 
     def behind(self, key: str) -> list[Target]:
-        """List what a breaker or a counter may keep requests from, as configured now."""
+        """List the targets that share a breaker or a counter, as configured now."""
         found = (target for by_model in self.targets.values() for target in by_model.values())
         return [t for t in found if any(key == k for k, _ in t.breakers) or any(key == c.key for c in t.counters)]
 
@@ -187,15 +187,15 @@ class State:
         )
 
     def plan(self, at: float, key: str) -> None:
-        """Remember that something about this breaker or counter is to be announced then."""
+        """Plan an announcement of this breaker or counter."""
         heapq.heappush(self._agenda, (at, key))
-        if len(self._agenda) > self._most_planned:  # a rest may be prolonged very often
+        if len(self._agenda) > self._most_planned:  # a cooldown may be prolonged very often
             self._agenda = [entry for entry in set(self._agenda) if self._holds(*entry)]
             heapq.heapify(self._agenda)
             self._most_planned = 2 * len(self._agenda) + PLANNED
 
     def _holds(self, at: float, key: str) -> bool:
-        """Whether what was planned is still to happen then."""
+        """True if an announcement that was planned still holds."""
         if key in self.breakers:
             return self.breakers[key].opened and self.breakers[key].until == at
         return key in self.counters and self.counters[key].planned == at

@@ -1,4 +1,4 @@
-"""What another program has counted and rested so far is taken over: as the least there was, so that twice is once."""
+"""Imports another program's counters and cooldowns. Values only raise ours, so importing twice changes nothing."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Found(Struct, frozen=True):
 
 
 class Adoption(Struct):
-    """What came of it, sentence by sentence."""
+    """What was imported and what was left out, a sentence each."""
 
     effects: Effects
     taken: list[str] = []
@@ -42,7 +42,7 @@ class Adoption(Struct):
 
 
 def adopt(state: State, found: Iterable[Found], current: str | None, now: float) -> Adoption:
-    """Count at least so many requests in each limit of an hour or more, and rest whoever rests."""
+    """Raise each counter of an hour or more to the requests that were found, and take over the cooldowns."""
     call = Call(state=state, now=now)
     made = Adoption(call)
     wanted: dict[str, tuple[Counter, Target, float]] = {}
@@ -78,7 +78,7 @@ def adopt(state: State, found: Iterable[Found], current: str | None, now: float)
 
 
 def _counters(targets: Iterable[Target]) -> dict[str, tuple[Counter, Target]]:
-    """Find the limits in which a request of any model counts, and of this hour for certain."""
+    """Find the counters of requests of any model whose window holds all of this hour."""
     return {
         counter.key: (counter, target)
         for target in targets

@@ -1,4 +1,4 @@
-"""The places a request can go to: what each has used, what rests it, and which of them serve one model."""
+"""Targets, the places that a request can go to: counters, breakers and totals of each; the chain of a model."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class CounterRow(Struct):
     window: WindowRow
     told: tuple[float, float] = (0.0, 0.0)
     judged: float | None = None
-    """The maximum for which `told` holds; None where an older rlmd has not kept it."""
+    """The maximum for which `told` holds; None in a state of an older rlmd."""
 
 
 class Counter:
@@ -54,7 +54,7 @@ class Counter:
         self.limit = limit
         self.stated = stated(limit)
         self.first_warning = min((1.0, *limit.warn_at))
-        """The smallest share that is worth a word."""
+        """The smallest share that is announced."""
 
     def row(self) -> CounterRow:
         """Give the durable part."""
@@ -190,7 +190,7 @@ class Target:
 
     @property
     def enabled(self) -> bool:
-        """Whether the person lets it serve."""
+        """True if the target may serve: a person's order, else the configuration."""
         return self.provider.enabled if self.totals.override is None else self.totals.override
 
     def snapshots_row(self) -> dict[str, Snapshot] | None:
@@ -214,7 +214,7 @@ class Chain:
         self.targets = sorted(found, key=lambda t: (self.places[t.model], t.provider.priority, t.provider.id))
         ranks = [(t.model, t.provider.priority) for t in self.targets]
         self.distinct = len(set(ranks)) == len(ranks)
-        """No two of a model have one priority: then this order holds whatever the load."""
+        """True if priorities are unique per model; then candidates need no sorting by load."""
         self._from: dict[str | None, list[Target]] = {None: self.targets}
 
     def beginning_with(self, provider: str | None) -> list[Target]:

@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from rlmd.core.state import Call
 
 SNAPSHOTS = 32
-"""Windows of its own that a provider may tell of for one model; those known tell of a dozen at the most."""
+"""The most windows that a provider may report for one model. Known providers report a dozen at most."""
 _BACK = 2.0
-"""Told of a window that was used up and has room again: a rolling one that stays nearly full is no news."""
+"""Stored in `last_warned` once `recovered` was announced. Larger than any share: the window announces no more."""
 
 
 def reserve(lease: Lease, now: float) -> None:
-    """Take out of every limit what the request will use as far as it is known."""
+    """Reserve in every counter of the target what the request will use, as far as that is known."""
     for counter in lease.target.counters:
         _reserve(lease, counter, now)
     for name, snapshot in lease.target.snapshots.items():
@@ -34,7 +34,7 @@ def reserve(lease: Lease, now: float) -> None:
 
 
 def reserve_in_new_limits(lease: Lease, now: float) -> None:
-    """Take a request that is under way out of the limits that a reload has added since it began."""
+    """Reserve for a request under way in the counters that a reload has added since the request began."""
     known = {counter.key for counter, _, _ in lease.slots}
     for counter in lease.target.counters:
         if counter.key not in known and (counter.counts_requests or not lease.receipt.metered):
@@ -63,7 +63,7 @@ def settle_request(lease: Lease, call: Call, *, counts: bool) -> None:
 
 
 def settle_tokens(lease: Lease, call: Call, *, keep: bool) -> None:
-    """Let the estimate of a lease stand as what was used, or give it back."""
+    """Count the estimate of a lease as used, or give it back."""
     for counter, slot, amount in lease.slots:
         counter.window.settle(slot, amount, amount if keep else 0.0, call.now)
         if keep:
@@ -81,7 +81,7 @@ def count_request(target: Target, receipt: Receipt, call: Call) -> None:
 
 
 def give_back(receipt: Receipt, target: Target, call: Call) -> None:
-    """Take back a request, and its estimate, that was counted before its refusal became known."""
+    """Take back a counted request, and its estimate, whose refusal became known later."""
     for key, slot, amount in (*((key, slot, 1.0) for key, slot in receipt.counted), *receipt.estimated):
         counter = call.state.counters.get(key)
         if counter is not None:
@@ -91,7 +91,7 @@ def give_back(receipt: Receipt, target: Target, call: Call) -> None:
 
 
 def meter(target: Target, lease: Lease | None, receipt: Receipt, usage: Usage, call: Call) -> None:
-    """Count tokens and money; what a lease reserved for them, or what its estimate stands for, is replaced."""
+    """Count tokens and money. The figures replace what the lease reserved, or the estimate that was counted."""
     if target.meters:
         _replace(target, lease, receipt, usage, call)
     receipt.metered, receipt.estimated = True, []
@@ -108,7 +108,7 @@ def meter(target: Target, lease: Lease | None, receipt: Receipt, usage: Usage, c
 
 
 def _replace(target: Target, lease: Lease | None, receipt: Receipt, usage: Usage, call: Call) -> None:
-    """Put the real amounts in the place of what was reserved, or of what an estimate stood for."""
+    """Replace what was reserved, or an estimate that was counted, by the real amounts."""
     reserved = {counter.key: (slot, amount) for counter, slot, amount in lease.slots} if lease else {}
     estimated = {key: (slot, amount) for key, slot, amount in receipt.estimated}
     for counter in target.meters:
@@ -127,7 +127,7 @@ def _replace(target: Target, lease: Lease | None, receipt: Receipt, usage: Usage
         changed(counter, target, call)
 
 
-def observe(
+def apply_windows(
     said: tuple[Reported, ...],
     target: Target,
     newest_first: Iterable[Lease],
@@ -135,7 +135,7 @@ def observe(
     *,
     started: float,
 ) -> None:
-    """Take in what the provider says is left, less what later requests have taken since."""
+    """Keep the windows that the provider reports, less what later requests have used."""
     if not said:
         return
     later = [lease for lease in takewhile(lambda lease: lease.at > started, newest_first) if lease.target is target]
@@ -159,14 +159,14 @@ def observe(
 
 
 def _has_room(target: Target, now: float) -> bool:
-    """Whether there is room for one more of the provider's windows, of which those that have ended are forgotten."""
+    """True if one more window of the provider may be kept. Windows that have ended are forgotten."""
     if len(target.snapshots) >= SNAPSHOTS:
         target.snapshots = {name: s for name, s in target.snapshots.items() if now < s.resets_at}
     return len(target.snapshots) < SNAPSHOTS
 
 
 def changed(counter: Counter, target: Target, call: Call) -> None:
-    """Follow up a change of a counter: warn once a window, plan the announcement of its end, keep it."""
+    """Keep a counter that has changed; warn once a window; plan the announcement of the window's end."""
     call.keep_counter(counter)
     if counter.key not in call.state.counters:
         return  # its limit has been taken out
@@ -176,19 +176,19 @@ def changed(counter: Counter, target: Target, call: Call) -> None:
 
 
 def _warn(counter: Counter, target: Target, call: Call) -> None:
-    """Tell that a share has been reached which has not been told of this window."""
+    """Warn if the counter has reached a share that no warning has named in this window."""
     share = counter.share(call.now)
     if share >= counter.first_warning:
         start = counter.window.started(call.now) or 0.0
-        told = counter.last_warned[1] if counter.last_warned[0] == start else 0.0
-        reached = max((w for w in (*counter.limit.warn_at, 1.0) if told < w <= share), default=None)
+        warned = counter.last_warned[1] if counter.last_warned[0] == start else 0.0
+        reached = max((w for w in (*counter.limit.warn_at, 1.0) if warned < w <= share), default=None)
         if reached is not None:
             counter.last_warned = (start, reached)
             call.tell(_warning(counter, target, call, exhausted=reached >= 1))
 
 
 def judge_anew(counter: Counter, call: Call) -> None:
-    """Tell what is now true of a counter whose maximum has changed: it is used up, warned of, or has room again."""
+    """Announce what a changed maximum means for its counter: a share is reached, or there is room again."""
     if not counter.follow_maximum():
         return
     counter.planned = None
@@ -205,7 +205,7 @@ def judge_anew(counter: Counter, call: Call) -> None:
 
 
 def plan_end(counter: Counter, call: Call) -> None:
-    """See to it that the end of a window is announced: of a rolling one only when it is full."""
+    """Plan the announcement of a window's end. A rolling window is announced only when it is full."""
     if counter.planned is not None:
         return
     window, now = counter.window, call.now
@@ -221,7 +221,7 @@ def plan_end(counter: Counter, call: Call) -> None:
 
 
 def announce_end(counter: Counter, call: Call) -> None:
-    """Tell that a planned window has ended, and that a provider is back if it had used it up."""
+    """Announce that a window has ended, and that its providers are back if the window was used up."""
     now, limit = call.now, counter.limit
     if counter.planned is None or now < counter.planned:
         return

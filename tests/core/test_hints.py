@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlmd.core.errors.failure import read
-from rlmd.core.errors.headers import Reported, asked, observe
+from rlmd.core.errors.headers import Reported, asked, read_windows
 from rlmd.core.errors.notations import ahead, moment, span
 from rlmd.core.model import DAY, HOUR
 
@@ -282,7 +282,7 @@ def test_unknown_is_not_exhausted(limit: str, remaining: str) -> None:
         "x-ratelimit-reset-tokens": "60",
     }
     assert wait(headers) is None
-    assert observe(headers, NOW) == ()
+    assert read_windows(headers, NOW) == ()
 
 
 # What any answer's headers tell.
@@ -306,7 +306,7 @@ def test_the_windows_of_an_openai_answer() -> None:
         "x-ratelimit-remaining-tokens": "0",
         "x-ratelimit-reset-tokens": "6m0s",
     }
-    assert observe(headers, NOW) == (
+    assert read_windows(headers, NOW) == (
         Reported("x-ratelimit-requests", "requests", 500, 499, near(NOW + 0.12)),
         Reported("x-ratelimit-tokens", "tokens", 30000, 0, NOW + 360),
     )
@@ -321,7 +321,7 @@ def test_the_windows_of_an_anthropic_answer() -> None:
         "anthropic-ratelimit-output-tokens-remaining": "8000",
         "anthropic-ratelimit-output-tokens-reset": "2026-09-24T15:30:00Z",
     }
-    assert observe(headers, NOW) == (
+    assert read_windows(headers, NOW) == (
         Reported("anthropic-ratelimit-input-tokens", "input_tokens", 30000, 29000, NOW + 37, 60),
         Reported("anthropic-ratelimit-output-tokens", "output_tokens", 8000, 8000, None, 60),
     )
@@ -341,7 +341,7 @@ def test_a_plans_windows_are_shares() -> None:
         "x-codex-secondary-window-minutes": "0",
         "x-usage-ratelimit-session": "ent=0&rem=35.3&rst=2026-09-24T17%3A05%3A31Z",
     }
-    assert observe(headers, NOW) == (
+    assert read_windows(headers, NOW) == (
         Reported("unified-5h", None, 1, near(0.58), NOW + 600, 5 * HOUR),
         Reported("unified-7d_opus", None, 1, 0, NOW + 900, 7 * DAY),
         Reported("x-codex-primary", None, 1, near(0.03), NOW + 410602, 7 * DAY),
@@ -389,7 +389,7 @@ def test_a_plans_windows_are_shares() -> None:
     ],
 )
 def test_one_window(headers: dict[str, str], window: Reported) -> None:
-    assert observe(headers, NOW) == (window,)
+    assert read_windows(headers, NOW) == (window,)
 
 
 @pytest.mark.parametrize(
@@ -422,7 +422,7 @@ def test_one_window(headers: dict[str, str], window: Reported) -> None:
     ],
 )
 def test_what_is_not_told_is_not_reported(headers: dict[str, str]) -> None:
-    assert observe(headers, NOW) == ()
+    assert read_windows(headers, NOW) == ()
 
 
 @settings(deadline=None, max_examples=200)
@@ -437,7 +437,7 @@ def test_what_is_not_told_is_not_reported(headers: dict[str, str]) -> None:
     now=st.floats(0, 4e9),
 )
 def test_what_is_observed_is_always_sound(headers: dict[str, str], now: float) -> None:
-    for window in observe(headers, now):
+    for window in read_windows(headers, now):
         assert 0 <= window.remaining <= window.limit
         assert window.limit > 0
         assert window.reset is None or window.reset > now

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from rlmd.core.errors.classify import classify
-from rlmd.core.errors.headers import observe
+from rlmd.core.errors.headers import read_windows
 from rlmd.core.expression import Expression
 from rlmd.core.model import Pattern
 from rlmd.wire.codec import BadRequestError, Lines, decode, encode
@@ -75,7 +75,7 @@ def judging(data: bytes) -> None:
     headers = dict(zip(parts[::2], parts[1::2], strict=False))
     verdict = classify(provider, status, headers, body, body[:200], NOON, patterns=PATTERNS, longest=86_400.0)
     assert verdict.hint is None or 0 < verdict.hint <= 86_400
-    for told in observe(headers, NOON):
+    for told in read_windows(headers, NOON):
         assert math.isfinite(told.limit)
         assert math.isfinite(told.remaining)
         assert told.remaining <= told.limit

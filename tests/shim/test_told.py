@@ -14,7 +14,7 @@ from names import texts
 
 from rlmd.core.errors.classify import classify
 from rlmd.core.errors.header_names import is_read
-from rlmd.core.errors.headers import observe
+from rlmd.core.errors.headers import read_windows
 
 HERE = Path(__file__).parent
 DATA = HERE.parent / "data"
@@ -47,7 +47,7 @@ def test_every_recorded_signal_means_the_same_after_the_shim_as_before(node: str
         provider, status, headers = signal["provider"], signal["status"], signal["headers"]
         before = classify(provider, status, headers, signal["body"], signal.get("message", ""), now)
         after = classify(provider, told.get("status"), told["headers"], told["body"], told["message"], now)
-        windows = observe(headers, now), observe(told["headers"], now)
+        windows = read_windows(headers, now), read_windows(told["headers"], now)
         if before != after or windows[0] != windows[1]:
             changed[signal["id"]] = (before, after, told)
     assert changed == {}

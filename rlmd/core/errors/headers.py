@@ -173,7 +173,7 @@ def _of_text(fault: Fault, now: float) -> Iterator[float]:
         yield from _readable(ahead(match.group(1), now, offset))
 
 
-def observe(headers: Mapping[str, str], now: float) -> tuple[Reported, ...]:
+def read_windows(headers: Mapping[str, str], now: float) -> tuple[Reported, ...]:
     """The windows that an answer's headers tell of; `now` is when it came, in epoch seconds. Success tells them too.
 
     A bucket that makes no sense, or of a quantity that nobody here counts, is no window.
