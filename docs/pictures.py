@@ -40,6 +40,7 @@ from rlmd import __version__
 from rlmd.config.policy import load
 from rlmd.core.ledger import Ledger
 from rlmd.core.model import Usage, Use
+from rlmd.core.requests import Acquire, Report
 from rlmd.server import status
 from rlmd.wire import messages
 from rlmd.wire.messages import rfc3339
@@ -107,18 +108,18 @@ def at_noon() -> dict[str, Any]:
     ledger.configure(policy, noon)
 
     def turn(at: float) -> None:
-        use = ledger.acquire("anthropic", MODEL, at, session="s").reply
+        use = ledger.acquire(Acquire("anthropic", MODEL, "s"), at).reply
         if not isinstance(use, Use):
             raise TypeError(use)
         usage = Usage(input=12_000, output=900, cost=0.061)
-        ledger.report(use.provider, use.model, "ok", at + 5, lease=use.lease, session="s", rand=0.0, usage=usage)
+        ledger.report(Report(use.provider, use.model, "ok", use.lease, "s", usage=usage), at + 5, rand=0.0)
 
     for n in range(140):
         turn(noon - 4 * HOUR + n * 100)
     for n in range(115):
         turn(noon + n * 17)
     now = noon + 115 * 17 + 20
-    ledger.acquire("anthropic", MODEL, now, session="t")
+    ledger.acquire(Acquire("anthropic", MODEL, "t"), now)
     infos = status.providers(ledger, now)
     agent = messages.Agent(
         client="opencode",

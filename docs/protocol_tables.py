@@ -49,7 +49,7 @@ def default_of(field: msgspec.structs.FieldInfo) -> str:
 def table(kind: type[msgspec.Struct], sentences: dict[str, str]) -> str:
     """Return the table of a message's fields; empty where there is none but the id."""
     hints = typing.get_type_hints(kind, include_extras=True)
-    asks = issubclass(kind, messages.Request)
+    asks = kind in typing.get_args(messages.AnyRequest)
     rows = [("field", "type", *(["default"] if asks else []), "meaning")]
     rows.append(("---",) * len(rows[0]))
     for field in msgspec.structs.fields(kind):

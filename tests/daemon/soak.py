@@ -172,7 +172,7 @@ class Days:
         used = Usage(input=2000, output=300, cost=0.01) if outcome == "ok" else None
         self.settle(
             self.ledger.report(
-                Report(use.provider, use.model, outcome, lease, None, status, headers, body, usage=used),
+                Report(use.provider, use.model, outcome, lease, status=status, headers=headers, body=body, usage=used),
                 now,
                 rand=rng.random(),
                 receipt=self.outbox.receipt(lease) if lease not in self.ledger.leases and lease else None,

@@ -79,6 +79,8 @@ def test_the_protocol_does_no_input_or_output() -> None:
         "datetime",
         "typing",
         "msgspec",
+        "rlmd.core",
         "rlmd.core.model",
+        "rlmd.core.requests",
     }
     assert imports(ROOT / "rlmd" / "wire" / "codec.py") == {"__future__", "typing", "msgspec", "rlmd.wire.messages"}
