@@ -25,7 +25,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Try each OpenCode that is here, where a test has a `version`."""
     if "version" in metafunc.fixturenames:
         missing = pytest.param("none", marks=pytest.mark.skip(reason=f"no OpenCode in {versions.FOLDER}"))
-        chosen = metafunc.config.getoption("--opencode") or versions.here() or [missing]
+        chosen = metafunc.config.getoption("--opencode", default=None) or versions.here() or [missing]
         metafunc.parametrize("version", chosen, scope="module")
 
 
