@@ -18,7 +18,7 @@ import tempfile
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
-TESTS = Path(__file__).with_name("test_versions.py")
+TESTS = Path(__file__).with_name("test_other_versions.py")
 FOLDER = Path(os.environ.get("RLMD_OPENCODES") or Path(__file__).parents[1] / "shim" / "opencodes")
 VERSIONS = ("1.0.185", "1.1.65", "1.2.27", "1.3.2", "1.14.34", "1.15.13", "1.17.0", "1.17.9", "1.18.33", "1.18.34")
 
