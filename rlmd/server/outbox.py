@@ -260,15 +260,6 @@ def _is_writable(name: tuple[FactKind, str], read: Callable[[], object]) -> bool
 
 
 def _event(notice: Notice) -> Event:
-    return Event(
-        event=notice.event,
-        at=rfc3339(notice.at),
-        message=notice.message,
-        provider=notice.provider,
-        model=notice.model,
-        session=notice.session,
-        to=notice.to,
-        reason=notice.reason,
-        until=None if notice.until is None else rfc3339(notice.until),
-        allowance=notice.allowance,
-    )
+    """Return a notice as an event: the same fields, with times as stamps."""
+    until = None if notice.until is None else rfc3339(notice.until)
+    return Event(**(msgspec.structs.asdict(notice) | {"at": rfc3339(notice.at), "until": until}))
