@@ -40,25 +40,27 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 DRAIN = 3.0
-"""Seconds that conversations get to end when the daemon stops; it exits within 5."""
+"""Seconds that conversations get to end when the daemon stops. The daemon exits within 5."""
 PRUNE_FIRST, PRUNE_EVERY = 600.0, 3600.0
-"""Seconds from the start until old rows go for the first time, and from then on."""
+"""Seconds from the start until old rows are removed for the first time, and from each time until the next."""
 STEP = 60.0
-"""Seconds by which the clock may leave trio's, which stands still in suspend, before nothing is called old by it."""
+"""Largest drift, in seconds, between the wall clock and trio's at which old rows are removed. Trio's clock stands still
+in suspend."""
 LARGE = 128 * 1024
-"""Bytes of a buffer that is given back: more than a chunk that is read at once, which would cost time."""
+"""Bytes from which a buffer goes back to the system when it is freed. A chunk that is read at once is smaller: giving
+each of them back would cost time."""
 _MMAP_THRESHOLD = -3
-"""Its number in malloc.h."""
+"""The number of M_MMAP_THRESHOLD in malloc.h."""
 ROOM_AGAIN, ROOM_TOLD_AGAIN = 0.1, 60.0
-"""Seconds until somebody is let in again whom the system had no room for, and until that may be logged again."""
+"""Seconds until the next try to accept a connection that the system had no room for, and until the next log line."""
 _NO_ROOM = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 COLLECT = (20_000, 20, 100)
-"""Objects that the garbage collector lets come before it looks at them. Leases live for long and hold no cycles: by
-Python's own numbers it looked at all of them every few hundred requests, 0.3 ms each time."""
+"""Thresholds of the garbage collector. Leases live long and hold no cycles: with Python's own thresholds the collector
+looked at all of them every few hundred requests, for 0.3 ms each time."""
 
 
 class Daemon:
-    """Everything that lives as long as the process. It is the server's host, too."""
+    """Everything that lives as long as the process. The daemon is also the server's `Host`."""
 
     def __init__(self, paths: Paths, environ: Mapping[str, str], clock: Callable[[], float] = time.time) -> None:
         """Load the state and the configuration. Raises `StoreError`."""
@@ -87,7 +89,7 @@ class Daemon:
         self._stopping = trio.Event()
 
     def _load(self) -> None:
-        """Begin with what the state and the configuration say."""
+        """Build the ledger and the notifier from the state and the configuration."""
         self.ledger = Ledger(f"{int(self.started_at):x}{os.urandom(3).hex()}")
         self.configuration = Configuration(self._config_path, self._environ, self._store, self.outbox)
         config = self.configuration.current
@@ -96,7 +98,7 @@ class Daemon:
         self._take_in(*self.ledger.restore(self._store.facts(), config.policy, self.started_at))
 
     def _take_in(self, step: Effects, odd: list[Senseless]) -> None:
-        """Keep what a restored state has changed, and set aside the rows of it that make no sense."""
+        """Keep the changes of a restored state, and set aside its rows that make no sense."""
         self._store.set_aside(odd)
         self.outbox.add(step)
 
@@ -105,7 +107,7 @@ class Daemon:
         return self.configuration.reload(self.ledger, self.notifier, self._clock())
 
     async def history(self, request: messages.HistoryQuery) -> messages.AnyReply:
-        """Look usage up, in a process of its own. There is nothing yet of what is to come."""
+        """Look usage up, in a process of its own. An `until` in the future is the same as none."""
         if request.until is not None and messages.seconds(request.until) > self._clock():
             request.until = None
         try:
@@ -115,8 +117,8 @@ class Daemon:
             self.outbox.report_error("the history cannot be read", error)
             return messages.Error(id=request.id, code="unavailable", message=f"The state cannot be read now: {error}.")
 
-    def take_over(self) -> str:
-        """Put the state that `rlmctl import` has laid beside the database in its place; say where the old one is."""
+    def import_state(self) -> str:
+        """Replace the state by the one that `rlmctl import` has laid beside it; say where the old one is."""
         if self.outbox.paused or not self.outbox.settle(insist=True):
             raise sqlite3.OperationalError("the disk is busy or fails")
         if recovery.import_path(self._store.path).stat().st_size + self._store.log_size() > LOG_MOST:
@@ -132,7 +134,7 @@ class Daemon:
         self._stopping.set()
 
     async def run(self, accepting: listener.Listener) -> None:
-        """Serve until told to stop, then answer what has arrived and return."""
+        """Serve until told to stop; then answer the requests that have arrived, and return."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._checkpoints.run, self.server.commits_resumed)
             for task in (self.timers.run, self.notifier.run):
@@ -179,9 +181,9 @@ class Daemon:
         return f"STATUS={state}{refused}"
 
     async def _accept(self, listening: trio.SocketListener, conversations: trio.Nursery) -> None:
-        """Take everybody in; where the system has no room for one more, wait until it has.
+        """Accept every connection; where the system has no room for one more, wait until there is room.
 
-        `serve_listeners` would do the same with a traceback ten times a second.
+        Trio's `serve_listeners` does the same with a traceback ten times a second.
         """
         told = -math.inf
         while True:
@@ -217,7 +219,7 @@ class Daemon:
         self.timers.poke()
 
     async def _prune(self) -> None:
-        """Remove what is old, by a clock that has gone as time does for a while: what is removed is gone for good."""
+        """Remove old rows, while the clock has been steady: a wrong clock would remove rows for good."""
         pause = PRUNE_FIRST
         while True:
             ahead = self._clock() - trio.current_time()
@@ -241,9 +243,9 @@ class Daemon:
 
 
 def _give_memory_back() -> None:
-    """Have large buffers go back to the system once they are free: glibc stops doing that after the first of them."""
+    """Give large buffers back to the system when they are freed: glibc stops doing so after the first of them."""
     if sys.platform == "linux":
-        with suppress(ImportError, AttributeError, OSError):  # another C library has its own ways
+        with suppress(ImportError, AttributeError, OSError):  # the C library is not glibc
             import ctypes  # noqa: PLC0415  (Python may have been built without it)
 
             ctypes.CDLL(None).mallopt(_MMAP_THRESHOLD, LARGE)
@@ -271,7 +273,7 @@ def run(paths: Paths) -> int:
         daemon.socket = str(handed.getsockname())
     log.info("rlmd %s, pid %d", __version__, os.getpid())
     _give_memory_back()
-    gc.freeze()  # what is loaded stays
+    gc.freeze()  # loaded modules stay for ever
     gc.set_threshold(*COLLECT)
     gc.enable()
     trio.run(daemon.run, accepting)

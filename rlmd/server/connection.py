@@ -1,4 +1,4 @@
-"""One client: what it has sent and is to get, what it has leased, what it listens to. It understands no request."""
+"""One client's connection: bytes in and out, its leases, its subscriptions. It understands no request."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CHUNK = 64 * 1024
 
 
 async def linger(stream: trio.SocketStream) -> None:
-    """Say no more, and pass over what somebody says who is about to be let go."""
+    """End our side of a stream, and discard for `capacity.LINGER` seconds what the client still sends."""
     with trio.move_on_after(capacity.LINGER), contextlib.suppress(trio.BrokenResourceError):
         await stream.send_eof()
         while await stream.receive_some(CHUNK):
@@ -26,25 +26,25 @@ async def linger(stream: trio.SocketStream) -> None:
 
 
 class Connection:
-    """A conversation. Whoever holds it reads and writes at once what can be; the rest waits for a task of its own."""
+    """A conversation. Reads and writes happen at once as far as they can; a task of its own sends the rest."""
 
     def __init__(self, stream: trio.SocketStream, nursery: trio.Nursery) -> None:
         self.fd = stream.socket.fileno()
         self.leases: OrderedDict[str, None] = OrderedDict()
-        """Oldest first. Some may have ended by themselves."""
+        """Oldest first. Some leases may have expired."""
         self.agent: messages.Agent | None = None
         self.events: frozenset[str] = frozenset()
         self.backlog: list[bytes] = []
-        """Lines that have arrived and are not answered yet."""
+        """Lines that have arrived and are not answered."""
         self.unsent = bytearray()
-        """Replies and events that wait for their turn."""
+        """Replies and events that wait to be sent."""
         self.ended = False
-        """Nothing more is read of it."""
+        """Nothing more is read from the client."""
         self.gone = False
-        """Nothing is sent any more: the client has left, or the stream is closed and its number may be another's."""
+        """Nothing more is sent. The stream may be closed, and its descriptor may belong to another connection."""
         self.nursery = nursery
         self._pauses = 0
-        """Replies that take their time: until they are sent nothing more is read."""
+        """Replies that take time. While there is one, nothing is read."""
         self._reading_resumed = trio.Event()
         self._stream = stream
         self._lines = codec.Lines()
@@ -58,7 +58,7 @@ class Connection:
         self._one_sender = trio.Lock()
 
     def receive(self) -> bool:
-        """Take what has arrived into the backlog, unless something is still owed. Whether there is a whole line."""
+        """Read into the backlog, unless reading is paused or replies are unsent. True where a whole line is there."""
         if self.unsent or self._under_way or self._pauses:
             return False
         try:
@@ -78,11 +78,11 @@ class Connection:
 
     @property
     def unread(self) -> int:
-        """How many bytes wait for the client to read."""
+        """Bytes that wait for the client to read them."""
         return len(self.unsent) + self._under_way
 
     def send(self, replies: list[messages.AnyReply]) -> None:
-        """Send replies, as far as that goes at once; the rest waits for its turn. Once the client is gone, nothing."""
+        """Send replies: at once as far as the socket takes them, the rest later. Nothing where the client is gone."""
         if self.gone:
             return
         data = codec.encode_lines(replies)
@@ -103,12 +103,12 @@ class Connection:
             self._start_sending()
 
     def subscribe(self, events: frozenset[str]) -> None:
-        """Have events of these kinds sent from now on."""
+        """Send events of these kinds from now on."""
         self.events = events
         self._start_sending()
 
     def push_event(self, line: bytes) -> None:
-        """Send an event in its turn. A client that leaves too much unread is let go."""
+        """Send an event after all that waits. A client that leaves `capacity.EVENTS_UNREAD` bytes unread is dropped."""
         if self.gone:
             return
         self.unsent += line
@@ -118,7 +118,7 @@ class Connection:
             self._drop("does not read its events")
 
     def end(self) -> None:
-        """Heed nothing more of it, and have whoever waits for that know."""
+        """Read nothing more from the client, and wake the task that waits for its bytes."""
         if not self.ended:
             self.ended = True
             trio.lowlevel.notify_closing(self.fd)
@@ -129,33 +129,33 @@ class Connection:
         self.nursery.cancel_scope.cancel()
 
     def take_no_more(self) -> None:
-        """Let what has arrived be the last."""
+        """Let the bytes that have arrived be the last."""
         with contextlib.suppress(OSError):
             self._stream.socket.shutdown(trio.socket.SHUT_RD)
 
     def pause_reading(self) -> None:
-        """Read nothing more until a reply that takes its time is sent."""
+        """Read nothing more until a reply that takes time is sent."""
         self._pauses += 1
         if self._pauses == 1:
             self._reading_resumed = trio.Event()
 
     def resume_reading(self) -> None:
-        """Go on: the reply has been sent."""
+        """Read again: the reply that took time has been sent."""
         self._pauses -= 1
         if not self._pauses:
             self._reading_resumed.set()
 
     async def catch_up(self) -> None:
-        """Wait until nothing is owed."""
+        """Wait until reading is not paused, and send what is unsent."""
         while self._pauses:
             await self._reading_resumed.wait()
         if self.unsent or self._under_way:
             await self.send_unsent()
 
     async def close_gracefully(self) -> None:
-        """Send what is left, then wait a moment for the client to read it.
+        """Send what is unsent, then wait a moment for the client to read it.
 
-        Who still sends when a connection closes is told of that by its system, before what we have told it.
+        A client that still sends when its connection closes gets an error from its system, and never our last reply.
         """
         await self.catch_up()
         await linger(self._stream)
@@ -173,7 +173,7 @@ class Connection:
             await self.send_unsent()
 
     async def send_unsent(self) -> None:
-        """Send what waits; a client that reads nothing of it for `bounds.STUCK` seconds is let go."""
+        """Send what is unsent. A client that reads nothing for `capacity.STUCK` seconds is dropped."""
         async with self._one_sender:
             data, self.unsent, self._event_bytes = bytes(self.unsent), bytearray(), 0
             for begin in range(0, len(data), CHUNK):
@@ -186,11 +186,11 @@ class Connection:
             self._under_way = 0
 
     async def _watch(self) -> None:
-        """Let go of a client that begins a line and does not finish it."""
+        """End the connection of a client that begins a line and does not finish it."""
         while rest := self._lines.rest:
             await trio.sleep(capacity.STUCK)
             waits_for_us = self._pauses or self.unread
-            if self._lines.rest is rest and not waits_for_us:  # each line has an object of its own
+            if self._lines.rest is rest and not waits_for_us:  # each line is another object
                 text = f"A line was begun and not finished within {capacity.STUCK:g} s; this connection is closed."
                 self.send([messages.Error(code="bad_request", message=text)])
                 self.end()

@@ -1,7 +1,7 @@
-"""What each request does: one match over the message, a reply. It knows no socket and no task.
+"""One match over the messages: a request in, a reply out. The dispatcher knows no socket and no task.
 
-Who asks hands in its connection, for the leases and the events that are its own. What a request changes is in
-the outbox when the reply is returned; making that durable before the reply leaves is the server's part.
+A request comes with its connection, which has leases and subscriptions. The changes of a request are in the outbox when
+its reply is returned; the server commits them before the reply is sent.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ if TYPE_CHECKING:
 
 
 SUSPENDED = 30.0
-"""Seconds by which the wall clock gains on trio's before the machine counts as having slept: time servers step less."""
+"""Seconds that the wall clock gains on trio's when the machine has slept. A time server steps the clock by less."""
 
 
 class Host(Protocol):
-    """What requests ask of the daemon around them."""
+    """The daemon as requests see it."""
 
     socket: str
     started_at: float
@@ -51,10 +51,10 @@ class Host(Protocol):
     async def history(self, request: messages.HistoryQuery) -> messages.AnyReply:
         """Look usage up, away from everything else."""
 
-    def take_over(self) -> str:
-        """Put the state that lies beside the database in its place; say where the old one is.
+    def import_state(self) -> str:
+        """Replace the state by the one that lies beside it; say where the old one is.
 
-        Raises `OSError`, and what is `rescue.UNREADABLE`; nothing has changed then.
+        Raises `OSError` and `recovery.UNREADABLE`; nothing has changed then.
         """
 
     def shutdown(self) -> None:
@@ -62,7 +62,7 @@ class Host(Protocol):
 
 
 class Dispatcher:
-    """Turns requests into replies. `connections` are all there are, whoever asks among them."""
+    """Turns requests into replies. `connections` are all connections of the server."""
 
     def __init__(
         self,
@@ -78,15 +78,15 @@ class Dispatcher:
         self._connections = connections
         self._clock = clock
         self._drift: float | None = None
-        """Seconds by which the wall clock was ahead of trio's, which stands still while the machine sleeps."""
+        """Seconds by which the wall clock was ahead of trio's at the last request."""
         self._random = random.Random()  # noqa: S311  (it spreads returns over time, it hides nothing)
         self.watching: set[Connection] = set()
-        """Those who are to be told of the next change to what status shows."""
+        """Connections that are to be told of the next change of the status."""
 
     def handle(  # noqa: C901, PLR0912  (one match over every message; a branch is a line or two)
         self, request: messages.AnyRequest, connection: Connection
     ) -> messages.AnyReply:
-        """Do what a request asks for. Raises what is a bug."""
+        """Do what a request asks for. Any exception is a bug."""
         now = self._clock()
         self._notice_suspend(now)
         state = self._ledger.state
@@ -106,7 +106,7 @@ class Dispatcher:
                 case messages.StatusQuery():
                     return self._status(id_, now, connection)
                 case messages.Explain():
-                    self._let_watch(connection)
+                    self._watch(connection)
                     return status.explained(self._ledger, request.model, request.session, now, id_)
                 case messages.LogQuery():
                     since = messages.seconds(request.since) if request.since else 0.0
@@ -151,20 +151,20 @@ class Dispatcher:
         return messages.Done(id=id_, message=step.notices[-1].message)
 
     def _notice_suspend(self, now: float) -> None:
-        """Tell the ledger where the machine has slept since the last request."""
+        """Tell the ledger if the machine has slept since the last request."""
         drift = now - trio.current_time()
         if self._drift is not None and drift - self._drift >= SUSPENDED:
             self._ledger.suspended(now)
         self._drift = drift
 
     async def history(self, request: messages.HistoryQuery) -> messages.AnyReply:
-        """Look usage up: the one request that takes its time."""
+        """Look usage up: the only request that takes time."""
         if self._is_crammed():
             return messages.Error(id=request.id, code="unavailable", message=_UNREAD)
         return await self._host.history(request)
 
     def _is_crammed(self) -> bool:
-        """Whether so much waits to be read that there is no room for a long reply."""
+        """Whether the unread replies of all connections leave no room for a long one."""
         return sum(connection.unread for connection in self._connections) > capacity.UNREAD
 
     def _acquire(self, request: messages.Acquire, connection: Connection, now: float) -> messages.AnyReply:
@@ -180,7 +180,7 @@ class Dispatcher:
         return translate.decided(decision, request.id, now)
 
     def _too_many(self, request: messages.Acquire, connection: Connection, now: float) -> messages.Error | None:
-        """Refuse one more lease, unless some have ended or none is wanted."""
+        """Refuse one more lease, unless the request wants none or expired leases have made room."""
         if request.dry_run or request.purpose == "turn":
             return None
         self._outbox.add(self._ledger.roll(now))
@@ -235,7 +235,7 @@ class Dispatcher:
 
     def _status(self, id_: messages.Id, now: float, connection: Connection) -> messages.Status:
         state = self._ledger.state
-        self._let_watch(connection)
+        self._watch(connection)
         agents = [c.agent for c in self._connections if c.agent is not None and c.agent.client != "rlmctl"]
         infos = status.providers(self._ledger, now)
         return messages.Status(
@@ -284,7 +284,7 @@ class Dispatcher:
 
     def _import(self, id_: messages.Id) -> messages.AnyReply:
         try:
-            return messages.Done(id=id_, message=self._host.take_over())
+            return messages.Done(id=id_, message=self._host.import_state())
         except (OSError, *recovery.UNREADABLE) as error:
             message = f"Nothing was imported: {error}. Try again; if that does not help: rlmctl doctor."
             return messages.Error(id=id_, code="unavailable", message=message)
@@ -297,15 +297,15 @@ class Dispatcher:
             return messages.Error(id=id_, code="bad_request", message=message)
         return messages.Done(id=id_, message=message)
 
-    def _let_watch(self, connection: Connection) -> None:
-        """Have who looks now told of the next change, if it asked for that."""
+    def _watch(self, connection: Connection) -> None:
+        """Make a connection that has subscribed to `changed` a watcher of the status."""
         if "changed" in connection.events:
             self.watching.add(connection)
 
 
 _UNREPORTED = "{} {} requests under way that nobody has reported: report them, or wait until their time is up."
 _DEAF = "{} connections listen to events already: close one (rlmctl status lists the agents) and try again."
-_UNREAD = "Others have not read what they asked for, and there is no room for more: ask again in a moment."
+_UNREAD = "The reply buffers are full because other clients are not reading. Try again in a moment."
 
 
 def _until(request: messages.CooldownOrder, now: float) -> float:

@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from rlmd.paths import Paths
 
 BACKLOG = 1024
-"""Who may wait to be let in; beyond that, connecting fails at once where it is not to block, as an agent's is not."""
+"""Connections that may wait to be accepted. Beyond that number a non-blocking connect, such as an agent's, fails."""
 LOOKS, GLANCE = 20, 0.01
-"""How often, and seconds apart, one that steps back looks for the name of the one that serves."""
+"""Times, and seconds apart, that a second daemon looks for the name of the daemon that holds the lock."""
 
 
 class AlreadyRunningError(Exception):
-    """Another daemon serves here; nothing is wrong."""
+    """Another daemon serves this place. Nothing is wrong."""
 
 
 class UnusablePlaceError(Exception):
@@ -40,7 +40,7 @@ class Listener(NamedTuple):
     inode: int
 
     def close(self) -> None:
-        """Stop listening, and remove the name if it still is ours."""
+        """Stop listening, and remove the socket's file if it is still ours."""
         if self.path is not None:
             with suppress(OSError):
                 if self.path.lstat().st_ino == self.inode:
@@ -49,7 +49,7 @@ class Listener(NamedTuple):
 
 
 def own_directory(path: Path, variable: str, *, private: bool, written: bool = True) -> None:
-    """Make the directory if need be; it has to be ours, and no other user may write to it.
+    """Make the directory if it is missing. It has to be ours, and no other user may write to it.
 
     `private` also closes it to readers. `written`: something has to be made in it. `variable` is what names another
     one. Raises `UnusablePlaceError`.
@@ -97,7 +97,7 @@ def lock(path: Path) -> int:
         holder = _holder(descriptor)
         os.close(descriptor)
         raise AlreadyRunningError(f"rlmd is already running (pid {holder}); `rlmctl status` shows it.") from None
-    with suppress(OSError):  # a full or read-only disk: the lock holds all the same, it only does not say whose it is
+    with suppress(OSError):  # a full or read-only disk: the lock holds, only without its owner's number
         os.ftruncate(descriptor, 0)
         os.write(descriptor, f"{os.getpid()}\n".encode())
     return descriptor
@@ -114,7 +114,7 @@ def _lock_file(path: Path) -> int:
 
 
 def _holder(descriptor: int) -> str:
-    """Name the process that holds a lock: it writes that down a moment after it took it."""
+    """Name the process that holds a lock. The process writes its number a moment after it has taken the lock."""
     for _ in range(LOOKS):
         written = os.pread(descriptor, 32, 0).decode(errors="replace").strip()
         if written.isdigit() and _lives(int(written)):
@@ -148,7 +148,7 @@ def claim(paths: Paths, *, handed_over: bool = False) -> None:
 
 
 def listen(path: Path) -> Listener:
-    """Bind beside the name and rename over it: whoever connects meets the old socket or the new one.
+    """Bind beside the name and rename over it: a client that connects meets the old socket or the new one.
 
     Call it under the lock of `claim`. Raises `UnusablePlaceError`.
     """

@@ -1,7 +1,7 @@
-"""The only way effects leave: what the ledger's steps changed becomes durable, then it is told.
+"""The only way out for effects: the changes of the ledger's steps become durable, then their events are told.
 
-Where the disk fails, what is new waits here and decisions go on from memory; a later settling tries again. What
-waits is bounded: facts and usage by the names in the configuration, receipts and events by a number.
+While the disk fails, changes wait in the outbox and decisions go on from memory; a later commit tries again. The
+changes that wait are bounded: facts and usage by the names in the configuration, receipts and events by a number.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 EVENTS_WAITING = 10_000
-"""Events kept in memory while the disk fails; the oldest are dropped beyond that."""
+"""Events kept in memory while the disk fails. Beyond this number the oldest are dropped."""
 RECEIPTS_WAITING = 20_000
-"""Receipts kept in memory while the disk fails. None of those was acknowledged, yet one that is dropped and
-reported again counts twice."""
+"""Receipts kept in memory while the disk fails. None of them was acknowledged. A lease whose receipt is dropped counts
+twice where it is reported again."""
 RETRY = 1.0
-"""Seconds between attempts to write while the disk fails: a disk that hangs is not to hang every answer."""
+"""Seconds between commits while the disk fails: a disk that hangs must not delay every reply."""
 
 
 class Outbox:
-    """Makes steps durable and tells what they have to tell."""
+    """Makes the changes of steps durable, and tells their events."""
 
     def __init__(
         self,
@@ -58,13 +58,13 @@ class Outbox:
         self._on_log_large = on_log_large
         self._failed_at: float | None = None
         self._fold_failed_at: float | None = None
-        """When the journal could not be folded."""
         self._facts: dict[tuple[FactKind, str], Callable[[], object]] = {}
         self._receipts: dict[str, Receipt] = {}
         self._events: list[tuple[float, Event]] = []
         self._usage: dict[Used, float] = {}
-        """Not on the disk yet."""
+        """These four are not on the disk yet."""
         self._pending_events: list[Event] = []
+        """Events that no listener has been told."""
 
     def listen(self, *listeners: Callable[[Event], None]) -> None:
         """Hand every event from now on to these listeners. A listener that fails costs no other its event."""
@@ -82,14 +82,14 @@ class Outbox:
 
     @property
     def due(self) -> float | None:
-        """When there is something to settle; None where nothing waits."""
+        """The time of the next commit; None where no change waits."""
         if self._failed_at is not None:
             return self._failed_at + RETRY
         waits = self._facts or self._receipts or self._events or self._usage
         return 0.0 if waits and not self.paused else None
 
     def receipt(self, lease: str) -> Receipt | None:
-        """Look up what is remembered of a lease that is not under way."""
+        """Look up the receipt of a lease that is not under way."""
         if lease in self._receipts:
             return self._receipts[lease]
         try:
@@ -108,7 +108,7 @@ class Outbox:
         return [*stored, *(event for at, event in self._events if at >= since)][-limit:]
 
     def tidy(self) -> None:
-        """Fold the journal where it is long enough; have a log that has become long checkpointed. It never raises."""
+        """Fold a journal that is long enough; request the checkpoint of a log that is. It never raises."""
         if self.paused or not self._store.unfolded or self._soon_after(self._fold_failed_at):
             return
         try:
@@ -121,7 +121,7 @@ class Outbox:
             log.exception("the journal cannot be folded now; please report this")
 
     def fold(self) -> None:
-        """Put what was committed in its place."""
+        """Move the rows of the journal into their tables."""
         try:
             self._store.fold()
         except recovery.UNREADABLE as error:
@@ -131,7 +131,7 @@ class Outbox:
             self._fold_failed_at = None
 
     def prune(self, now: float, keep: float = KEPT) -> bool:
-        """Drop a few rows that are too old to matter. True where there may be more."""
+        """Remove a few rows that are older than `keep` seconds. True where there may be more."""
         if self.paused:
             return True
         try:
@@ -141,7 +141,7 @@ class Outbox:
             return False
 
     def add(self, step: Effects) -> None:
-        """Take over what a step changed and has to tell. Nothing of it happens before `settle`."""
+        """Take the changes and notices of a step. They wait for the next `commit` and `tell`."""
         if step.facts:
             self._facts.update(step.facts)
         if step.receipts:
@@ -154,16 +154,16 @@ class Outbox:
             self._tell(notice)
 
     def settle(self, *, insist: bool = False) -> bool:
-        """Commit, and tell at once: for callers that owe nobody a reply."""
+        """Commit and tell: for callers that have no reply to send in between."""
         durable = self.commit(insist=insist)
         self.tell()
         return durable
 
     def commit(self, *, insist: bool = False) -> bool:
-        """Make everything durable that waits, in one transaction. It never raises.
+        """Make all waiting changes durable, in one transaction. It never raises.
 
-        False where it could not be made durable: it is kept and tried again, `RETRY` seconds later at the
-        earliest unless the caller insists.
+        False where that failed: the changes are kept and tried again, `RETRY` seconds later at the earliest unless the
+        caller insists.
         """
         if self.paused:
             return False
@@ -179,7 +179,7 @@ class Outbox:
         return self._failed_at is None
 
     def tell(self) -> None:
-        """Hand what has happened to every listener, once it is on the disk or cannot be. It never raises."""
+        """Hand the pending events to every listener, after `commit` has succeeded or failed. It never raises."""
         if self.paused:
             return
         events, self._pending_events = self._pending_events, []
@@ -217,14 +217,14 @@ class Outbox:
             self._tell(Notice("state", self._clock(), text))
 
     def report_error(self, what: str, error: Exception) -> None:
-        """Note that something else than a commit failed. Damage that it came upon is everybody's."""
+        """Log an error of anything but a commit. An error that means damage has a fresh database begun."""
         log.warning("%s: %s", what, error)
         if recovery.is_damage(error):
             self.begin_afresh(error)
             self.settle(insist=True)
 
     def begin_afresh(self, error: BaseException) -> None:
-        """Go on in a fresh database where the old one is damaged: all facts are known here, too."""
+        """Go on in a fresh database where the old one is damaged: all facts are known in memory, too."""
         self.add(self._all_facts())
         try:
             self._store.begin_afresh(error)
@@ -233,7 +233,7 @@ class Outbox:
         self.warn()
 
     def warn(self) -> None:
-        """Tell what a person has to know about the file."""
+        """Tell a person how the database was found, where that matters."""
         if self._store.warning is not None:
             log.warning("%s", self._store.warning)
             self._tell(Notice("state", self._clock(), self._store.warning))
@@ -250,7 +250,7 @@ class Outbox:
 
 
 def _is_writable(name: tuple[FactKind, str], read: Callable[[], object]) -> bool:
-    """Tell whether a fact can be read and written: one that cannot be is not to keep all others from the disk."""
+    """Tell whether a fact can be written: one that cannot must not keep all others from the disk."""
     try:
         msgspec.json.encode(read())
     except Exception:
@@ -260,15 +260,6 @@ def _is_writable(name: tuple[FactKind, str], read: Callable[[], object]) -> bool
 
 
 def _event(notice: Notice) -> Event:
-    return Event(
-        event=notice.event,
-        at=rfc3339(notice.at),
-        message=notice.message,
-        provider=notice.provider,
-        model=notice.model,
-        session=notice.session,
-        to=notice.to,
-        reason=notice.reason,
-        until=None if notice.until is None else rfc3339(notice.until),
-        allowance=notice.allowance,
-    )
+    """Return a notice as an event: the same fields, with times as stamps."""
+    until = None if notice.until is None else rfc3339(notice.until)
+    return Event(**(msgspec.structs.asdict(notice) | {"at": rfc3339(notice.at), "until": until}))

@@ -1,4 +1,4 @@
-"""Who is at the other end of a Unix socket, as the system knows them."""
+"""The process at the other end of a Unix socket, as the system knows it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def uid(connection: trio.socket.SocketType) -> int:
 
 
 def is_allowed(connection: trio.socket.SocketType) -> bool:
-    """Whether the peer is the owner of this process, or root, who could read its memory anyway."""
+    """Whether the peer's user owns this process, or is root, who could read its memory anyway."""
     try:
         return uid(connection) in {0, os.geteuid()}
     except OSError:
@@ -37,7 +37,7 @@ def is_allowed(connection: trio.socket.SocketType) -> bool:
 
 
 def name(pid: int | None) -> str | None:
-    """Return what the system calls a process; None where it does not say."""
+    """Return the system's name of a process; None where there is none."""
     if pid is None:
         return None
     if sys.platform == "darwin":

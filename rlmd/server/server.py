@@ -1,8 +1,8 @@
-"""Serves connections, a task each. It owns who is connected, who listens, and when what was asked is answered.
+"""Serves connections, a task each. The server owns the connections and the moment of each reply.
 
-All requests that have come by one moment are handled together: their steps become durable in one transaction, then
-each connection gets its replies, then the events are told. The connections share the transaction and nothing else:
-what raises for one of them, or while an event is told, ends that connection, with a traceback in the log.
+All requests that have arrived at one moment are handled together: their steps are committed in one transaction, then
+each connection gets its replies, then the events are told. The connections share the transaction and nothing else: an
+exception ends the connection that it belongs to, also while an event is told, with a traceback in the log.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 ROUNDS = 16
-"""Times in a row that all who have asked are answered before anything else gets a turn. Whoever asks again at once is
-then answered without a way through trio's scheduler, which costs as much as a decision."""
+"""Times in a row that all connections with requests are answered before another task runs. A client that asks again at
+once is so answered without trio's scheduler, which costs as much as a decision."""
 
 
 class _Answers(NamedTuple):
-    """What a connection is told in one turn."""
+    """The replies to one connection in one turn."""
 
     connection: Connection
     replies: list[messages.AnyReply]
@@ -58,27 +58,27 @@ class Server:
         self._connections: set[Connection] = set()
         self._dispatch = Dispatcher(ledger, outbox, host, self._connections, clock)
         self._by_fd: dict[int, Connection] = {}
-        # What epoll costs depends on those who ask, not on all who are connected; macOS has none.
+        # The cost of epoll grows with the connections that ask, the cost of poll with all of them. macOS has no epoll.
         self._poll = select.epoll() if sys.platform == "linux" else select.poll()
         self._room = capacity.connections()
         self._refused = 0
-        """How many are being refused just now."""
+        """Connections that are being refused now."""
         self._waiting: list[_Answers] = []
         """Answers that are kept back while commits are paused."""
         self._resumed = trio.Event()
         """Set when commits go on again; the next pause has another one."""
         self._to_commit = False
-        """Something else than an acquire has been asked in this turn."""
+        """This turn has a request other than acquire."""
         self._draining = False
 
     def drain(self) -> None:
-        """Take nothing new in: each conversation ends once what has arrived is answered."""
+        """Read nothing more: each conversation ends when the requests that have arrived are answered."""
         self._draining = True
         for connection in self._connections:
             connection.take_no_more()
 
     def publish(self, event: messages.Event) -> None:
-        """Hand an event to everyone who listens to its kind."""
+        """Send an event to every connection that has subscribed to its kind."""
         listening = [connection for connection in self._connections if event.event in connection.events]
         if listening:
             self._push(event, listening)
@@ -121,7 +121,7 @@ class Server:
             nursery.cancel_scope.cancel()
 
     async def _refuse(self, stream: trio.SocketStream, refusal: messages.Error) -> None:
-        """Say why, and wait until that is read unless very many are being refused."""
+        """Send the refusal, and wait until it is read, unless very many connections are being refused."""
         self._refused += 1
         try:
             async with stream:
@@ -147,7 +147,7 @@ class Server:
         self._dispatch.watching.discard(connection)
 
     async def _release(self, connection: Connection) -> None:
-        """Let go of what it has leased; of very many not all at once, because others wait."""
+        """Release the leases of a connection, `capacity.RELEASED` at a time, because other connections wait."""
         many = len(connection.leases) > capacity.RELEASED
         with trio.CancelScope(shield=True):
             while True:
@@ -163,10 +163,10 @@ class Server:
                     break
                 await trio.lowlevel.checkpoint()
         if many:
-            gc.collect()  # it also lets go of what Python keeps for more of the same
+            gc.collect()  # it also frees the memory that Python keeps for more leases
 
     def _tell_watchers(self) -> None:
-        """Tell those who watch, once each: the next status that one asks for has it told of the next change."""
+        """Tell each watching connection of a change, once: its next `status` request makes it a watcher again."""
         if self._dispatch.watching:
             event = messages.Event(event="changed", at=rfc3339(self._clock()), message="the status has changed")
             watching = list(self._dispatch.watching)
@@ -182,10 +182,10 @@ class Server:
         await connection.close_gracefully()
 
     def _answer_all(self) -> None:
-        """Answer everyone who has asked by now, not only whose task this is: all that is new is made durable at once.
+        """Answer every connection whose requests have arrived, not only the task's own: one commit serves them all.
 
-        Then again, while somebody has asked in the meantime. Who was answered here finds nothing to do when its own
-        turn comes.
+        Repeat while more requests arrive, up to `ROUNDS` times. A connection that was answered here finds nothing to
+        read in its own task.
         """
         for _ in range(ROUNDS):
             heard = (self._by_fd[fd] for fd, _ in self._poll.poll(0))
@@ -195,7 +195,7 @@ class Server:
             self._answer(asking)
 
     def _answer(self, connections: list[Connection]) -> None:
-        """Handle what these connections have asked; then commit, then the replies, then the events."""
+        """Handle the requests of these connections; then commit, then reply, then tell the events."""
         self._to_commit = False
         answers = [self._answers(connection) for connection in connections]
         if self._to_commit and self._outbox.paused:
@@ -206,8 +206,8 @@ class Server:
         self._finish(answers)
 
     def _finish(self, answers: list[_Answers]) -> None:
-        """Commit, reply, tell. Nothing in it raises: this runs in the task of whichever connection asked first."""
-        # What only acquires have led to waits for the timer: no disk is between an acquire and its answer.
+        """Commit, reply, tell. It never raises: it runs in the task of whichever connection asked first."""
+        # Changes by acquires alone are committed by the timer: no disk stands between an acquire and its reply.
         committed = self._outbox.commit() if self._to_commit else True
         for one in answers:
             _reply(one, committed=committed)
@@ -233,7 +233,7 @@ class Server:
             answers.connection.resume_reading()
 
     def _answers(self, connection: Connection) -> _Answers:
-        """Handle the lines of a connection, up to one whose answer takes its time, or until the others have theirs."""
+        """Handle the lines of a connection: up to one whose reply takes time, at most `capacity.LINES`."""
         answers = _Answers(connection, [], set())
         try:
             self._handle(answers)
@@ -243,37 +243,37 @@ class Server:
         return answers
 
     def _handle(self, answers: _Answers) -> None:
-        connection, told = answers.connection, answers.replies
+        connection, replies = answers.connection, answers.replies
         lines, connection.backlog = connection.backlog, []
-        for place, line in enumerate(lines):
-            if place == capacity.LINES or (told and isinstance(told[-1], _LONG)):
-                connection.backlog = lines[place:]
+        for index, line in enumerate(lines):
+            if index == capacity.LINES or (replies and isinstance(replies[-1], _LONG)):
+                connection.backlog = lines[index:]
                 connection.pause_reading()
                 connection.nursery.start_soon(self._resume, connection)
                 break
             try:
                 request = codec.decode(line)
             except codec.BadRequestError as error:
-                told.append(error.reply)
+                replies.append(error.reply)
                 if len(line) > codec.MAX_LINE:
                     connection.end()
                 continue
             if isinstance(request, messages.HistoryQuery):
                 if connection.gone:
                     continue
-                connection.backlog = lines[place + 1 :]
+                connection.backlog = lines[index + 1 :]
                 connection.pause_reading()
                 connection.nursery.start_soon(self._tell_history, connection, request)
                 break
             if not isinstance(request, messages.Acquire):
                 self._to_commit = True
                 if isinstance(request, messages.Durable):
-                    answers.durable.add(len(told))
+                    answers.durable.add(len(replies))
             try:
-                told.append(self._dispatch.handle(request, connection))
+                replies.append(self._dispatch.handle(request, connection))
             except Exception:
                 log.exception("a request failed; please report this")
-                told.append(messages.Error(id=request.id, code="internal", message=_BUG))
+                replies.append(messages.Error(id=request.id, code="internal", message=_BUG))
                 connection.end()
                 break
 
@@ -286,7 +286,7 @@ class Server:
         await self._resume(connection)
 
     async def _resume(self, connection: Connection) -> None:
-        """Answer what is left of its lines, once it has read what it was told and others have had their turn."""
+        """Answer the rest of a connection's lines, when its replies are sent and other tasks have had their turn."""
         await self._until_resumed()
         await connection.send_unsent()
         await trio.lowlevel.checkpoint()
@@ -329,4 +329,4 @@ _FULL = (
     "This connection is closed."
 )
 _LONG = (messages.Status, messages.Explained, messages.Log)
-"""Replies of a size that one a turn is enough."""
+"""Long replies: a connection gets one of them a turn."""

@@ -1,4 +1,4 @@
-"""One task that announces what ends: cooldowns, windows, leases. Without it every decision stays the same."""
+"""One task that announces the ends of cooldowns, windows and leases. No decision depends on it."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 LONGEST_SLEEP = 30.0
-"""Seconds slept at most towards a deadline: trio's clock stops in suspend, and the wall clock may step."""
+"""Longest sleep in seconds: trio's clock stops in suspend, and the wall clock may step."""
 
 
 class Timers:
-    """Sleeps towards the next deadline, or for ever where nothing is pending."""
+    """Sleeps until the next deadline, or for ever where there is none."""
 
     def __init__(self, ledger: Ledger, outbox: Outbox, clock: Callable[[], float]) -> None:
         self._ledger = ledger
@@ -30,7 +30,7 @@ class Timers:
         self._sooner = trio.Event()
 
     def poke(self) -> None:
-        """Look whether there is a deadline before the one that is slept towards."""
+        """Wake the task if there is a deadline before the one for which it sleeps."""
         at = self._deadline()
         if at is not None and (self._until is None or at < self._until):
             self._sooner.set()

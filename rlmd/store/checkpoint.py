@@ -1,4 +1,4 @@
-"""The write-ahead log goes back into the database in a worker thread, away from every answer."""
+"""Checkpoints: a worker thread copies the write-ahead log into the database, so that no reply waits for the disk."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 PATIENCE = 0.05
-"""Seconds to wait for somebody who reads the database: what they read cannot be overwritten."""
+"""Seconds to wait for a reader of the database: pages that are being read cannot be overwritten."""
 AGAIN = 1.0
-"""Seconds between attempts."""
+"""Seconds between attempts while a checkpoint fails."""
 HOLD_AT = 20 * 2**20
-"""Bytes of the log at which reports wait for the checkpoint: it is filled faster than the disk takes it."""
+"""Bytes of the log at which commits wait for the checkpoint: the log grows faster than the disk takes it."""
 
 
 class Checkpoints:

@@ -1,4 +1,4 @@
-"""What survives: one SQLite file. Load, commit, prune. It decides nothing and holds no state of ours.
+"""The state on the disk: one SQLite file. Load, commit, prune. The store decides nothing.
 
 WAL with `synchronous=NORMAL`: a commit survives the death of this process at any moment. A power cut may take
 the last commits before it, never the file.
@@ -35,23 +35,23 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 RECEIPTS_KEPT = 48 * 3600.0
-"""Seconds for which a lease's receipt is kept (the policy's 48 h), so that a late duplicate counts once."""
+"""Seconds for which a lease's receipt is kept, so that a late duplicate counts once."""
 KEPT = 90 * 86400.0
-"""Seconds for which events and usage are kept where nobody says otherwise."""
+"""Seconds for which events and usage are kept by default."""
 BUSY = 0.02
-"""Seconds to wait for a database that somebody else has locked: nobody gets an answer in the meantime."""
+"""Seconds to wait for a database that another process has locked: no client gets a reply in the meantime."""
 PRUNE_STEP = 500
-"""Rows removed at a time: pruning never holds up a decision."""
+"""Rows removed at a time, so that pruning delays no decision."""
 FOLD_AT = 200
 """Commits in the journal after which they are folded. That takes 11 µs a commit in steps of any size; by this one, one
 answer in 400 waits for two milliseconds, where a step of 50 has one in 100 wait for half of one."""
 RECENT = 1000
-"""Receipts in the journal, and thereby in memory, after which it is folded however few the commits were."""
+"""Receipts in the journal, and so in memory, after which the journal is folded however few its commits are."""
 CHECKPOINT_AT = 8 * 2**20
-"""Bytes of the write-ahead log after which it is worth a checkpoint."""
+"""Bytes of the write-ahead log from which it is worth a checkpoint."""
 LOG_MOST = 32 * 2**20
-"""Bytes of the write-ahead log after which nothing is written until it has been checkpointed, which somebody who reads
-the database for long can put off. What is written between two looks at it has room up to 64 MiB."""
+"""Bytes of the write-ahead log from which nothing is written until a checkpoint. A long read by another process can put
+the checkpoint off. The log is looked at now and then: it stays below 64 MiB."""
 
 KEYS = {
     "fact": ("kind", "key"),
@@ -60,7 +60,7 @@ KEYS = {
     "letter": ("id",),
     "journal": ("id",),
 }
-"""Tables whose rows are JSON, and what names a row there."""
+"""Tables whose rows are JSON, with the columns of their keys."""
 
 _receipt = msgspec.json.Decoder(Receipt)
 _event = msgspec.json.Decoder(Event)
@@ -72,14 +72,13 @@ V = TypeVar("V")
 class Store:
     """The open database.
 
-    Its methods raise `sqlite3.Error` when the disk does not do what it should, and what else is
-    `rescue.UNREADABLE` where the file makes no sense. A row that makes none is set aside alone.
+    Its methods raise `recovery.UNREADABLE`: `sqlite3.Error` where the disk fails, the others where the file makes no
+    sense. A row that makes no sense is set aside alone.
 
-    What is read is fetched as a whole: a half-read query would outlive `close`, and what SQLite does when the last user
-    of a file leaves would then be done to the next file of that name.
+    Every query is fetched whole: a half-read query would outlive `close`, and SQLite's cleaning up after the last user
+    of a file would then hit the next file of that name.
 
-    Where the disk fails already when it is opened, what it holds is read from a copy in memory; each commit
-    then tries to open the file itself.
+    Where the file cannot be opened, the store works on a copy in memory; each commit then tries to open the file.
     """
 
     def __init__(self, path: Path) -> None:
@@ -90,14 +89,14 @@ class Store:
         """
         self.path = path
         self.warning: str | None = None
-        """What a person has to know about how the file was found."""
+        """A sentence for a person, where the file was found damaged or cannot be opened."""
         self.paused = False
         """A checkpoint truncates the log: nothing is committed until the checkpoint ends."""
         self.away = False
         """The file cannot be opened: this is a copy in memory."""
         self.wal = path.with_name(f"{path.name}-wal")
         self._log = 0
-        """Bytes of the write-ahead log when it was last looked at."""
+        """Bytes of the write-ahead log at the last look."""
         self._entries = 0
         """Commits in the journal."""
         self._recent: dict[str, Receipt] = {}
@@ -108,7 +107,7 @@ class Store:
             self._db = self._in_spite_of(error)
 
     def _in_spite_of(self, error: Exception) -> sqlite3.Connection:
-        """Go on where the file cannot be opened. Raises `StoreError` where not even that can be."""
+        """Begin afresh where the file is damaged, else copy it into memory. Raises `StoreError` where both fail."""
         try:
             if recovery.is_damage(error):
                 return self._fresh(error)
@@ -146,9 +145,9 @@ class Store:
         return db
 
     def begin_afresh(self, error: BaseException) -> None:
-        """Set a file aside that turned out to be damaged, and begin a new one.
+        """Set a damaged file aside, and begin a new one.
 
-        Where that cannot be yet, each commit tries. Raises `OSError`, `sqlite3.Error`.
+        Where that fails, each commit tries again. Raises `OSError`, `sqlite3.Error`.
         """
         self._db.close()
         self._db, self.away = sqlite3.connect(":memory:", isolation_level=None), True
@@ -184,7 +183,7 @@ class Store:
         return blob(found[0]) if found else None
 
     def receipt(self, lease: str) -> Receipt | None:
-        """Look up what is remembered of a lease."""
+        """Look up the receipt of a lease."""
         if lease in self._recent:
             return self._recent[lease]
         found = self._db.execute("SELECT row FROM receipt WHERE lease = ?", (lease,)).fetchone()
@@ -203,7 +202,7 @@ class Store:
         return [*folded, *map(_event.decode, recent)][-limit:]
 
     def _sound(self, table: str, rows: Iterable[tuple[T, object]], decoder: msgspec.json.Decoder[V]) -> dict[T, V]:
-        """Read rows by their keys. What makes no sense is set aside."""
+        """Read rows by their keys. A row that makes no sense is set aside."""
         read, odd = {}, []
         for key, found in rows:
             try:
@@ -270,8 +269,8 @@ class Store:
     def _need_room(self) -> None:
         if self.log_size() >= LOG_MOST:
             raise sqlite3.OperationalError(
-                f"somebody has been reading {self.path} for long, and {self.wal.name} may not grow further until that "
-                f"ends; who it is: fuser {self.path}"
+                f"another process keeps a long read open on {self.path}; the write-ahead log {self.wal.name} is full "
+                f"until that read ends; to find the process: fuser {self.path}"
             )
 
     def queued(self) -> dict[int, QueuedMessage]:
@@ -280,13 +279,13 @@ class Store:
         return self._sound("letter", found, _letter)
 
     def told(self) -> dict[str, float]:
-        """Give the facts that people were told, and until when that holds."""
+        """Give the facts that people were told, each with the time until which it is not told again."""
         return dict(self._db.execute("SELECT fact, until FROM told WHERE typeof(until) = 'real'").fetchall())
 
     def keep_queued(
         self, written: Mapping[int, bytes], gone: Iterable[int], told: Mapping[str, float], now: float
     ) -> None:
-        """Keep what notifications wait and what was told, in one transaction; told facts whose time is up go."""
+        """Keep queued messages and told facts, in one transaction; told facts whose time is up are removed."""
         self._need_room()
         with journal.whole(self._db):
             self._db.executemany("INSERT OR REPLACE INTO letter VALUES (?, ?)", written.items())
@@ -310,16 +309,15 @@ class Store:
         return removed >= PRUNE_STEP
 
     def replace(self) -> Path:
-        """Put what lies at `rescue.import_path` in the place of all that is here; return where that is kept.
+        """Replace the state by the one at `recovery.import_path`, in one transaction; return where the old one is.
 
-        All of it in one transaction. The last good configuration stays: it belongs to this machine. Raises `OSError`,
-        and what is `rescue.UNREADABLE`.
+        The last good configuration stays: it belongs to this machine. Raises `OSError`, `recovery.UNREADABLE`.
         """
         fresh = recovery.import_path(self.path)
         self.fold()
         kept = recovery.unused(self.path, "replaced")
         with closing(sqlite3.connect(f"{fresh.as_uri()}?mode=rw", uri=True)) as source:
-            source.execute("PRAGMA journal_mode=MEMORY")  # nothing is left beside it by a kill
+            source.execute("PRAGMA journal_mode=MEMORY")  # a kill leaves no file beside it
             with source:
                 config = ("setting", "config", self.fact("setting", "config"))
                 source.execute("INSERT OR REPLACE INTO fact SELECT ?1, ?2, ?3 WHERE ?3 IS NOT NULL", config)
@@ -328,21 +326,21 @@ class Store:
                 kept.chmod(0o600)
                 source.backup(self._db, progress=_at_once)
             except BaseException:
-                kept.unlink(missing_ok=True)  # all of it is still here
+                kept.unlink(missing_ok=True)  # the state is unchanged
                 raise
         self._forget_journal()
         fresh.unlink()
         return kept
 
     def close(self) -> None:
-        """Fold the log into the file and let go of it."""
+        """Fold the journal and close the file."""
         with suppress(*UNREADABLE):
             self.fold()
         self._db.close()
 
 
 def _at_once(status: int, left: int, pages: int) -> None:
-    """End a backup that would wait for somebody else, for ever if need be."""
+    """End a backup that would wait for another process, perhaps for ever."""
     del left, pages
     if status in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
-        raise sqlite3.OperationalError("somebody else is writing to the database")
+        raise sqlite3.OperationalError("another process is writing to the database")

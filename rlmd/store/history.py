@@ -1,6 +1,6 @@
-"""Usage in the past, read by a process of its own while everything else goes on: see `rlmd.store.history_reader`.
+"""The usage history, read by a process of its own: see `rlmd.store.history_reader`.
 
-Nothing else reads these tables: neither status nor any decision does.
+No decision and no status reads these tables.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 
 COMMAND = (sys.executable, "-P", "-m", "rlmd.store.history_reader")
 PATIENCE = 5.0
-"""Seconds to wait for whoever checkpoints."""
+"""Seconds to wait for a checkpoint."""
 HOUR = 3600
 
 HISTORIES = 4
-"""Queries of history at a time, each a process with a few descriptors of ours; others wait."""
+"""Queries at a time, each a process with a few of the daemon's descriptors. Other queries wait."""
 
 _some = trio.CapacityLimiter(HISTORIES)
 _under_way: set[trio.CancelScope] = set()
@@ -68,7 +68,7 @@ def _since(request: messages.HistoryQuery) -> float:
 
 
 def _first(path: Path, request: messages.HistoryQuery) -> int | None:
-    """Return the first quarter hour of a query in which something was used."""
+    """Return the first quarter hour of a query that has usage."""
     with closing(sqlite3.connect(_database(path), uri=True, timeout=PATIENCE)) as db:
         found = db.execute("SELECT min(quarter) FROM usage WHERE quarter >= ?", (_since(request),)).fetchone()
         first: int | None = found[0]
@@ -94,9 +94,9 @@ def _asked(path: Path, request: messages.HistoryQuery, zone: tzinfo, first: int 
 
 
 def _by_hour(start: int, end: int, zone: tzinfo) -> list[tuple[int, int, int]]:
-    """List what is read in one step of a local day's hours: start, end, length of an hour.
+    """List the steps of a local day's hours: start, end, length of an hour.
 
-    That is the day, but for one on which the clock is moved by less than an hour.
+    The whole day is one step, unless the clock is moved by less than an hour on that day.
     """
     offsets = {datetime.fromtimestamp(at, zone).utcoffset() for at in (start, end - 1)}
     if len({offset and offset % timedelta(hours=1) for offset in offsets}) == 1:

@@ -1,7 +1,7 @@
 """The program that answers a history query: `python -m rlmd.store.history_reader`, request on stdin, answer on stdout.
 
-A process of its own, at the lowest priority: whatever it reads, it takes neither the daemon's interpreter lock nor a
-core from who decides. It imports next to nothing, because it is started for every query.
+The program is a process of its own at the lowest priority: a query takes neither the daemon's interpreter lock nor its
+core. The program imports next to nothing, because each query starts it.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ import time
 from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any
 
-from rlmd.store.history_savings import read_gains
+from rlmd.store.history_savings import read_savings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 MOST = 10_000
-"""Rows in a reply; where there are more, the newest."""
+"""Rows in a reply. Of more rows, the newest are in it."""
 PATIENCE = 5.0
-"""Seconds to wait for whoever checkpoints."""
+"""Seconds to wait for a checkpoint."""
 LOWEST = 19
 FAILED = 3
-"""Exit code where the database cannot be read; the answer is then SQLite's code and words."""
+"""Exit code where the database cannot be read. The output is then SQLite's code and message."""
 KINDS = (
     "throttle",
     "quota",
@@ -40,17 +40,17 @@ KINDS = (
     "client",
 )
 REST = 2.0
-"""Times as long as a step took that the next one is put off: a core of its own is often half of a real one."""
+"""Pause between two steps, as a multiple of the time of the step before: two virtual cores are often one real core."""
 
 
 def _sound(column: str) -> str:
-    """Write in SQL what a row has in a column; nothing where no number can stand there, as in a damaged row."""
+    """Write the SQL for a row's number in a column; 0 where the column has no sound number, as in a damaged row."""
     sound = f"iif(typeof({column}) IN ('integer', 'real') AND abs({column}) <= 1e15, {column}, 0)"
     return sound if column == "cost" else f"CAST({sound} AS INTEGER)"
 
 
 def _row(at: str, amount: str) -> str:
-    """Write a row of the reply in SQL; `amount` says what is made of a column."""
+    """Write the SQL for a row of the reply; `amount` is the template for the number of a column."""
 
     def number(column: str) -> str:
         return amount.format(_sound(column))
@@ -93,12 +93,12 @@ def read(asked: dict[str, Any]) -> tuple[bytes, tuple[int, float]]:
     """
     with closing(sqlite3.connect(asked["database"], uri=True, timeout=PATIENCE)) as db:
         rows = [row for (row,) in itertools.islice(_newest_first(db, asked), MOST)]
-        gained = read_gains(db, asked["since"], asked["until"], asked["provider"], asked["now"])
+        gained = read_savings(db, asked["since"], asked["until"], asked["provider"], asked["now"])
         return f"[{','.join(reversed(rows))}]".encode(), gained
 
 
 def _newest_first(db: sqlite3.Connection, asked: dict[str, Any]) -> Iterator[tuple[str]]:
-    """Yield the rows, a day a step: so nothing is read that nobody gets, and the log can be cut between two steps."""
+    """Yield the rows, a day a step: no row beyond the limit is read, and the log can be truncated between two steps."""
     for start, since, until, length in reversed(asked["steps"]):
         begun = time.perf_counter()
         step = {"start": start, "since": since, "until": until, "length": length, "provider": asked["provider"]}

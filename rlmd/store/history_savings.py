@@ -1,9 +1,9 @@
-"""What was gained by switching: how often work went on, and what nobody had to wait for. Read from the history.
+"""Savings by failovers, read from the history: how many failovers there were, and the time that nobody had to wait.
 
-It claims no more than is known. Work went on where a session was led away from a provider that could not serve it.
-What was not waited is the time from there until that provider was to serve again, as it was known at the switch, or
-until it did earlier; a session that is led on before that gains nothing more. Sessions side by side count once, the
-future does not count, and neither does an hour in which no request was made at all: nobody was waiting then.
+The figures claim no more than is known. A failover is a session's switch away from a provider that could not serve it.
+The time saved by a failover begins at the switch. It ends when the provider may serve again, as known at the switch, or
+when the provider did so earlier. A further switch of the session before that end saves nothing more. Times of several
+sessions at once count once. The future does not count. An hour without any request does not count: nobody was waiting.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 HOUR = 3600
 
-# A time is a text in an event; SQLite counts days from noon in the year 4714 before ours, and 1970 began at 2440587.5.
+# The time of an event is a text. SQLite counts days from noon in the year 4714 BC; 1970 began at day 2440587.5.
 _TOLD = """
     SELECT at, json_extract(told, '$.event'), json_extract(told, '$.provider'), json_extract(told, '$.session'),
         (julianday(json_extract(told, '$.until')) - 2440587.5) * 86400
@@ -29,7 +29,7 @@ _TOLD = """
     END
     ORDER BY id
 """
-# From one hour to the next by the index: a hundred models have a hundred rows in each.
+# The index leads from one hour to the next: a hundred models have a hundred rows in each hour.
 _BUSY = """
     WITH RECURSIVE known (hour) AS (
         SELECT min(quarter) / 3600 * 3600 FROM usage WHERE quarter > :since - 3600
@@ -43,39 +43,39 @@ _BUSY = """
 """
 
 
-class Gains(NamedTuple):
-    """What switching gained."""
+class Savings(NamedTuple):
+    """The sums over a span of time."""
 
     kept_going: int
     not_waited: float
     """Seconds."""
 
 
-class Told(NamedTuple):
-    """An event as far as it matters here."""
+class PastEvent(NamedTuple):
+    """An event of the history that begins or ends a saving."""
 
     at: float
     event: str
     provider: str | None
-    """Who was left, or may serve again; None: all of them."""
+    """The provider that was left, or that may serve again; None: all providers."""
     session: str | None
     until: float | None
 
 
-def read_gains(db: sqlite3.Connection, since: float, until: float, provider: str | None, now: float) -> Gains:
-    """Add up a span of time, of one provider that was left or of all."""
+def read_savings(db: sqlite3.Connection, since: float, until: float, provider: str | None, now: float) -> Savings:
+    """Add up a span of time, for one provider that was left or for all."""
     asked = {"since": since, "until": until, "provider": provider}
-    told = (Told(*row) for row in db.execute(_TOLD, asked))
+    told = (PastEvent(*row) for row in db.execute(_TOLD, asked))
     return add_up(told, {hour for (hour,) in db.execute(_BUSY, asked)}, min(now, until))
 
 
-def add_up(told: Iterable[Told], busy: set[int], now: float) -> Gains:
-    """Add up switches and ends of rests, in their order. `busy` are the hours, by their start, that had requests."""
+def add_up(told: Iterable[PastEvent], busy: set[int], now: float) -> Savings:
+    """Add up switches and ends of cooldowns, in their order. `busy` has the starts of the hours with requests."""
     kept_going = 0
     resting: dict[str, list[list[float]]] = {}
-    """By provider, what is being gained: from, until."""
+    """Provider → its savings under way, each a start and an end."""
     away: dict[str, list[float]] = {}
-    """By session, what it gains."""
+    """Session → its saving under way."""
     spans: list[list[float]] = []
     for event in told:
         if event.event != "switched" or event.until is None:
@@ -89,11 +89,11 @@ def add_up(told: Iterable[Told], busy: set[int], now: float) -> Gains:
             away[session] = span = [event.at, max(event.at, event.until)]
             spans.append(span)
             resting.setdefault(event.provider or "", []).append(span)
-    return Gains(kept_going, sum(_within(span, busy) for span in _together(spans, now)))
+    return Savings(kept_going, sum(_within(span, busy) for span in _together(spans, now)))
 
 
 def _together(spans: list[list[float]], now: float) -> Iterator[tuple[float, float]]:
-    """Yield what the spans cover, each moment once and none of the future."""
+    """Yield the union of the spans, without the future."""
     covered = float("-inf")
     for since, until in sorted(spans):
         start, end = max(since, covered), min(until, now)

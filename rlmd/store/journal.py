@@ -1,4 +1,4 @@
-"""The journal: a row a commit, with everything that it changed; and the folding that puts that in its place."""
+"""The journal: a commit is one row with all its changes. Folding moves the changes into their tables."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def written(
     events: Iterable[tuple[float, object]],
     usage: Mapping[Used, float],
 ) -> bytes:
-    """Write what is new as the row of a commit; a fact that reads None is to be removed."""
+    """Encode the changes of a commit as a row; a fact that reads None is to be removed."""
     return _encode(
         (
             [(kind, key, read()) for (kind, key), read in facts.items()],
@@ -55,7 +55,7 @@ def written(
 
 
 def entries(db: sqlite3.Connection) -> tuple[list[Entry], list[Senseless]]:
-    """Read what has not been folded, and the rows that make no sense. Raises `sqlite3.Error`."""
+    """Read the commits that have not been folded, and the rows that make no sense. Raises `sqlite3.Error`."""
     read, odd = [], []
     for number, found in db.execute("SELECT id, row FROM journal ORDER BY id").fetchall():
         row = blob(found)
@@ -67,7 +67,7 @@ def entries(db: sqlite3.Connection) -> tuple[list[Entry], list[Senseless]]:
 
 
 def fold(db: sqlite3.Connection) -> list[Senseless]:
-    """Put everything in the journal in its place, in one transaction.
+    """Move the changes of all commits into their tables, in one transaction.
 
     Return the rows that make no sense. They stay in the journal.
     """
@@ -110,7 +110,7 @@ def fold(db: sqlite3.Connection) -> list[Senseless]:
 
 @contextmanager
 def whole(db: sqlite3.Connection) -> Iterator[None]:
-    """Make what is done inside one transaction: all of it or nothing."""
+    """Run the block in one transaction: all of it or nothing."""
     db.execute("BEGIN IMMEDIATE")
     try:
         yield

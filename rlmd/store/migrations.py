@@ -1,4 +1,4 @@
-"""The schema of the database: the steps that it has taken so far, and whose file may be opened."""
+"""The schema of the database: its steps, and which files may be opened."""
 
 from __future__ import annotations
 
@@ -46,10 +46,10 @@ MIGRATIONS = (
     ALTER TABLE usage ADD COLUMN unreachable INTEGER NOT NULL DEFAULT 0;
     """,
 )
-"""Numbered from 1; `user_version` is the number of the last one a file has seen."""
+"""Numbered from 1. `user_version` of a file is the number of its last step."""
 
 WRITTEN_BY = ("setting", "written_by")
-"""The fact that holds the version of rlmd whose schema this is. It is the file's own, nobody else's."""
+"""The fact that holds the version of rlmd whose schema the file has. It is no part of the state."""
 
 _WAL_HEADER, _FRAME_HEADER, _SMALLEST_PAGE = 32, 24, 512
 _VERSION_AT = slice(60, 64)
@@ -88,19 +88,18 @@ def version_of(db: sqlite3.Connection) -> int:
 def refuse_newer(path: Path) -> None:
     """Raise `StoreError` where the file is of a schema that this rlmd does not know.
 
-    Not even SQLite opens it then: that would change the files beside it. Raises `OSError` and what is
-    `rescue.UNREADABLE`.
+    SQLite does not open such a file: that would change the files beside it. Raises `OSError`, `recovery.UNREADABLE`.
     """
     if path.exists():
         recovery.check_head(path)
     if max(_versions(path), default=0) <= len(MIGRATIONS):
         return
-    with closing(recovery.copy(path)) as db:  # what stands in the log may never have been committed
+    with closing(recovery.copy(path)) as db:  # a page in the log may never have been committed
         version = version_of(db)
         if version <= len(MIGRATIONS):
             return
         needed = "that version"
-        with suppress(sqlite3.Error, msgspec.DecodeError, TypeError):  # who knows what a later schema looks like
+        with suppress(sqlite3.Error, msgspec.DecodeError, TypeError):  # a later schema may have no such row
             (by,) = db.execute("SELECT row FROM fact WHERE kind = ? AND key = ?", WRITTEN_BY).fetchone()
             needed = f"rlmd {msgspec.json.decode(by)} or newer"
     raise StoreError(
@@ -110,7 +109,7 @@ def refuse_newer(path: Path) -> None:
 
 
 def _versions(path: Path) -> Iterator[int]:
-    """Yield the numbers that stand in the first page, as it is in the file and wherever it is in the log."""
+    """Yield `user_version` of every copy of the first page: in the file, and in the write-ahead log."""
     with suppress(FileNotFoundError), path.open("rb") as file:
         page = file.read(_VERSION_AT.stop)
         if page.startswith(b"SQLite format 3"):

@@ -1,4 +1,4 @@
-"""What waits to be told to a notification target, as the state keeps it."""
+"""Messages that wait to be sent to a notification target, as the state keeps them."""
 
 from __future__ import annotations
 
@@ -18,6 +18,6 @@ class QueuedMessage(Struct):
     message: str
     until: Moment | None = None
     held: bool = False
-    """It came in quiet hours: when they end, it is told if it still holds."""
+    """The message came in quiet hours. When they end, it is sent if it still holds."""
     tries: Annotated[int, Meta(ge=0, le=10**9)] = 0
     due: Moment = 0.0

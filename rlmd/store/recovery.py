@@ -1,4 +1,4 @@
-"""What is done with a database that cannot be used: a damaged one is set aside, another one read from a copy."""
+"""Recovery from a database that cannot be used: a damaged file is set aside, another file is read from a copy."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ if TYPE_CHECKING:
 
 _DAMAGE = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 UNREADABLE = (sqlite3.Error, msgspec.DecodeError, UnicodeDecodeError)
-"""What reading a database may raise; the last one where even SQLite's own message is garbage."""
+"""Exceptions of reading a database; `UnicodeDecodeError` where SQLite's own message is garbage."""
 _PASSING = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
 _LAYOUTS, _VERSIONS = 4, 0xFFFF
-"""The newest layout of a schema that SQLite knows, and a number of ours that no schema will ever reach."""
+"""The newest schema layout of SQLite, and a `user_version` that no schema of ours will ever reach."""
 _MEANS_DAMAGE = re.compile(r"Could not decode|no such (table|column)|already exists")
-"""Words of errors that have no code of their own for it."""
+"""Words of errors that mean damage and have no code of their own."""
 _PRIMARY = 0xFF
 """The part of an error code that names its family."""
 
 
 def is_damage(error: BaseException) -> bool:
-    """Tell whether an error means that the file's contents are wrong: no waiting mends that."""
+    """Tell whether an error means that the contents of the file are wrong, which no waiting mends."""
     if isinstance(error, msgspec.DecodeError | UnicodeDecodeError) or _MEANS_DAMAGE.search(str(error)):
         return True
     return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_OK) & _PRIMARY in _DAMAGE
 
 
 def check_head(path: Path) -> None:
-    """Raise where the file's head is damaged in a way that SQLite takes for something else, a read-only disk say."""
+    """Raise where the head of the file is damaged in a way that SQLite reports as another fault."""
     with path.open("rb") as file:
         head = file.read(100)
     if not head:
@@ -49,29 +49,29 @@ def check_head(path: Path) -> None:
 
 
 def check_table(db: sqlite3.Connection, table: str) -> None:
-    """Raise where a table has lost rows without SQLite noticing. It reads all of it: not for history."""
+    """Raise where a table has lost rows unnoticed by SQLite. The check reads the whole table: not for history."""
     (found,) = db.execute(f"PRAGMA quick_check({table})").fetchone()
     if found != "ok":
         raise msgspec.DecodeError(found)
 
 
 def blob(found: object) -> bytes:
-    """Return what stands in a row; of what cannot stand there the text, which makes no sense to any reader."""
+    """Return the bytes of a row. A value of another type becomes its text, which every reader refuses."""
     return found if isinstance(found, bytes) else str(found).encode()
 
 
 def text(found: bytes) -> str:
-    """Return a text of the database, also where it is damaged: a wrong letter is not to hide the rows after it."""
+    """Decode a text of the database. A damaged letter is replaced, so that the rows after it are still read."""
     return found.decode(errors="replace")
 
 
 def rows_path(path: Path) -> Path:
-    """Return where the rows of a database are kept that make no sense."""
+    """Return the path of the file for rows that make no sense."""
     return path.with_name(f"{path.name}.set-aside")
 
 
 def keep_row(path: Path, odd: Senseless) -> Path:
-    """Write a row that makes no sense to a file beside the database, a line of JSON each. Raises `OSError`."""
+    """Append a row that makes no sense to the file for such rows, as a line of JSON. Raises `OSError`."""
     aside = rows_path(path)
     line = {"table": odd.table, "key": odd.key, "row": text(odd.row), "error": str(odd.error)}
     descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
@@ -81,12 +81,12 @@ def keep_row(path: Path, odd: Senseless) -> Path:
 
 
 def may_pass(error: BaseException) -> bool:
-    """Tell whether an error may end without anybody touching the database: a full or read-only disk, a lock."""
+    """Tell whether an error may end by itself: a full or read-only disk, a lock."""
     return isinstance(error, sqlite3.OperationalError) or (isinstance(error, OSError) and error.errno in _PASSING)
 
 
 def set_aside(path: Path) -> Path:
-    """Rename a damaged database, with what belongs to it, so that nothing is lost; return what it is now."""
+    """Rename a damaged database and the files that belong to it; return its new path. Nothing is lost."""
     aside = unused(path, "damaged")
     for suffix in ("", "-wal", "-shm"):
         belonging = path.with_name(path.name + suffix)
@@ -96,12 +96,12 @@ def set_aside(path: Path) -> Path:
 
 
 def import_path(path: Path) -> Path:
-    """Return where a database lies that is to replace the one at this path."""
+    """Return the path of an import that is to replace the database."""
     return path.with_name(f"{path.name}.import")
 
 
 def unused(path: Path, why: str) -> Path:
-    """Return a name with today's date for what is kept of a database."""
+    """Return an unused path beside the database, with today's date."""
     stem = f"{path.name}.{why}-{datetime.now(UTC):%Y-%m-%dT%H-%M-%S}"
     name, number = stem, 1
     while path.with_name(name).exists():
@@ -111,7 +111,7 @@ def unused(path: Path, why: str) -> Path:
 
 
 def copy(path: Path) -> sqlite3.Connection:
-    """Read a database, with the log beside it, into memory: where its own place takes nothing, that still works."""
+    """Copy a database and its log into memory: that works on a disk that takes no writes."""
     memory = sqlite3.connect(":memory:", isolation_level=None)
     memory.text_factory = text
     if path.exists():

@@ -1,4 +1,4 @@
-"""What can still be read of a damaged database goes into the fresh one: all but events and history."""
+"""Salvage: the readable rows of a damaged database go into a fresh one, except events and history."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ TABLES: dict[str, Callable[..., None]] = {"fact": _is_fact, "receipt": _is_recei
 
 
 def salvage(damaged: Path, fresh: sqlite3.Connection) -> None:
-    """Take over what makes sense. Raises `sqlite3.Error` where the fresh database takes nothing."""
+    """Copy the rows that make sense. Raises `sqlite3.Error` where the fresh database takes no rows."""
     found: dict[str, list[Sequence[object]]] = {}
     with suppress(OSError, *recovery.UNREADABLE), closing(recovery.copy(damaged)) as db:
         found = {table: list(_sound(db, table)) for table in TABLES}

@@ -19,7 +19,7 @@ _encoder = msgspec.json.Encoder()
 
 
 class BadRequestError(Exception):
-    """A line that is no valid request. `reply` is the answer to it."""
+    """A line is no valid request. `reply` is the error for the client."""
 
     def __init__(self, reply: Error) -> None:
         super().__init__(reply.message)
@@ -41,7 +41,7 @@ def decode(line: bytes) -> AnyRequest:
 
 
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-"""What bytes that nobody should send may raise; the last one where they nest too deep."""
+"""Exceptions of decoding a bad line; `RecursionError` where it nests too deep."""
 
 
 def _why_bad(line: bytes, error: Exception) -> Error:
@@ -83,10 +83,10 @@ class Lines:
     def __init__(self, limit: int = MAX_LINE) -> None:
         self._limit = limit
         self.rest = bytearray()
-        """The line that has begun. The next one is another object."""
+        """The line that has begun. The next line is another object."""
 
     def feed(self, data: bytes) -> list[bytes]:
-        """Give more bytes; get the lines they complete, without newlines.
+        """Take more bytes; return the lines that they complete, without newlines.
 
         A line over the limit is returned cut at limit + 1 bytes, as the last one: `len(line) > limit` tells.
         """

@@ -31,11 +31,11 @@ VERSION = 1
 
 Text = Annotated[str, msgspec.Meta(max_length=4096)]
 Number = int | float
-"""Written without a point where it is whole."""
+"""A whole number is written without a point."""
 YEAR_MS = 366 * 86_400_000
 
 Id = Annotated[int, msgspec.Meta(ge=-(2**53), le=2**53)] | Name | None
-"""An integer that every JSON reader keeps as it is, or a string."""
+"""An integer that every JSON reader keeps exactly, or a string."""
 
 ErrorCode = Literal[
     "bad_request",
@@ -51,12 +51,12 @@ ErrorCode = Literal[
 
 EVENTS: tuple[str, ...] = get_args(EventKind)
 Change = Literal["changed"]
-"""An event for who draws the status: something that it shows is not as it was told. Nobody keeps or logs it, and who
-wants it has to name it."""
+"""An event that tells a live view to fetch `status` again. The event is never logged, and has to be named in
+`subscribe`."""
 
 
 def seconds(time: datetime) -> float:
-    """Return a time in epoch seconds; one before 1970 or after the year 9000 as the nearest that every zone has."""
+    """Return a time in epoch seconds; before 1970 or after the year 9000, the nearest time that every zone has."""
     return min(max(0.0, time.timestamp()), LATEST)
 
 
@@ -90,36 +90,36 @@ class Hello(Request, tag="hello"):
 
 
 class Acquire(requests.Acquire, tag_field="op", tag="acquire", kw_only=True):
-    """Where should this go? `provider` and `model` are what the agent would use."""
+    """Ask where a request should go. `provider` and `model` are those that the agent would use."""
 
     id: Id = None
 
 
 class Report(requests.Report, Durable, tag_field="op", tag="report", kw_only=True):
-    """How a request went. Carries all that is needed, so that a lease lost with a daemon costs nothing."""
+    """Tell how a request went. A report says everything again, so that a lease lost with a daemon costs nothing."""
 
     id: Id = None
 
 
 class UsageReport(requests.UsageReport, Durable, tag_field="op", tag="usage", kw_only=True):
-    """Tokens and money that became known after the final report."""
+    """Tell tokens and cost that became known after the final report."""
 
     id: Id = None
 
 
 class StatusQuery(Request, tag="status"):
-    """Everything that is known, for a person or a script."""
+    """Ask for the whole status."""
 
 
 class Explain(Request, tag="explain"):
-    """Why a model's requests go where they go."""
+    """Ask why the requests for a model go where they go."""
 
     model: Name
     session: Name | None = None
 
 
 class HistoryQuery(Request, tag="history"):
-    """Usage over time."""
+    """Ask for usage over time."""
 
     since: Time | None = None
     until: Time | None = None
@@ -128,7 +128,7 @@ class HistoryQuery(Request, tag="history"):
 
 
 class LogQuery(Request, tag="log"):
-    """Events, newest last."""
+    """Ask for past events."""
 
     since: Time | None = None
     limit: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 1000
@@ -142,7 +142,7 @@ class Reset(Request, Durable, tag="reset"):
 
 
 class CooldownOrder(Request, Durable, tag="cooldown"):
-    """Rest a provider, or one model of it, by hand."""
+    """Begin a cooldown of a provider, or of one model of it, by hand."""
 
     provider: Name
     model: Name | None = None
@@ -171,7 +171,7 @@ class Pin(Request, Durable, tag="pin"):
 
 
 class Subscribe(Request, tag="subscribe"):
-    """Have events of these kinds, or of all, pushed on this connection; it replaces what was asked for before."""
+    """Have events of these kinds, or of all, pushed on this connection. It replaces the subscription before."""
 
     events: list[EventKind | Change] | None = None
 
@@ -189,7 +189,7 @@ class NotifyTest(Request, tag="notify_test"):
 
 
 class Adopted(Struct):
-    """What another program knew of one provider."""
+    """The counts and the cooldown of one provider in another program."""
 
     provider: Name
     requests: Whole = 0
@@ -198,14 +198,14 @@ class Adopted(Struct):
 
 
 class Adopt(Request, Durable, tag="adopt"):
-    """Take over what another program has counted in the hour that runs, and who rests; saying it twice is once."""
+    """Import another program's counts of the current hour and its cooldowns. Importing twice changes nothing."""
 
     providers: Annotated[list[Adopted], msgspec.Meta(max_length=1000)]
     current: Name | None = None
 
 
 class Import(Request, Durable, tag="import"):
-    """Put the state that `rlmctl import` has laid beside the database in the place of the one there is."""
+    """Replace the state by the one that `rlmctl import` has laid beside the database."""
 
 
 class Ping(Request, tag="ping"):
@@ -263,7 +263,7 @@ class Welcome(Reply, tag="welcome"):
 
 
 class Use(Reply, tag="use"):
-    """Send it here. `provider` and `model` are the agent's own ids; `switched`: not what it asked for."""
+    """Send the request here. `provider` and `model` are the agent's own ids; `switched`: not those it asked for."""
 
     provider: str
     model: str
@@ -274,36 +274,36 @@ class Use(Reply, tag="use"):
 
 
 class Candidate(Struct):
-    """Why one place cannot serve now, and from when it may."""
+    """Why one model of a provider cannot serve now, and from when it may."""
 
     provider: str
     model: str
     state: Availability
     until: str | None
     reason: str
-    """One word: what it rests for, or `limit`, `disabled`, `context`, `failed`."""
+    """One word: the cooldown's reason, or `limit`, `disabled`, `context`, `failed`."""
     why: str
 
 
 class Wait(Reply, tag="wait"):
-    """Nobody can serve this now. Both times are null where time cannot help."""
+    """No provider can serve the request now. Both times are null where time cannot help."""
 
     retry_at: str | None
     retry_after_ms: int | None
     message: str
     candidates: list[Candidate]
     brief: str
-    """Every candidate with its time and no other number: an agent may take some for codes of errors."""
+    """Every candidate with its time and no other number: an agent may take other numbers for codes of errors."""
 
 
 class Pass(Reply, tag="pass"):
-    """Not ours: do as you would without us."""
+    """The provider and model are not managed by rlmd: the agent does as it would without rlmd."""
 
     message: str
 
 
 class VerdictInfo(Struct):
-    """What an outcome meant."""
+    """The meaning of an outcome."""
 
     kind: Kind
     scope: Scope
@@ -320,11 +320,11 @@ class Recorded(Reply, tag="recorded"):
 
 
 class LimitInfo(Struct):
-    """One window of a provider, configured or reported by itself."""
+    """One window of a provider, configured or reported by the provider."""
 
     of: Quantity
     per: str | None
-    """None where a provider states what is left without saying of what span."""
+    """None where a provider states what is left without the span of the window."""
     window: WindowKind | None
     max: Number
     used: Number
@@ -335,7 +335,7 @@ class LimitInfo(Struct):
 
 
 class Blocked(Struct):
-    """A model of a provider that rests while the provider as a whole does not."""
+    """A model in cooldown while its provider is not."""
 
     model: str
     state: Availability
@@ -369,7 +369,7 @@ class Agent(Struct):
     version: str
     pid: int | None
     name: str | None
-    """What the system calls that process; None where it does not say."""
+    """The system's name of the process; None where there is none."""
     directory: str | None
     since: str
 
@@ -380,7 +380,7 @@ class NotifyInfo(Struct):
     target: str
     """Its address, masked."""
     ok: bool | None
-    """Whether the last message got there; None where none was sent since the daemon started."""
+    """Whether the last message was delivered; None where none was sent since the daemon started."""
     error: str | None
     waiting: int
 
@@ -401,7 +401,7 @@ class DaemonInfo(Struct):
 
 
 class Status(Reply, tag="status"):
-    """Everything that is known."""
+    """The whole status."""
 
     daemon: DaemonInfo
     providers: list[ProviderInfo]
@@ -429,13 +429,13 @@ class Explained(Reply, tag="explained"):
     model: str
     decision: Literal["use", "wait"]
     retry_at: str | None
-    """When the first of them may serve; null where one can now, or where time cannot help."""
+    """When the first candidate may serve; null where one can now, or where time cannot help."""
     message: str
     candidates: list[ExplainedCandidate]
 
 
 class HistoryRow(Struct):
-    """What one provider and model did in one hour or day."""
+    """The usage of one provider and model in one hour or day."""
 
     at: str
     provider: str
@@ -453,9 +453,9 @@ class History(Reply, tag="history"):
     bucket: Literal["hour", "day"]
     rows: list[HistoryRow]
     kept_going: int
-    """How often a session was led away from a provider that could not serve it."""
+    """Failovers: how often a session left a provider that could not serve it."""
     not_waited_ms: int
-    """The time for which those providers still rested; see `rlmd.store.history_savings`."""
+    """The time for which these providers could not serve; see `rlmd.store.history_savings`."""
 
 
 class Event(Struct, tag_field="type", tag="event", omit_defaults=True):
@@ -486,7 +486,7 @@ class Done(Reply, tag="done"):
 
 
 class AdoptedReply(Reply, tag="adopted"):
-    """What was taken over, and what was not, sentence by sentence."""
+    """A sentence for each import that was applied, and for each that was skipped."""
 
     taken: list[str]
     left: list[str]
@@ -499,14 +499,14 @@ class Subscribed(Reply, tag="subscribed"):
 
 
 class Pong(Reply, tag="pong"):
-    """I am here."""
+    """The daemon answers."""
 
 
 class Error(Reply, tag="error"):
     """The request had no effect; `message` says what to do about it.
 
-    Two codes are different: what got `not_durable` holds, but only until the daemon ends; `internal` is a bug,
-    whose effects nobody knows.
+    Two codes are different. A change with `not_durable` holds until the daemon ends. `internal` is a bug with unknown
+    effects.
     """
 
     code: ErrorCode

@@ -1,4 +1,4 @@
-"""What the ledger decided, as the protocol says it. Translation only: times to stamps, absence to absence."""
+"""Decisions and records of the core as replies of the protocol: translation only."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def decided(
     decision: Decision | Recorded | None, id_: messages.Id, now: float
 ) -> messages.Use | messages.Wait | messages.Pass:
-    """Where a request goes."""
+    """Translate a decision."""
     match decision:
         case Use():
             return messages.Use(
@@ -57,7 +57,7 @@ def decided(
 
 
 def recorded(reply: Decision | Recorded | None, id_: messages.Id, now: float) -> messages.Recorded:
-    """What became of a report, and where its request goes on."""
+    """Translate the record of a report, with the place where its request goes on."""
     if not isinstance(reply, Recorded):
         raise TypeError(f"no record: {reply!r}")
     answer = messages.Recorded(id=id_, verdict=_verdict(reply.verdict))
@@ -86,7 +86,7 @@ def changes(reply: messages.AnyReply) -> bool:
 
 
 def not_durable(reply: messages.AnyReply) -> messages.AnyReply:
-    """Say of what a reply promises for ever that the disk has not taken it."""
+    """Turn the reply to a durable request into the error that says that the disk has not taken the change."""
     match reply:
         case messages.Recorded():
             message = (

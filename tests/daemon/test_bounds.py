@@ -199,7 +199,7 @@ async def test_long_answers_wait_until_those_that_others_asked_for_are_read(
     await house.settled()
     for op in ("status", "log", "explain", "history"):
         error = await peer.ask(op, model=MODEL)
-        assert (error["code"], error["message"][-22:]) == ("unavailable", "ask again in a moment.")
+        assert (error["code"], error["message"][-22:]) == ("unavailable", "Try again in a moment.")
     assert (await peer.ask("acquire", **ANTHROPIC))["type"] == "use"
     await silent.stream.aclose()
     await house.settled()

@@ -467,7 +467,7 @@ def test_the_log_has_a_bound_also_where_somebody_reads_for_long(place: Place, pr
         answers = load(process, blocked)
         assert process.ask("acquire", **ANTHROPIC)["type"] == "use"
         assert not report(process)
-        assert any("somebody has been reading" in event["message"] for event in process.ask("log")["events"])
+        assert any("keeps a long read open" in event["message"] for event in process.ask("log")["events"])
     await_healing(process)
     assert wal.stat().st_size < 32 << 17 <= longest < 64 << 17
     assert "error" in answers

@@ -10,7 +10,7 @@ from house import MODEL, NOON
 
 from rlmd.store import history, history_reader
 from rlmd.store.database import Store
-from rlmd.store.history_savings import Gains, Told, add_up
+from rlmd.store.history_savings import PastEvent, Savings, add_up
 from rlmd.wire import messages
 from rlmd.wire.messages import Event, rfc3339
 
@@ -25,16 +25,16 @@ LATE = NOON + 10 * HOUR
 ALWAYS = {int(NOON) + hour * HOUR for hour in range(10)}
 
 
-def left(at: float, until: float, provider: str = "a", session: str = "s") -> Told:
+def left(at: float, until: float, provider: str = "a", session: str = "s") -> PastEvent:
     """A session is led away, minutes after noon, from a provider that rests until so many minutes after noon."""
-    return Told(NOON + at * 60, "switched", provider, session, NOON + until * 60)
+    return PastEvent(NOON + at * 60, "switched", provider, session, NOON + until * 60)
 
 
-def ended(at: float, event: str = "recovered", provider: str | None = "a") -> Told:
-    return Told(NOON + at * 60, event, provider, None, None)
+def ended(at: float, event: str = "recovered", provider: str | None = "a") -> PastEvent:
+    return PastEvent(NOON + at * 60, event, provider, None, None)
 
 
-def gains(*told: Told, busy: Iterable[int] = ALWAYS, now: float = LATE) -> tuple[int, float]:
+def gains(*told: PastEvent, busy: Iterable[int] = ALWAYS, now: float = LATE) -> tuple[int, float]:
     """How often, and the minutes not waited."""
     added = add_up(told, set(busy), now)
     return added.kept_going, added.not_waited / 60
@@ -56,7 +56,7 @@ def test_who_is_led_on_before_the_rest_is_over_gains_nothing_more() -> None:
 
 
 @pytest.mark.parametrize("event", [ended(25), ended(25, "state"), ended(25, "reset", None)])
-def test_a_rest_that_ended_early_counts_until_then(event: Told) -> None:
+def test_a_rest_that_ended_early_counts_until_then(event: PastEvent) -> None:
     assert gains(left(10, 40), event) == (1, 15)
 
 
@@ -107,9 +107,9 @@ def store(tmp_path: Path) -> Store:
     return store
 
 
-def read(store: Store, provider: str | None = None, since: float = 0.0) -> Gains:
+def read(store: Store, provider: str | None = None, since: float = 0.0) -> Savings:
     query = messages.HistoryQuery(since=datetime.fromtimestamp(since, UTC), provider=provider)
-    return Gains(*history_reader.read(history._asked(store.path, query, UTC, None, LATE))[1])
+    return Savings(*history_reader.read(history._asked(store.path, query, UTC, None, LATE))[1])
 
 
 def test_the_history_tells_it_for_its_span_and_provider(store: Store) -> None:

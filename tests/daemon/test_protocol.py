@@ -16,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from rlmd.core.model import EventKind
+from rlmd.core.model import EventKind, Notice
 from rlmd.wire import messages
 from rlmd.wire.codec import MAX_LINE, BadRequestError, Lines, decode, encode
 from rlmd.wire.messages import OPS, rfc3339
@@ -86,6 +86,10 @@ def test_what_may_be_left_out_has_its_default_and_what_is_not_known_is_passed_ov
 def test_the_operations_are_those_of_the_messages() -> None:
     assert set(OPS) == set(REQUESTS)
     assert set(messages.EVENTS) == set(typing.get_args(EventKind))
+
+
+def test_an_event_has_the_fields_of_a_notice() -> None:
+    assert set(messages.Event.__struct_fields__) == set(Notice.__struct_fields__)
 
 
 # Times
