@@ -200,6 +200,17 @@ def test_a_near_end_is_waited_for(server: Server, daemon: Daemon, providers: Pro
     assert asked(providers) == [("B", "ok")]
 
 
+def test_a_server_that_a_person_has_started_writes_notices_to_its_stderr_once(
+    server: Server, providers: Providers
+) -> None:
+    providers.behave("A", ["429:600"])
+    for session in (server.session(), server.session()):
+        server.say(session, "hello")
+
+    (line,) = [line for line in server.log.splitlines() if line.startswith("rlmd: ")]
+    assert line.endswith("(throttle); using B")
+
+
 def test_without_a_screen_the_status_is_the_answer_and_no_model_gets_it(
     opencode: OpenCode, daemon: Daemon, providers: Providers
 ) -> None:

@@ -174,17 +174,36 @@ test("a request that has passed the hooks by is counted with what it used, or le
   assert.deepEqual(decision, { retry: true, delay: 0 })
 })
 
-test("a turn that is stopped leaves no lease behind", async () => {
+test("a step that is stopped leaves no lease behind; a title may be answered after its turn", async () => {
   await begin()
   await prompt()
   await request()
-  await request("s", { kind: "title" })
+  const title = await request("s", { kind: "title" })
   host.happens("session.execution.interrupted", { sessionID: "s" })
+  await until(() => ends().length === 1)
+  await (await answered(title, new Response("{}"), "s", { kind: "title" })).text()
   await until(() => ends().length === 2)
 
   assert.deepEqual(
-    ends().map(({ outcome }) => outcome),
-    ["cancelled", "cancelled"],
+    ends().map(({ lease, outcome }) => `${lease} ${outcome}`),
+    ["lease 1 cancelled", "lease 2 ok"],
+  )
+})
+
+test("a request that another plugin has put in place of OpenCode's is still the step's", async () => {
+  await begin({ report: ({ outcome }) => outcome === "error" && recorded(use(B)) })
+  await prompt()
+  await request()
+  await request("s", { kind: "title" })
+  const other = new Request(URL_OF_A, { method: "POST", body: "{}" })
+  const refused = limit()
+  assert.equal(await answered(other, refused, "s", { kind: "title" }), refused)
+  await answered(other, limit())
+
+  assert.deepEqual((await failed()).decision, { retry: true, delay: 0 })
+  assert.deepEqual(
+    ends().map(({ lease, outcome }) => `${lease} ${outcome}`),
+    ["lease 1 error"],
   )
 })
 

@@ -57,7 +57,8 @@ export class Project {
   }
 
   async onRetry(moment: Retry): Promise<void> {
-    await this.#requests.onRetry(moment)
+    if (this.#questions.isAsked(moment.sessionID)) moment.decision = { retry: false }
+    else await this.#requests.onRetry(moment)
   }
 
   /** OpenCode tells what happens in its sessions, those of other projects included. */

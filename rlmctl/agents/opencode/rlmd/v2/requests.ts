@@ -10,6 +10,7 @@ import { isOn, type Session, type Sessions } from "./session.ts"
 import { nowhere, refusal } from "./stand-in.ts"
 
 const CANNOT_SERVE = ["cooldown", "limit", "disabled", "fallback_model"] // reasons to ask another one
+const TITLE = 60_000 // ms after its turn for which a title is waited for
 
 export class Requests {
   readonly #host: Host
@@ -74,7 +75,9 @@ export class Requests {
   /** An answer has begun. */
   async onResponse(moment: HttpResponse): Promise<void> {
     const session = this.#sessions.find(moment.sessionID)
-    const attempt = this.#attempts.get(moment.request) ?? session?.attempt
+    const isStep = moment.kind === "primary" || moment.kind === "compaction"
+    const latest = isStep ? session?.attempt : undefined // another plugin may have put its own request in place
+    const attempt = this.#attempts.get(moment.request) ?? latest
     if (!attempt) return
     const { held } = attempt
     moment.response = held ? refusal(held.message) : await attempt.read(moment.response)
@@ -119,9 +122,9 @@ export class Requests {
     if (isNear && firstBack) await this.#sessions.move(session, firstBack)
   }
 
-  /** A turn has ended: what got no answer gets none any more. */
+  /** A turn has ended: a step without an answer gets none any more. */
   onEnd(session: Session): void {
-    for (const attempt of session.aside) attempt.giveUp()
+    for (const attempt of session.aside) setTimeout(() => attempt.giveUp(), TITLE).unref()
     session.aside.clear()
     session.attempt?.giveUp()
     session.attempt = session.answered = undefined
