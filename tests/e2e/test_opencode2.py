@@ -297,3 +297,31 @@ def test_a_compaction_that_is_the_first_thing_asked_of_a_process_is_led_on_too(
 
     assert [one["status"] for one in summaries] == ["completed"]
     assert asked(providers) == [("A", "ok"), ("A", "429:600"), ("B", "ok")]
+
+
+def test_a_turn_that_a_person_stops_leaves_no_lease_and_no_error(
+    server: Server, daemon: Daemon, providers: Providers
+) -> None:
+    for behaviour in ("hang", "slow:30"):
+        providers.behave("A", [behaviour])
+        session = server.session()
+        server.begin(session, "hello")
+        until(lambda: daemon.provider("A")["in_flight"] == 1)
+        server.abort(session)
+        server.wait(session)
+        until(lambda: daemon.provider("A")["in_flight"] == 0)
+
+    assert (daemon.provider("A")["state"], daemon.provider("A")["error_count"]) == ("closed", 0)
+    assert server.say(session, "and now?").startswith("Hello from A")
+
+
+def test_a_fork_and_a_continued_session_begin_where_there_is_room(
+    opencode: OpenCode, daemon: Daemon, providers: Providers
+) -> None:
+    assert opencode.run("hello").out.startswith("Hello from A")
+    daemon.ask("cooldown", provider="A", for_ms=600_000)
+    providers.requests.clear()
+
+    for words in (["--continue"], ["--continue", "--fork"], ["--agent", "plan"]):
+        assert opencode.run("hello", *words).out.startswith("Hello from B"), words
+    assert {request.provider for request in providers.requests} == {"B"}
