@@ -83,4 +83,7 @@ export type Host = {
   }
 }
 
-export const placeOf = ({ providerID, id }: Model): Target => ({ provider: providerID, model: id })
+export function placeOf({ providerID: provider, id: model }: Model): Target {
+  if (typeof provider !== "string" || typeof model !== "string") throw new TypeError("an odd model")
+  return { provider, model }
+}
