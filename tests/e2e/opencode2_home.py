@@ -67,8 +67,10 @@ class Server(opencode_home.Server):
         place: dict[str, Any] = {"location": {"directory": str(directory or self.project)}}
         return str(self._post("/api/session", place | ({"title": title} if title else {}))["data"]["id"])
 
-    def say(self, session: str, prompt: str) -> str:
-        """Have a prompt answered. Returns the text."""
+    def say(self, session: str, prompt: str, model: str | None = None) -> str:
+        """Have a prompt answered, by `provider/model` where that is given. Returns the text."""
+        if model is not None:
+            self.choose(session, model.split("/")[0])
         self.begin(session, prompt)
         self.wait(session)
         last = [message for message in self.messages(session) if message["type"] == "assistant"][-1:]

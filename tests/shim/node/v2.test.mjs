@@ -16,7 +16,15 @@ const waiting = (facts) =>
     retry_at: "2026-01-12T17:30:00.000Z",
     retry_after_ms: 7000,
     message: "nobody until 17:30",
-    candidates: [{ ...B, state: "open", until: "2026-01-12T17:30:00.000Z", reason: "throttle" }],
+    candidates: [
+      {
+        ...B,
+        state: "open",
+        until: "2026-01-12T17:30:00.000Z",
+        reason: "throttle",
+        why: "B rests",
+      },
+    ],
     ...facts,
   })
 
@@ -32,6 +40,7 @@ afterEach(async () => {
 async function begin(answer, first = A) {
   daemon = await daemonOf(answer)
   host = await hooked(first)
+  await until(() => daemon.said("ping").length) // the connection is made, its patience known
 }
 
 const about = (session = "s", facts) => ({
