@@ -27,8 +27,12 @@ HANG = 60.0
 """Seconds that `hang` stays silent, unless the providers are closed before."""
 TOKENS_IN, TOKENS_OUT = 100, 20
 """What every answer costs."""
-TITLE = "Generate a title"
-"""How OpenCode begins the request for a session's title."""
+TITLE = re.compile("Generate a title|You are a title generator")
+"""How OpenCode 1.x begins the request for a session's title, and 2.x."""
+SUMMARY = "## Objective"
+"""What OpenCode 2.x wants in the summary of a long session."""
+INTERRUPTED = "The previous response was interrupted"
+"""What OpenCode 2.x says by itself, to a model that is to go on."""
 LOOK_ALIKE = "rate limit exceeded 429"
 """What an answer may say that is no error."""
 SIGNATURE = re.compile(r'"signature": "([^"]*)"')
@@ -173,7 +177,7 @@ class _Handler(BaseHTTPRequestHandler):
         provider = self.path.split("/")[1]
         wire: Wire = "anthropic" if self.path.endswith("/messages") else "openai"
         messages: list[Json] = body.get("messages", [])
-        title = TITLE in json.dumps(messages[:2])
+        title = bool(TITLE.search(json.dumps([body.get("system"), messages[:2]])))
         behaviour = self.server.providers.behaviour(provider, title=title)
         headers = {name.lower(): value for name, value in self.headers.items()}
         key = headers.get("x-api-key") or headers.get("authorization", "").removeprefix("Bearer ")
@@ -269,12 +273,19 @@ def _answer(provider: str, model: str, body: Json) -> Answer:
     results = len(_results(messages))
     tools = {tool.get("name") or tool.get("function", {}).get("name") for tool in body.get("tools") or []}
     steps = 2 if "USE_TOOL2" in prompt else 1 if "USE_TOOL" in prompt else 0
+    command = f"echo step{results + 1} >> steps.txt; cat steps.txt"
+    if SUMMARY in prompt:
+        return Answer(f"{SUMMARY}\n- summed up by {provider}")
     if "bash" in tools and results < steps:
-        command = f"echo step{results + 1} >> steps.txt; cat steps.txt"
         return Answer("", "bash", {"command": command, "description": "one step of work"})
-    if "task" in tools and "USE_TASK" in prompt and not results:
-        task = {"description": "a part of the work", "prompt": "say hello", "subagent_type": "general"}
-        return Answer("", "task", task)
+    if "shell" in tools and results < steps:  # so it is called in OpenCode 2.x
+        return Answer("", "shell", {"command": command})
+    if "USE_TASK" in prompt and not results:
+        task = {"description": "a part of the work", "prompt": "say hello"}
+        if "task" in tools:
+            return Answer("", "task", {**task, "subagent_type": "general"})
+        if "subagent" in tools:
+            return Answer("", "subagent", {**task, "agent": "general"})
     signature = f"signed by {provider}" if "THINK" in prompt else None
     said = f"Hello from {provider}, model {model}, after {results} results"
     return Answer(f"{said}: {LOOK_ALIKE}" if LOOK_ALIKE in prompt else said, signature=signature)
@@ -290,13 +301,14 @@ def _results(messages: list[Json]) -> list[str]:
     for message in messages[_newest(messages) + 1 :]:
         if message.get("role") == "tool":
             told.append(message["content"])
-        elif message.get("role") == "user":
+        elif message.get("role") == "user" and not isinstance(message["content"], str):
             told += [block["content"] for block in message["content"] if block.get("type") == "tool_result"]
     return [content if isinstance(content, str) else content[0]["text"] for content in told]
 
 
 def _is_prompt(message: Json) -> bool:
-    return message.get("role") == "user" and '"tool_result"' not in json.dumps(message.get("content"))
+    content = json.dumps(message.get("content"))
+    return message.get("role") == "user" and '"tool_result"' not in content and INTERRUPTED not in content
 
 
 def _error(wire: Wire, refusal: Refusal) -> Json:

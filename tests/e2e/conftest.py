@@ -7,9 +7,11 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import opencode2_home
+import opencode_home
 import pytest
 import versions
-from opencode_home import MISSING, Daemon, OpenCode, configuration, opencode_program
+from opencode_home import Daemon, OpenCode, configuration
 
 from rlmctl.demo.providers import Providers
 
@@ -22,11 +24,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Try each OpenCode that is here, where a test has a `version`."""
+    """Try each OpenCode that is here, where a test has a `version`, and each generation that a test is marked with."""
     if "version" in metafunc.fixturenames:
         missing = pytest.param("none", marks=pytest.mark.skip(reason=f"no OpenCode in {versions.FOLDER}"))
         chosen = metafunc.config.getoption("--opencode", default=None) or versions.here() or [missing]
         metafunc.parametrize("version", chosen, scope="module")
+    mark = metafunc.definition.get_closest_marker("generations")
+    if mark and "generation" in metafunc.fixturenames:
+        metafunc.parametrize("generation", mark.args, ids=lambda number: f"{number}.x")
 
 
 @pytest.fixture
@@ -66,12 +71,19 @@ def daemon(daemon_with: Callable[[str], Daemon]) -> Daemon:
 
 
 @pytest.fixture
-def bare_opencode(directory: Path, providers: Providers) -> OpenCode:
+def generation() -> int:
+    """The major version of OpenCode, where a test does not say which."""
+    return 1
+
+
+@pytest.fixture
+def bare_opencode(generation: int, directory: Path, providers: Providers) -> OpenCode:
     """An OpenCode without the shim."""
-    program = opencode_program()
+    program = (opencode2_home if generation == 2 else opencode_home).opencode_program()
     if program is None:
-        pytest.skip(MISSING)
-    return OpenCode(program, directory / "opencode", providers)
+        pytest.skip(opencode2_home.MISSING if generation == 2 else opencode_home.MISSING)
+    kind = opencode2_home.OpenCode if generation == 2 else OpenCode
+    return kind(program, directory / "opencode", providers)
 
 
 @pytest.fixture

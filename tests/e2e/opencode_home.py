@@ -148,35 +148,6 @@ def _of(message: dict[str, Any], kind: str) -> list[dict[str, Any]]:
     return [part for part in message["parts"] if part["type"] == kind]
 
 
-def assert_clean(messages: list[dict[str, Any]], turns: int = 1) -> None:
-    """See to it that a session's history is what it would be if no limit had been met.
-
-    Every turn has one message of the person; every answer belongs to one, has ended well and says or does something
-    that no other one did.
-    """
-    users = [message["info"]["id"] for message in messages if message["info"]["role"] == "user"]
-    answers = [message for message in messages if message["info"]["role"] == "assistant"]
-    assert len(users) == turns
-    assert {answer["info"]["parentID"] for answer in answers} == set(users)
-    said = []
-    for answer in answers:
-        assert "error" not in answer["info"]
-        assert answer["info"]["finish"] in {"stop", "tool-calls"}
-        assert answer["info"]["time"]["completed"]
-        calls, texts = _of(answer, "tool"), [part for part in _of(answer, "text") if part["text"]]
-        assert len(texts) == (answer["info"]["finish"] == "stop"), texts
-        assert bool(calls) == (answer["info"]["finish"] == "tool-calls")
-        assert all(call["state"]["status"] == "completed" for call in calls)
-        said += [(answer["info"]["parentID"], text["text"]) for text in texts]
-        said += [(answer["info"]["parentID"], str(call["state"]["input"])) for call in calls]
-    assert len(said) == len(set(said))
-
-
-def answered_by(messages: list[dict[str, Any]]) -> list[str]:
-    """Return the providers under which answers are stored."""
-    return [message["info"]["providerID"] for message in messages if message["info"]["role"] == "assistant"]
-
-
 class Run(NamedTuple):
     """What one `opencode run` left."""
 
@@ -188,6 +159,8 @@ class Run(NamedTuple):
 
 class OpenCode:
     """OpenCode in a project of its own, with three providers on loopback, or with those that a test gives it."""
+
+    generation = 1
 
     def __init__(self, program: str, directory: Path, providers: Providers | None, *, version: str = VERSION) -> None:
         home = self._home = OpenCodeHome(directory, program, {}, version)
@@ -210,6 +183,7 @@ class OpenCode:
 
     def install_shim(self, daemon: Daemon) -> None:
         """Put the shim in its place as `rlmctl install opencode` does."""
+        self.daemon = daemon
         opencode.install(daemon.paths, environ={**self.environ, "OPENCODE_BIN": self.program})
 
     def run(self, prompt: str = "hello", *words: str, title: bool = False) -> Run:
@@ -223,19 +197,24 @@ class OpenCode:
         """`opencode run --command`."""
         return self.run("", "--command", name)
 
-    def serve(self) -> Server:
+    def screen_command(self) -> list[str]:
+        """Return the words that start the screen."""
+        return [self.program]
+
+    def serve(self, directory: Path | None = None) -> Server:
         """`opencode serve`: a process that lives on from turn to turn, as the screen's does."""
-        return Server(self)
+        return Server(self, directory)
 
 
 class Server:
     """One running `opencode serve`."""
 
-    def __init__(self, home: OpenCode) -> None:
+    def __init__(self, home: OpenCode, directory: Path | None = None) -> None:
+        self.project = home.project
         self._log = (home.directory / "serve.log").open("w+")
         self._process = subprocess.Popen(
             [home.program, "serve", "--port", "0"],
-            cwd=home.project,
+            cwd=directory or home.project,
             env=home.environ,
             stdin=subprocess.DEVNULL,
             stdout=self._log,
@@ -280,13 +259,47 @@ class Server:
 
     def get(self, path: str) -> Any:
         """Ask for something of the HTTP API."""
-        with urllib.request.urlopen(self._url + path, timeout=PATIENCE) as response:
+        request = urllib.request.Request(self._url + path, headers=self._headers())
+        with urllib.request.urlopen(request, timeout=PATIENCE) as response:
             return json.load(response)
 
     def messages(self, session: str) -> list[dict[str, Any]]:
         """Return what is stored of a session."""
         found: list[dict[str, Any]] = self.get(f"/session/{session}/message")
         return found
+
+    def assert_clean(self, session: str, turns: int = 1) -> None:
+        """See to it that a session's history is what it would be if no limit had been met.
+
+        Every turn has one message of the person; every answer belongs to one, has ended well and says or does
+        something that no other one did.
+        """
+        messages = self.messages(session)
+        users = [message["info"]["id"] for message in messages if message["info"]["role"] == "user"]
+        answers = [message for message in messages if message["info"]["role"] == "assistant"]
+        assert len(users) == turns
+        assert {answer["info"]["parentID"] for answer in answers} == set(users)
+        said = []
+        for answer in answers:
+            assert "error" not in answer["info"]
+            assert answer["info"]["finish"] in {"stop", "tool-calls"}
+            assert answer["info"]["time"]["completed"]
+            calls, texts = _of(answer, "tool"), [part for part in _of(answer, "text") if part["text"]]
+            assert len(texts) == (answer["info"]["finish"] == "stop"), texts
+            assert bool(calls) == (answer["info"]["finish"] == "tool-calls")
+            assert all(call["state"]["status"] == "completed" for call in calls)
+            said += [(answer["info"]["parentID"], text["text"]) for text in texts]
+            said += [(answer["info"]["parentID"], str(call["state"]["input"])) for call in calls]
+        assert len(said) == len(set(said))
+
+    def answered_by(self, session: str) -> list[str]:
+        """Return the providers under which a session's answers are stored."""
+        told = [message["info"] for message in self.messages(session)]
+        return [info["providerID"] for info in told if info["role"] == "assistant"]
+
+    def children(self, session: str) -> list[str]:
+        """Return the ids of a session's sub-agents."""
+        return [str(child["id"]) for child in self.get(f"/session/{session}/children")]
 
     def texts(self, session: str) -> list[str]:
         """Return every text that a session shows."""
@@ -309,8 +322,12 @@ class Server:
         """Stop what a session does, as a person's Escape."""
         self._post(f"/session/{session}/abort", {})
 
+    def _headers(self) -> dict[str, str]:
+        """Return what lets a client in."""
+        return {}
+
     def _post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
-        headers = {"content-type": "application/json"}
+        headers = {"content-type": "application/json", **self._headers()}
         request = urllib.request.Request(self._url + path, json.dumps(body).encode(), headers)
         with urllib.request.urlopen(request, timeout=PATIENCE) as response:
             answer = json.loads(response.read() or b"{}")

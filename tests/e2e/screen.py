@@ -35,7 +35,7 @@ class Screen:
     def __enter__(self) -> Self:
         size = ("-x", str(COLUMNS), "-y", str(self._rows))
         started = ("-f", "/dev/null", "new-session", "-d", *size, "-c", str(self._home.project))
-        self._tmux(*started, self._home.program, env={**self._home.environ, "TERM": "xterm-256color"})
+        self._tmux(*started, *self._home.screen_command(), env={**self._home.environ, "TERM": "xterm-256color"})
         self.wait_for("Ask anything")
         return self
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from opencode_home import answered_by, assert_clean, configuration
+from opencode_home import configuration
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from rlmctl.demo.providers import Providers
 
-pytestmark = pytest.mark.opencode
+pytestmark = [pytest.mark.opencode, pytest.mark.generations(1, 2)]
 
 BEFORE_AN_ANSWER = (
     *("429:60", "429", "529", "402", "401-money", "403-money", "500", "503", "refuse"),
@@ -47,7 +47,8 @@ def test_the_turn_goes_on_at_the_next_provider(
 ) -> None:
     first, second = order
     with opencode.serve() as server:
-        for behaviour in BEFORE_AN_ANSWER + IN_AN_ANSWER:
+        # OpenCode 2.x by itself keeps what had come of an answer that broke off: see test_opencode2.py.
+        for behaviour in BEFORE_AN_ANSWER + (IN_AN_ANSWER if opencode.generation == 1 else ()):
             daemon.ask("reset", what="all")
             providers.requests.clear()
             providers.behave(first, ["ok", behaviour])
@@ -59,8 +60,8 @@ def test_the_turn_goes_on_at_the_next_provider(
                 "the tool ran, and its result went along"
             )
             assert (opencode.project / "steps.txt").read_text() == "step1\n", behaviour
-            assert_clean(server.messages(session))
-            assert answered_by(server.messages(session)) == [first, second]
+            server.assert_clean(session)
+            assert server.answered_by(session) == [first, second]
             accepted = {"cut": {1, 2}}.get(behaviour, {1 + (behaviour in IN_AN_ANSWER)})
             counted = daemon.counted()
             assert counted[second] == (1, 0), behaviour
@@ -84,6 +85,6 @@ def test_what_only_looks_like_a_limit_moves_and_cools_nothing(
         session = server.session()
         for prompt in ("say rate limit exceeded 429", "USE_TOOL: rate limit exceeded 429"):
             assert server.say(session, prompt).endswith("rate limit exceeded 429")
-        assert_clean(server.messages(session), turns=2)
+        server.assert_clean(session, turns=2)
     assert daemon.provider(first)["state"] == "closed"
     assert {event["event"] for event in daemon.ask("log")["events"]} == {"auth"}, "a refused key is told, no more"

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
-from opencode_home import answered_by, assert_clean, configuration, until
+from opencode_home import configuration, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -69,7 +69,7 @@ def test_a_near_end_is_shown_and_waited_for(
         session = server.session()
 
         assert server.say(session, "hello") == "Hello from A, model m1, after 0 results"
-        assert_clean(server.messages(session))
+        server.assert_clean(session)
 
     assert asked(providers) == [("A", "429:7"), ("B", "429:600"), ("A", "ok")]
     statuses = [event["properties"]["status"] for event in events if event["type"] == "session.status"]
@@ -94,8 +94,8 @@ def test_who_is_back_first_is_asked_without_a_try_for_the_way_there(
             daemon.ask("cooldown", provider=provider, for_ms=ms)
 
         assert server.say(session, "hello") == "Hello from B, model m2, after 0 results"
-        assert_clean(server.messages(session))
-        assert answered_by(server.messages(session)) == ["B"]
+        server.assert_clean(session)
+        assert server.answered_by(session) == ["B"]
 
     assert asked(providers) == [("B", "ok")]
     statuses = [event["properties"]["status"] for event in events if event["type"] == "session.status"]
@@ -131,7 +131,7 @@ def test_four_sessions_wait_together_and_are_told_of_it_once(
 
         assert all(text.startswith("Hello from ") for text in said)
         for session in sessions:
-            assert_clean(server.messages(session))
+            server.assert_clean(session)
     assert len(providers.requests) == 4
     assert min(request.at for request in providers.requests) >= began + 7
     toasts = [event["properties"]["message"] for event in events if event["type"] == "tui.toast.show"]

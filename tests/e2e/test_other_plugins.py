@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
-from opencode_home import VERSION, answered_by, assert_clean, until
+from opencode_home import VERSION, until
 
 from rlmctl.demo.opencode_home import spare_the_download
 
@@ -130,8 +130,8 @@ def test_requests_past_fetch_are_counted_and_their_limits_move_the_turn(
         session = server.session()
         assert server.say(session, "USE_TOOL please") == "Hello from B, model m2, after 1 results"
         assert asked(providers) == [("A", "ok"), ("A", "429:1"), ("B", "ok")]
-        assert_clean(server.messages(session))
-        assert answered_by(server.messages(session)) == ["A", "B"]
+        server.assert_clean(session)
+        assert server.answered_by(session) == ["A", "B"]
         until(lambda: daemon.counted() == {"A": (1, 1), "B": (1, 0), "C": (0, 0)})
 
         providers.requests.clear()

@@ -37,6 +37,7 @@ def sessions(opencode: OpenCode) -> str:
     ).stdout
 
 
+@pytest.mark.generations(1, 2)
 def test_the_dialog_shows_the_daemons_text_and_asks_no_model(
     opencode: OpenCode, daemon: Daemon, providers: Providers
 ) -> None:
@@ -46,14 +47,15 @@ def test_the_dialog_shows_the_daemons_text_and_asks_no_model(
         shown = lines(screen.enter("Current Provider"))
 
         wanted = [line.strip() for line in daemon.ask("status")["text"].splitlines() if line.strip()]
-        assert [word for word in wanted if not any(line.startswith(word) for line in shown)] == []
+        assert [word for word in wanted if not any(word in line for line in shown)] == []
         screen.keys("Enter")
         screen.wait_without("Current Provider")
         daemon.kill()
         screen.type("/rate_limit_status", "All providers' limits")
         screen.enter("rlmd is not running. Start it with: rlmctl start")
     assert providers.requests == []
-    assert sessions(opencode) == ""
+    if opencode.generation == 1:
+        assert sessions(opencode) == ""
 
 
 def test_a_blank_behind_the_command_makes_it_no_prompt(opencode: OpenCode, providers: Providers) -> None:
@@ -67,6 +69,7 @@ def test_a_blank_behind_the_command_makes_it_no_prompt(opencode: OpenCode, provi
     assert [request.roles for request in providers.requests if not request.title] == [("user",)]
 
 
+@pytest.mark.generations(1, 2)
 def test_what_does_not_fit_the_screen_is_a_list_and_its_times_are_not_cut_off(
     bare_opencode: OpenCode, daemon_with: Callable[[str], Daemon]
 ) -> None:
@@ -114,6 +117,7 @@ def _let_go(listener: socket.socket) -> None:
             asked.close()
 
 
+@pytest.mark.generations(1, 2)
 def test_a_switch_is_told_on_the_screen_and_the_turn_goes_on(opencode: OpenCode, providers: Providers) -> None:
     providers.behave("A", ["429:60"])
     with Screen(opencode) as screen:
@@ -121,6 +125,7 @@ def test_a_switch_is_told_on_the_screen_and_the_turn_goes_on(opencode: OpenCode,
         screen.enter("using B", "Hello from B")
 
 
+@pytest.mark.generations(1, 2)
 def test_uninstalled_the_screen_knows_of_neither(opencode: OpenCode, daemon: Daemon) -> None:
     installer.uninstall(daemon.paths, environ=opencode.environ)
     with Screen(opencode) as screen:

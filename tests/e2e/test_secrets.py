@@ -36,6 +36,7 @@ def signed(providers: Providers) -> list[tuple[str, list[str]]]:
     return [(request.provider, request.signatures) for request in providers.requests]
 
 
+@pytest.mark.generations(1, 2)
 def test_signatures_of_a_turn_that_has_moved_go_back_to_their_own_provider_only(
     thinking: tuple[OpenCode, Daemon], providers: Providers
 ) -> None:
@@ -50,6 +51,7 @@ def test_signatures_of_a_turn_that_has_moved_go_back_to_their_own_provider_only(
     assert signed(providers) == [("A", []), ("C", []), ("A", []), ("A", ["signed by A"])]
 
 
+@pytest.mark.generations(1, 2)
 def test_a_step_that_moves_leaves_the_signatures_behind(
     thinking: tuple[OpenCode, Daemon], providers: Providers
 ) -> None:
@@ -63,6 +65,7 @@ def test_a_step_that_moves_leaves_the_signatures_behind(
     assert signed(providers) == [("A", []), ("A", ["signed by A"]), ("C", []), ("C", ["signed by C"])]
 
 
+@pytest.mark.generations(1, 2)
 def test_a_thought_of_an_answer_that_broke_off_goes_to_nobody_else(
     thinking: tuple[OpenCode, Daemon], providers: Providers
 ) -> None:
@@ -77,6 +80,7 @@ def test_a_thought_of_an_answer_that_broke_off_goes_to_nobody_else(
     )
 
 
+@pytest.mark.generations(1, 2)
 def test_it_still_holds_when_opencode_has_been_started_again(
     thinking: tuple[OpenCode, Daemon], providers: Providers
 ) -> None:
@@ -102,6 +106,7 @@ def test_a_thought_of_an_answer_that_broke_off_is_known_when_opencode_has_been_s
     assert signed(providers) == [("A", []), ("C", []), ("C", ["signed by C"])]
 
 
+@pytest.mark.generations(1, 2)
 def test_the_daemon_hears_nothing_of_prompts_answers_keys_and_request_headers(
     opencode: OpenCode, daemon: Daemon, providers: Providers
 ) -> None:
@@ -110,7 +115,8 @@ def test_the_daemon_hears_nothing_of_prompts_answers_keys_and_request_headers(
     providers.behave("A", ["ok", "429:60"])
     providers.behave("B", ["mid:529"])
     with between(path, daemon.paths.socket) as said:
-        assert opencode.run("THINK and USE_TOOL2: my-secret-prompt", title=True).code == 0
+        run = opencode.run("THINK and USE_TOOL2: my-secret-prompt", title=True)
+    assert run.code == opencode.generation - 1, "an answer that breaks off is an error of 2.x's, though it goes on"
 
     assert {line["op"] for line in said} >= {"hello", "acquire", "report", "usage"}
     reports = [line for line in said if line["op"] == "report"]

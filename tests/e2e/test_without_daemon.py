@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from rlmctl.demo.providers import Providers
 
-pytestmark = pytest.mark.opencode
+pytestmark = [pytest.mark.opencode, pytest.mark.generations(1, 2)]
 
 
 @pytest.fixture(params=["never started", "killed", "hangs"])

@@ -15,8 +15,6 @@ PROGRAMS = HERE / "node_modules" / ".bin"
 FOLDER = SOURCE.parent / PARTS
 LINES = 150
 """What can be read at one sitting: of each part, as the formatter leaves it."""
-TO_BE_CUT = {"v2.ts": 320}
-"""Parts that are longer, until they are cut, too."""
 ALL = [SOURCE, *sorted(FOLDER.rglob("*.ts"))]
 IMPORT = re.compile(r"^import (type )?([^\"]*?) from \"(.*?)\"$", re.MULTILINE)
 
@@ -51,4 +49,4 @@ def test_it_is_as_the_formatter_leaves_it(file: Path) -> None:
 
 @pytest.mark.parametrize("file", ALL, ids=lambda file: str(file.name))
 def test_no_part_is_longer_than_can_be_read_at_one_sitting(file: Path) -> None:
-    assert len(file.read_text().splitlines()) <= TO_BE_CUT.get(file.name, LINES)
+    assert len(file.read_text().splitlines()) <= LINES

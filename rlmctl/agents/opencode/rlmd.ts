@@ -7,6 +7,6 @@
 // `rlmctl install opencode` puts it and its parts in their place.
 
 import { server } from "./rlmd/v1/plugin.ts" // OpenCode 1.x calls this,
-import { setup } from "./rlmd/v2.ts" // and 2.x this
+import { setup } from "./rlmd/v2/plugin.ts" // and 2.x this
 
 export default { id: "rlmd", server, setup }

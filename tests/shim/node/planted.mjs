@@ -4,8 +4,8 @@
 import { readFileSync } from "node:fs"
 import http from "node:http"
 import { hostOf as host1Of } from "./host1.mjs"
-import { hostOf as host2Of } from "./host2.mjs"
-import { daemonOf, everyLine, shim, until } from "./stage.mjs"
+import { hooked, modelOf } from "./hooks2.mjs"
+import { A, daemonOf, everyLine, until } from "./stage.mjs"
 
 const exchanges = readFileSync(0, "utf8").trim().split("\n").map(JSON.parse)
 
@@ -49,12 +49,10 @@ for (const [at, exchange] of exchanges.entries()) {
 }
 await host1.end()
 
-const host2 = host2Of({})
-const leave = await shim.setup(host2.context)
+const host2 = await hooked(A)
 for (const [at, exchange] of exchanges.entries()) {
   const session = `two ${at}`
-  const model = { providerID: "A", id: "m1" }
-  const about = { sessionID: session, agent: "build", kind: "primary", model }
+  const about = { sessionID: session, agent: "build", kind: "primary", model: modelOf(A) }
   const request = new Request(...requestOf(exchange, at))
   await host2.tell("http.request", { ...about, request })
   try {
@@ -67,7 +65,7 @@ for (const [at, exchange] of exchanges.entries()) {
   }
   await until(() => reported(session))
 }
-await leave()
+await host2.leave()
 await daemon.end()
 server.close()
 for (const line of everyLine) console.log(line)

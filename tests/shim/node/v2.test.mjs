@@ -1,577 +1,292 @@
-// OpenCode 2.x, by the stand-in host of host2.mjs: its real host is not published.
+// The hooks of OpenCode 2.x, one by one, beside a stand-in for the daemon. The turns that they make are
+// tested with the real program.
 
 import assert from "node:assert/strict"
 import { afterEach, beforeEach, test } from "node:test"
-import { setTimeout as pause } from "node:timers/promises"
-import { hostOf } from "./host2.mjs"
-import {
-  A,
-  ANSWER,
-  B,
-  KEY,
-  PROMPT,
-  daemonOf,
-  everyLine,
-  providersOf,
-  recorded,
-  reply,
-  shim,
-  until,
-  use,
-  waits,
-} from "./stage.mjs"
+import { hooked, modelOf } from "./hooks2.mjs"
+import { A, B, daemonOf, recorded, reply, shim, until, use } from "./stage.mjs"
 
-let providers, host, daemon, leave
-beforeEach(async () => {
-  providers = await providersOf()
-  host = hostOf(providers)
-})
-afterEach(async () => {
-  await leave?.()
-  await daemon?.end()
-  await providers.end()
-  leave = daemon = undefined
-})
+const { answerOf } = await import(new URL("rlmd/v2/stand-in.js", process.env.SHIM))
+const { patiently } = await import(new URL("rlmd/answers/patience.js", process.env.SHIM))
 
-async function begin(answer) {
-  daemon = await daemonOf(answer)
-  leave = await shim.setup(host.context)
-  await until(async () => {
-    await host.commands.get("rate_limit_status").execute({ sessionID: "none" })
-    return host.said.pop().text === reply("status").text
-  })
-}
-
-const ended = () => daemon.said("report").filter(({ outcome }) => outcome !== "accepted")
-const [resting] = reply("wait").candidates
-const waiting = (ms, retry_at = "2026-01-12T17:30:00.000Z") =>
+const C = { provider: "C", model: "m3" }
+const URL_OF_A = "http://127.0.0.1:1/v1/messages"
+const waiting = (facts) =>
   reply("wait", {
-    retry_at,
-    retry_after_ms: ms,
+    retry_at: "2026-01-12T17:30:00.000Z",
+    retry_after_ms: 7000,
     message: "nobody until 17:30",
     candidates: [
-      { ...resting, ...A, until: null },
-      { ...resting, ...B, until: retry_at },
+      {
+        ...B,
+        state: "open",
+        until: "2026-01-12T17:30:00.000Z",
+        reason: "throttle",
+        why: "B rests",
+      },
     ],
+    ...facts,
   })
 
-test("a turn without a limit: asked for, announced, reported once", async () => {
-  await begin()
-  const { text } = await host.turn("s", { steps: 2 })
-  await until(() => ended().length === 2)
+let daemon, host
+beforeEach(() => {
+  daemon = host = undefined
+})
+afterEach(async () => {
+  await host?.leave()
+  await daemon?.end()
+})
 
-  assert.match(text, new RegExp(ANSWER))
-  const asked = daemon.said("acquire").map(({ purpose, session }) => `${purpose} ${session}`)
-  assert.deepEqual(asked, ["turn s", "step s", "step s"])
-  assert.deepEqual(
-    ended().map(({ outcome, lease }) => [outcome, lease]),
-    [
-      ["ok", "lease 1"],
-      ["ok", "lease 2"],
-    ],
-  )
-  const [accepted] = daemon.said("report").filter(({ outcome }) => outcome === "accepted")
-  assert.equal(accepted.status, 200)
+async function begin(answer, first = A) {
+  daemon = await daemonOf(answer)
+  host = await hooked(first)
+  await until(() => daemon.said("ping").length) // the connection is made, its patience known
+}
+
+const about = (session = "s", facts) => ({
+  sessionID: session,
+  agent: "build",
+  kind: "primary",
+  model: host.modelOf(session),
+  ...facts,
+})
+const prompt = (session = "s", text = "hello") =>
+  host.tell("prompt", { sessionID: session, messageID: "m", prompt: { text } })
+/** A request on its way: what is sent in the end. */
+const request = async (session, facts) => {
+  const body = JSON.stringify({ messages: [{ role: "user", content: "the conversation" }] })
+  const sent = new Request(URL_OF_A, { method: "POST", body })
+  return (await host.tell("http.request", { ...about(session, facts), request: sent })).request
+}
+const answered = async (request, response, session, facts) =>
+  (await host.tell("http.response", { ...about(session, facts), request, response })).response
+const failed = async (session, facts) => {
+  const error = { type: "provider.rate-limit", message: "limited", status: 429 }
+  const decision = { retry: true, delay: 2000 }
+  const moment = { ...about(session), kind: undefined, error, attempt: 2, decision, ...facts }
+  return host.tell("retry", moment)
+}
+const limit = () => new Response("{}", { status: 429 })
+const ends = () => daemon.said("report").filter(({ outcome }) => outcome !== "accepted")
+const isHeld = ({ url }) => url === "data:,"
+
+test("a host without session hooks is left alone: OpenCode 1.x calls this, too", async () => {
+  assert.equal(await shim.setup({ command: {} }), undefined)
+})
+
+test("a turn starts on the model of its session, and of a new one on the default", async () => {
+  await begin()
+  await prompt("new")
+  host.choose("old", modelOf(C))
+  await prompt("old")
+
+  const asked = daemon.said("acquire").map(({ provider, purpose }) => [provider, purpose])
+  assert.deepEqual(asked, [
+    ["A", "turn"],
+    ["C", "turn"],
+  ])
+})
+
+test("what the daemon wants elsewhere is not sent, and its step goes on there", async () => {
+  await begin({ acquire: ({ purpose }) => purpose === "step" && use(B, { reason: "cooldown" }) })
+  await prompt()
+  const sent = await request()
+  const response = await answered(sent, new Response(""))
+  const { decision } = await failed()
+
+  assert.ok(isHeld(sent))
+  assert.equal(response.status, 429)
+  assert.deepEqual(decision, { retry: true, delay: 0 })
+  assert.deepEqual(host.switches, ["B"])
+  assert.deepEqual(ends(), [])
+})
+
+test("what has to wait is not sent, and the error says until when", async () => {
+  await begin({ acquire: ({ purpose }) => purpose === "step" && waiting() })
+  await prompt()
+  await answered(await request(), new Response(""))
+  const { decision, error } = await failed()
+
+  assert.deepEqual(decision, { retry: true, delay: 7000 })
+  assert.equal(error.message, "nobody until 17:30")
+  assert.deepEqual(host.switches, ["B"], "who is back first")
+})
+
+test("a far end ends the turn", async () => {
+  await begin({ acquire: () => waiting({ retry_after_ms: 3_600_000 }) })
+  await answered(await request(), new Response(""))
+  const { decision } = await failed()
+
+  assert.deepEqual(decision, { retry: false })
   assert.deepEqual(host.switches, [])
 })
 
-test("a turn starts where the daemon says, and goes back when that is free again", async () => {
-  let to = B
-  await begin({ acquire: ({ purpose }) => purpose === "turn" && use(to, { switched: true }) })
-  await host.turn("s")
-  to = A
-  await host.turn("s")
+test("a title that nobody answers moves no session; one that its provider may answer is sent", async () => {
+  let reason = "cooldown"
+  await begin({ acquire: ({ purpose }) => purpose === "aux" && use(B, { reason }) })
+  await prompt()
+  assert.ok(isHeld(await request("s", { kind: "title" })))
+  reason = "preferred"
+  assert.ok(!isHeld(await request("s", { kind: "title" })))
 
-  assert.deepEqual(providers.asked(), ["B", "A"])
-  const turns = daemon.said("acquire").filter(({ purpose }) => purpose === "turn")
-  assert.deepEqual(
-    turns.map(({ provider }) => provider),
-    ["A", "A"],
-  )
+  assert.deepEqual(host.switches, [])
 })
 
-test("what a person chooses in between counts as asked for", async () => {
-  let to = B
-  await begin({
-    acquire: ({ purpose, provider, model }) => purpose === "turn" && use(to ?? { provider, model }),
-  })
-  await host.turn("s")
-  to = undefined
-  host.choose("s", { providerID: "C", id: "m3" })
-  await host.turn("s")
+test("requests that are under way together are reported each under its own lease", async () => {
+  await begin()
+  await prompt()
+  const kinds = ["title", "generate", "title"]
+  const sent = []
+  for (const kind of kinds) sent.push(await request("s", { kind }))
+  for (const one of sent.toReversed()) await (await answered(one, new Response("{}"))).text()
+  await until(() => ends().length === 3)
 
-  assert.deepEqual(providers.asked(), ["B", "C"])
+  const told = ends().map(({ lease, outcome }) => `${lease} ${outcome}`)
+  assert.deepEqual(told.sort(), ["lease 1 ok", "lease 2 ok", "lease 3 ok"])
 })
 
-test("a limit in the middle of a turn: the same step goes on with the next provider, at once", async () => {
-  const moved = new Set()
-  await begin({
-    report: ({ outcome, session }) => outcome === "error" && (moved.add(session), recorded(use(B))),
-    acquire: ({ session, lease_for }) =>
-      moved.has(session) && use(B, { lease: lease_for?.provider === "B" ? "b" : undefined }),
-  })
-  providers.queues.A = ["ok", "429"]
-  const { text, model } = await host.turn("s", { steps: 3 })
-  await until(() => ended().length === 4)
+test("a compaction that fails is not tried again; another provider writes it", async () => {
+  await begin({ report: ({ outcome }) => outcome === "error" && recorded(use(B)) })
+  await prompt()
+  const compaction = { kind: "compaction" }
+  const sent = await request("s", compaction)
+  const response = await answered(sent, limit(), "s", compaction)
 
-  assert.match(text, new RegExp(ANSWER))
-  assert.equal(model.providerID, "B")
-  assert.deepEqual(providers.asked(), ["A", "A", "B", "B"])
-  assert.deepEqual(host.waits, [0])
-  const [failed, ...more] = ended().filter(({ outcome }) => outcome === "error")
-  assert.deepEqual(more, [])
-  assert.equal(JSON.parse(failed.body).error.message.length, 500)
-  assert.deepEqual([failed.provider, failed.model, failed.status], ["A", "m1", 429])
-  const { date, ...headers } = failed.headers
-  assert.ok(date)
-  assert.deepEqual(headers, { "content-type": "application/json", "retry-after": "60" })
-  assert.match(failed.body, /rate_limit_error/)
-})
-
-for (const what of ["overloaded", "break", "drop"])
-  test(`an answer that fails on its way moves the step as well: ${what}`, async () => {
-    await begin({ report: ({ outcome }) => outcome === "error" && recorded(use(B)) })
-    providers.queues.A = [what]
-    const { text } = await host.turn("s")
-
-    assert.match(text, new RegExp(ANSWER))
-    assert.deepEqual(providers.asked(), ["A", "B"])
-    assert.equal(ended().filter(({ outcome }) => outcome === "error").length, 1)
-  })
-
-test("other sessions' findings count from the next step on", async () => {
-  const isLimited = () => daemon.said("acquire").length > 2 // since the first step was on its way
-  await begin({
-    acquire: ({ purpose }) => purpose === "step" && isLimited() && use(B, { reason: "cooldown" }),
-  })
-  await host.turn("s", { steps: 4 })
-
-  assert.deepEqual(providers.asked(), ["A", "A", "B", "B"])
-})
-
-test("all limited, and not for long: OpenCode waits as long as the daemon says, for the one it names", async () => {
-  await begin({
-    report: ({ outcome, provider }) =>
-      outcome === "error" && recorded(provider === "A" ? waiting(7000) : undefined),
-  })
-  providers.queues.A = ["429"]
-  await host.turn("s")
-
-  assert.deepEqual(host.waits, [7000])
-  assert.deepEqual(providers.asked(), ["A", "B"])
-  assert.deepEqual(host.said, [{ sessionID: "s", text: "nobody until 17:30" }])
-})
-
-for (const ms of [120_001, null])
-  test(`all limited for long (${ms} ms): the turn ends, and the session says until when`, async () => {
-    await begin({ report: ({ outcome }) => outcome === "error" && recorded(waiting(ms, null)) })
-    providers.queues.A = ["429"]
-    const { error } = await host.turn("s")
-
-    assert.equal(error.status, 429)
-    assert.deepEqual(host.waits, [])
-    assert.deepEqual(host.said, [{ sessionID: "s", text: "nobody until 17:30" }])
-  })
-
-test("a transport that no request is seen of is led by its failures alone", async () => {
-  await begin({
-    report: ({ outcome, provider }) => outcome === "error" && provider === "A" && recorded(use(B)),
-  })
-  const model = host.modelOf("s")
-  await host.tell("prompt", { sessionID: "s", model })
-  const error = {
-    type: "provider",
-    message: "no",
-    status: 429,
-    response: { headers: { "retry-after": "9" } },
-  }
-  for (const provider of ["A", "B", "A"]) {
-    const at = provider === "A" ? model : { providerID: "B", id: "m2" }
-    const moment = { sessionID: "s", model: at, error, attempt: 1, decision: { retry: false } }
-    const { decision } = await host.tell("retry", moment)
-    assert.deepEqual(decision, provider === "A" ? { retry: true, delay: 0 } : { retry: false })
-  }
-
-  const told = daemon
-    .said("report")
-    .map(({ provider, status, headers }) => [provider, status, headers])
-  const headers = { "retry-after": "9" }
-  assert.deepEqual(
-    told,
-    [..."ABA"].map((provider) => [provider, 429, headers]),
-  )
-})
-
-test("what is said in a session is said once for one fact", async () => {
-  await begin({ report: ({ outcome }) => outcome === "error" && recorded(waiting(7000)) })
-  providers.queues.A = providers.queues.B = ["429", "429", "429"]
-  await host.turn("s")
-
-  assert.equal(host.waits.length, 3)
-  assert.equal(host.said.length, 1)
+  assert.match(await response.text(), /a summary/)
+  assert.deepEqual(host.switches, ["B"])
+  assert.deepEqual((await failed()).decision, { retry: false })
 })
 
 test("two providers that send a step to each other do not do so for ever", async () => {
-  await begin({
-    report: ({ outcome, provider }) =>
-      outcome === "error" && recorded(use(provider === "A" ? B : A)),
-  })
-  providers.queues.A = providers.queues.B = Array(100).fill("429")
-  const { error } = await host.turn("s")
+  await begin({ report: ({ provider }) => recorded(use(provider === "A" ? B : A)) })
+  await prompt()
+  let hops = 0
+  for (; hops < 50; hops++) {
+    await answered(await request(), limit())
+    const { decision } = await failed()
+    if (decision.delay !== 0) break
+  }
 
-  assert.equal(error.status, 429)
-  assert.ok(providers.requests.length < 20)
+  assert.equal(hops, 8)
 })
 
-test("what is no limit is left to OpenCode", async () => {
-  await begin({ report: () => recorded() })
-  providers.queues.A = ["400", "400"]
-  const { error } = await host.turn("s")
-
-  assert.equal(error.status, 400)
-  assert.deepEqual(host.waits, [0]) // the stand-in's own retry
-  assert.deepEqual(host.switches, [])
-})
-
-test("a title is counted apart, moves no session, and is not tried again at a limit", async () => {
+test("a request that has passed the hooks by is counted with what it used, or led on", async () => {
   await begin({ report: ({ outcome }) => outcome === "error" && recorded(use(B)) })
-  providers.queues.A = ["429", "ok"]
-  const turn = host.turn("s", { title: true, steps: 0 })
-  await turn
-  await host.turn("s")
+  await prompt()
+  const tokens = { input: 7, output: 3, reasoning: 0, cache: { read: 1, write: 2 } }
+  host.happens("session.step.ended", { sessionID: "s", tokens, cost: 0.5 })
+  await until(() => ends().length === 1)
+  const { decision } = await failed()
 
-  const purposes = daemon.said("acquire").map(({ purpose }) => purpose)
-  assert.deepEqual(purposes, ["turn", "aux", "turn", "step"])
-  assert.deepEqual(providers.asked(), ["A", "A"])
-  assert.deepEqual(host.switches, [])
-})
-
-const placed = ({ provider, model }) => ({ providerID: provider, id: model })
-const about = { sessionID: "s", agent: "build", kind: "primary", model: placed(A) }
-/** Tells a hook. An answer is then read, as OpenCode reads what the hook has left of it. */
-async function tell(name, facts) {
-  const moment = await host.tell(name, { ...about, ...facts })
-  if (name === "http.response") void moment.response.text()
-  return moment
-}
-const limit = () => new Response("{}", { status: 429 })
-const failing = { error: { status: 429 }, attempt: 1, decision: { retry: true, delay: 1000 } }
-const turnsOn = () =>
-  daemon
-    .said("acquire")
-    .filter(({ purpose }) => purpose === "turn")
-    .map(({ provider }) => provider)
-const C = { provider: "C", model: "m3" }
-
-test("an agent of a person's own is no title, whatever its name", async () => {
-  await begin({ report: ({ outcome }) => outcome === "error" && recorded(use(B)) })
-  const moment = { agent: "summary-writer" }
-  await tell("prompt", moment)
-  await tell("http.request", moment)
-  await tell("http.response", { ...moment, response: limit() })
-  const { decision } = await tell("retry", { ...moment, kind: undefined, ...failing })
-
+  const usage = { input: 7, output: 3, reasoning: 0, cache_read: 1, cache_write: 2, cost: 0.5 }
+  assert.deepEqual(ends()[0].usage, usage)
   assert.deepEqual(decision, { retry: true, delay: 0 })
 })
 
-test("a session that nothing was heard of is led as well: a sub-agent's, on a transport of its own", async () => {
-  await begin({ report: ({ outcome }) => outcome === "error" && recorded(use(B)) })
-  const { decision } = await tell("retry", { kind: undefined, ...failing })
+test("a step that is stopped leaves no lease behind; a title may be answered after its turn", async () => {
+  await begin()
+  await prompt()
+  await request()
+  const title = await request("s", { kind: "title" })
+  host.happens("session.execution.interrupted", { sessionID: "s" })
+  await until(() => ends().length === 1)
+  await (await answered(title, new Response("{}"), "s", { kind: "title" })).text()
+  await until(() => ends().length === 2)
 
-  assert.deepEqual(decision, { retry: true, delay: 0 })
-  assert.deepEqual(host.switches, ["B"])
-})
-
-test("answers whose requests were not seen are one attempt each", async () => {
-  await begin({ report: ({ outcome }) => outcome === "error" && recorded(use(B)) })
-  await tell("http.response", { response: new Response("{}") })
-  await until(() => ended().length === 1)
-  await tell("http.response", { response: limit() })
-  const { decision } = await tell("retry", { kind: undefined, ...failing })
-
-  assert.deepEqual(decision, { retry: true, delay: 0 })
   assert.deepEqual(
-    ended().map(({ outcome }) => outcome),
-    ["ok", "error"],
+    ends().map(({ lease, outcome }) => `${lease} ${outcome}`),
+    ["lease 1 cancelled", "lease 2 ok"],
   )
 })
 
-test("requests of one session that are under way together are reported apart", async () => {
-  await begin()
-  const kinds = ["primary", "primary", "title", "generate"]
-  const ends = []
-  for (const kind of kinds) {
-    const response = new Response(new ReadableStream({ start: (out) => ends.push(out) }))
-    await tell("http.request", { agent: kind, kind })
-    if (kind === "primary") await tell("http.response", { agent: kind, kind, response })
-  }
-  for (const end of ends.slice(0, 2)) end.close()
-  for (const kind of kinds.slice(2))
-    await tell("http.response", { agent: kind, kind, response: new Response("{}") })
-  await until(() => ended().length === 4)
-
-  const told = ended().map(({ outcome, lease }) => `${lease} ${outcome}`)
-  assert.deepEqual(told.sort(), ["lease 1 ok", "lease 2 ok", "lease 3 ok", "lease 4 ok"])
-})
-
-test("requests of one session that begin at once leave no lease behind", async () => {
-  await begin()
-  await Promise.all([tell("http.request"), tell("http.request")])
-  for (let answers = 0; answers < 2; answers++)
-    await tell("http.response", { response: new Response("{}") })
-  await until(() => ended().length === 3)
-
-  const told = ended().map(({ outcome, lease }) => `${/lease \d/.test(lease)} ${outcome}`)
-  assert.deepEqual(told, ["true cancelled", "true ok", "false ok"])
-})
-
-test("a request that is made again on its old model is nobody's choice of a model", async () => {
-  const next = [B, A]
-  await begin({
-    acquire: ({ purpose, lease_for }) =>
-      use(purpose === "turn" ? A : (next.shift() ?? { ...lease_for })),
-  })
-  await tell("prompt")
-  await tell("http.request") // the session goes to B
-  await tell("http.request") // an HTTP client's own retry; the session comes back
-  await tell("http.request", { model: placed(B) }) // and that is seen late
-  await tell("prompt", { model: host.modelOf("s") })
-
-  assert.deepEqual(turnsOn(), ["A", "A"])
-  assert.equal(host.modelOf("s").providerID, "A")
-})
-
-test("a switch that is not through yet is nobody's choice of a model either", async () => {
-  let to = B
-  await begin({ acquire: () => use(to) })
-  const { switchModel } = host.context.session
-  host.context.session.switchModel = (change) => switchModel(change).then(() => pause(40))
-  const prompt = tell("prompt")
-  await until(() => host.switches.length)
-  await tell("http.request", { model: placed(B) })
-  await prompt
-  to = A
-  await tell("prompt", { model: host.modelOf("s") })
-
-  assert.deepEqual(turnsOn(), ["A", "A"])
-})
-
-test("a compaction's own model is counted, and is not the session's", async () => {
-  await begin({
-    acquire: ({ purpose, provider }) => purpose !== "turn" && provider === "C" && use(B),
-    report: ({ outcome }) => outcome === "error" && recorded(use(B)),
-  })
-  const compaction = { agent: "compaction", kind: "compaction", model: placed(C) }
-  await tell("prompt")
-  await tell("http.request", compaction)
-  await tell("http.response", { ...compaction, response: limit() })
-  const { decision } = await tell("retry", { ...compaction, kind: undefined, ...failing })
-  await tell("prompt")
-
-  assert.deepEqual(host.switches, [])
-  assert.deepEqual(turnsOn(), ["A", "A"])
-  assert.deepEqual(decision, failing.decision)
-  assert.equal(ended().length, 1)
-})
-
-test("a compaction on the session's model is led like any step", async () => {
+test("a request that another plugin has put in place of OpenCode's is still the step's", async () => {
   await begin({ report: ({ outcome }) => outcome === "error" && recorded(use(B)) })
-  const compaction = { agent: "compaction", kind: "compaction" }
-  await tell("prompt")
-  await tell("http.request", compaction)
-  await tell("http.response", { ...compaction, response: limit() })
-  const { decision } = await tell("retry", { ...compaction, kind: undefined, ...failing })
+  await prompt()
+  await request()
+  await request("s", { kind: "title" })
+  const other = new Request(URL_OF_A, { method: "POST", body: "{}" })
+  const refused = limit()
+  assert.equal(await answered(other, refused, "s", { kind: "title" }), refused)
+  await answered(other, limit())
 
-  assert.deepEqual(decision, { retry: true, delay: 0 })
-  assert.deepEqual(host.switches, ["B"])
+  assert.deepEqual((await failed()).decision, { retry: true, delay: 0 })
+  assert.deepEqual(
+    ends().map(({ lease, outcome }) => `${lease} ${outcome}`),
+    ["lease 1 error"],
+  )
 })
 
-test("a switch or a message that never gets through holds no turn", async () => {
-  await begin({
-    report: ({ outcome, provider, session }) =>
-      outcome === "error" && recorded(session === "far" ? waiting(null, null) : use(B)),
-  })
-  host.context.session.switchModel = host.context.session.synthetic = () => new Promise(() => {})
-  providers.queues.A = ["429", "429"]
-  const { error } = await host.turn("far")
-  const { text } = await host.turn("near")
-
-  assert.equal(error.status, 429)
-  assert.match(text, new RegExp(ANSWER)) // by the stand-in's own retry
-})
-
-test("that nobody is left is said where no switch is possible as well", async () => {
-  await begin({ report: ({ outcome }) => outcome === "error" && recorded(waiting(7000)) })
-  host.context.session.switchModel = undefined
-  providers.queues.A = ["429"]
-  await host.turn("s")
-
-  assert.deepEqual(host.said, [{ sessionID: "s", text: "nobody until 17:30" }])
-})
-
-test("a person's stop is reported as one", async () => {
-  await begin()
-  providers.queues.A = ["ok"]
-  const stop = new AbortController()
-  await host.tell("prompt", { sessionID: "s", model: host.modelOf("s") })
-  await host.tell("http.request", { sessionID: "s", model: host.modelOf("s"), kind: "primary" })
-  const body = new ReadableStream({
-    start: (out) => stop.signal.addEventListener("abort", () => out.error(stop.signal.reason)),
-  })
-  const headers = { "content-type": "text/event-stream" }
-  await host.tell("http.response", {
-    sessionID: "s",
-    model: host.modelOf("s"),
-    kind: "primary",
-    response: new Response(body, { headers }),
-  })
-  stop.abort()
-  await until(() => ended().length === 1)
-
-  assert.equal(ended()[0].outcome, "cancelled")
-})
-
-test("sessions of one process are on different providers", async () => {
-  const limited = new Set(["s2", "s4"])
-  await begin({
-    acquire: ({ session, purpose }) => purpose === "turn" && limited.has(session) && use(B),
-  })
-  await Promise.all(["s1", "s2", "s3", "s4"].map((session) => host.turn(session, { steps: 3 })))
-
-  const places = daemon.said("acquire").filter(({ purpose }) => purpose === "step")
-  for (const { session, lease_for } of places)
-    assert.equal(lease_for.provider, limited.has(session) ? "B" : "A")
-  assert.deepEqual(providers.asked().sort(), [..."AAAAAABBBBBB"])
-})
-
-test("without a daemon everything goes its way, and what was switched goes back", async () => {
+test("without a daemon nothing is held back, and what was switched goes back", async () => {
   await begin({ acquire: ({ purpose }) => purpose === "turn" && use(B) })
-  await host.turn("s")
-  await daemon.end()
-  await host.turn("s")
-
-  assert.deepEqual(providers.asked(), ["B", "A"])
-  const prompt = () => host.tell("prompt", { sessionID: "s", model: host.modelOf("s") })
-  assert.equal(await waits(prompt), false)
-  daemon = undefined
-})
-
-test("the command shows the daemon's text and asks no model", async () => {
-  await begin()
-  const command = host.commands.get("rate_limit_status")
-  await command.execute({ sessionID: "s" })
+  await prompt()
   await daemon.end()
   daemon = undefined
-  await pause(10)
-  await command.execute({ sessionID: "s" })
+  await prompt()
 
-  const texts = host.said.map(({ text }) => text)
-  assert.deepEqual(texts, [
-    reply("status").text,
-    "rlmd is not running. Start it with: rlmctl start",
-  ])
-  assert.deepEqual(providers.requests, [])
+  assert.ok(!isHeld(await request()))
+  assert.deepEqual(host.switches, ["B", "A"])
 })
 
-test("a notice is one line on stderr, and only of what concerns this process", async (t) => {
-  await begin()
-  await host.turn("s")
-  const write = t.mock.method(process.stderr, "write", () => true)
-  const event = reply("event", { event: "switched", session: "s", message: "using B" })
-  daemon.push({ ...event, session: "of another process", message: "using C" })
-  daemon.push(event)
-  daemon.push(event)
-  await until(() => write.mock.callCount())
-  await host.turn("s") // its answers come after those notices
-
-  assert.deepEqual(
-    write.mock.calls.map((call) => call.arguments[0]),
-    ["rlmd: using B\n"],
-  )
-})
-
-test("of what concerns two projects of a process one line is written", async (t) => {
-  await begin()
-  const write = t.mock.method(process.stderr, "write", () => true)
-  const other = hostOf(providers)
-  const leaveOther = await shim.setup(other.context)
-  await other.turn("s")
-  daemon.push(
-    reply("event", { event: "warning", session: undefined, to: undefined, message: "80 %" }),
-  )
-  await host.turn("s")
-  await other.turn("s") // their answers come after those notices
-  await leaveOther()
-
-  const told = write.mock.calls.map((call) => call.arguments[0])
-  assert.deepEqual(told, ["rlmd: 80 %\n"])
-})
-
-test("a fact that is new again is told again", async (t) => {
-  await begin()
-  await host.turn("s")
-  const write = t.mock.method(process.stderr, "write", () => true)
-  const event = reply("event", { event: "switched", session: "s", model: "another" })
-  const words = ["A rests; using B", "back on A", "A rests; using B", "back on A"]
-  for (const message of words)
-    for (let times = 0; times < 2; times++) daemon.push({ ...event, to: message.at(-1), message })
-  await host.turn("s") // its answers come after those notices
-
-  const told = write.mock.calls.map((call) => call.arguments[0])
-  assert.deepEqual(
-    told,
-    words.map((word) => `rlmd: ${word}\n`),
-  )
-})
-
-test("a host that lacks something, or that fails, is not brought down", async () => {
-  await (
-    await shim.setup({})
-  )()
+test("a host that fails, or tells something odd, brings nothing down", async () => {
   await begin({ report: ({ outcome }) => outcome === "error" && recorded(use(B)) })
-  host.context.session.switchModel = async () => {
-    throw new Error("no such model")
-  }
-  host.context.session.synthetic = host.context.session.switchModel
-  providers.queues.A = ["429"]
-  const { text } = await host.turn("s")
-  await host.commands.get("rate_limit_status").execute({ sessionID: "s" })
-  for (const name of ["prompt", "model.request", "http.request", "http.response", "retry"])
-    for (const odd of [
-      {},
-      { sessionID: "s", model: 3, response: 4, error: 5 },
-      { ...about, response: { clone: () => ({ headers: 3 }) }, error: { response: 6 } },
-    ])
+  for (const part of ["get", "switchModel", "generate"])
+    host.host.session[part] = async () => {
+      throw new Error("not today")
+    }
+  await answered(await request(), limit())
+  assert.deepEqual((await failed()).decision, { retry: true, delay: 2000 }, "OpenCode's own")
+  for (const name of ["prompt", "context", "http.request", "http.response", "retry"])
+    for (const odd of [{}, { sessionID: "s", model: 3, request: 4, response: 5, error: 6 }])
       await host.tell(name, odd)
-
-  assert.match(text, new RegExp(ANSWER)) // by the stand-in's own retry
-})
-
-test("of two copies the first one acts", async () => {
-  await begin()
-  const second = await shim.setup(host.context)
-  await host.turn("s")
-  await until(() => ended().length === 1)
-  await second()
-
-  assert.equal(daemon.said("acquire").length, 2)
 })
 
 test("at the end the hooks and the connection are given back", async () => {
   await begin()
-  await host.turn("s")
-  await leave()
-  leave = undefined
+  await prompt()
+  await host.leave()
 
-  assert.deepEqual([host.disposed, host.commands.size], [5, 0])
+  assert.equal(host.disposed, 7)
   await until(() => daemon.connections.size === 0)
+  host = undefined
 })
 
-test("no line that a daemon was sent holds a key, a prompt or an answer", () => {
-  assert.ok(everyLine.length > 50)
-  for (const planted of [KEY, PROMPT, ANSWER])
-    assert.deepEqual(
-      everyLine.filter((line) => line.includes(planted)),
-      [],
+test("an answer of the shim's own is a stream on each wire, and none where the wire is not known", async () => {
+  const wires = ["/v1/messages", "/v1/chat/completions", "/v1/responses"]
+  for (const path of [...wires, "/v1beta/models/m:streamGenerateContent?alt=sse"]) {
+    const response = answerOf(`http://127.0.0.1:1${path}`, 'the "text"')
+    const lines = (await response.text()).split("\n").filter((line) => line.startsWith("data: {"))
+    assert.ok(lines.map((line) => JSON.parse(line.slice(6))).length > 0)
+    assert.ok(
+      lines.some((line) => line.includes(JSON.stringify('the "text"'))),
+      path,
     )
+  }
+  assert.equal(answerOf("http://127.0.0.1:1/model/m/converse-stream", "text"), undefined)
+})
+
+/** A stream of these chunks that then says no more. */
+const silentAfter = (...chunks) =>
+  new Response(
+    new ReadableStream({
+      start(out) {
+        for (const chunk of chunks) out.enqueue(new TextEncoder().encode(`data: ${chunk}\n\n`))
+      },
+    }),
+  )
+const timeOf = async (response) => {
+  try {
+    await response.text()
+  } catch ({ message }) {
+    return message
+  }
+}
+
+test("until the first word of an answer its first byte is waited for, then it may not stall", async () => {
+  const patience = { first_byte_ms: 60, stall_ms: 30 }
+  const thinking = silentAfter('{"type":"message_start"}', '{"delta":{"text":""}}')
+  assert.equal(await timeOf(patiently(thinking, patience)), "timed out: nothing in 60 ms")
+  const speaking = silentAfter('{"type":"message_start"}', '{"delta":{"text":"Hello"}}')
+  assert.equal(await timeOf(patiently(speaking, patience)), "timed out: nothing in 30 ms")
+  const forEver = silentAfter("{}")
+  assert.equal(patiently(forEver, { first_byte_ms: 0, stall_ms: 0 }), forEver)
 })

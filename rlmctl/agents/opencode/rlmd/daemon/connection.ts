@@ -15,6 +15,7 @@ const LONGEST_PAUSE = 30_000 // ms, where nobody asks anything
 const DEFAULTS: Settings = {
   daemon_timeout_ms: 150,
   first_byte_ms: 0, // until a daemon has said otherwise: nobody would use what a timeout tells
+  stall_ms: 0,
   wait_ms: 120_000,
   stderr: true,
 }

@@ -32,6 +32,7 @@ export type Recorded = { type: "recorded"; next?: Use | Wait }
 export type Settings = {
   daemon_timeout_ms: number
   first_byte_ms: number
+  stall_ms: number
   wait_ms: number
   stderr: boolean
 }
@@ -89,6 +90,16 @@ export function messageOf(line: string): { id: number | undefined; message: Mess
   const id = typeof fields.id === "number" ? fields.id : undefined
   const isKnown = Object.hasOwn(FITS, String(fields.type)) && fits(fields, Object.keys(FITS))
   return { id, message: isKnown ? (fields as Message) : { type: "other" } }
+}
+
+/** What the daemon has decided, if that is what the message says. */
+export function decisionIn(message: Message | undefined): Decision | undefined {
+  switch (message?.type) {
+    case "use":
+    case "wait":
+    case "pass":
+      return message
+  }
 }
 
 export const isSame = (one: Target, other: Target): boolean =>

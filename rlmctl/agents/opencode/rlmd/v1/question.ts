@@ -1,7 +1,7 @@
 // What the daemon says of one request. OpenCode goes on while the answer is on its way.
 
 import type { Connection } from "../daemon/connection.ts"
-import { isSame, type Decision, type Message, type Target } from "../daemon/messages.ts"
+import { decisionIn, isSame, type Decision, type Target } from "../daemon/messages.ts"
 import type { Session } from "./session.ts"
 
 const FRESH = 40 // ms for which an answer holds: other requests find out more meanwhile
@@ -63,13 +63,4 @@ export async function latestWord(
   if (ahead && !ahead.isOld) return ahead.answer
   await ahead?.drop()
   return new Question(daemon, about).answer
-}
-
-function decisionIn(message: Message | undefined): Decision | undefined {
-  switch (message?.type) {
-    case "use":
-    case "wait":
-    case "pass":
-      return message
-  }
 }

@@ -3,11 +3,10 @@
 import type { PluginInput } from "@opencode-ai/plugin"
 import type { Connection } from "../daemon/connection.ts"
 import { note } from "../debug.ts"
-import { ABSENT } from "../status.ts"
+import { textOfStatus } from "../status.ts"
 import { HEADLESS } from "../tui.ts"
 import { ANSWERED, isBusy } from "./internals.ts"
 
-export const COMMAND = "rate_limit_status"
 const SHOWN = 15_000 // ms on the screen
 const PRINTED = 100 // ms until a headless run is stopped
 
@@ -17,8 +16,7 @@ export async function showStatus(
   daemon: Connection,
   session: string,
 ): Promise<never> {
-  const status = await daemon.ask("status")
-  const text = status?.type === "status" ? status.text : ABSENT
+  const text = textOfStatus(await daemon.ask("status"))
   if (HEADLESS) {
     process.stdout.write(text.trimEnd() + "\n")
     const stop = () => void client.session.abort({ path: { id: session } }).catch(() => {})
