@@ -12,9 +12,9 @@ import pytest
 import trio
 from house import MODEL, House, Peer
 
+from rlmd.core import requests
 from rlmd.core.leases import LEASE
 from rlmd.server import capacity
-from rlmd.wire import messages
 
 PING = b'{"op":"ping","id":1}\n'
 PAGE = (Path(__file__).parents[2] / "docs/limits.md").read_text(encoding="utf-8")
@@ -227,4 +227,4 @@ def test_the_page_names_every_bound_with_its_number() -> None:
             named.add(constant)
     ours = {f"server.capacity.{name}" for name in vars(capacity) if name.isupper()}
     assert ours <= named
-    assert messages.Report.__annotations__["headers"] == "Annotated[dict[str, str], msgspec.Meta(max_length=256)]"
+    assert requests.Report.__annotations__["headers"] == "Annotated[dict[str, str], Meta(max_length=256)]"
