@@ -16,7 +16,7 @@ from house import MODEL, House, Peer
 from rlmd.wire import codec, messages
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from rlmd.server.connection import Connection
 
@@ -159,11 +159,16 @@ async def gone_after_its_replies(peer: Peer) -> None:
 # While commits are held
 
 
-def fill_numbers_below(limit: int) -> None:
-    """Leave no free descriptor below a number: the next one that is closed is the next one that is used."""
-    while (taken := os.open(os.devnull, os.O_RDONLY)) < limit:
-        pass
-    os.close(taken)
+@contextlib.contextmanager
+def no_number_free_below(limit: int) -> Iterator[None]:
+    """Have no free descriptor below a number: the next one that is closed is the next one that is used."""
+    taken = [os.open(os.devnull, os.O_RDONLY)]
+    while taken[-1] < limit:
+        taken.append(os.open(os.devnull, os.O_RDONLY))
+    os.close(taken.pop())
+    yield
+    for number in taken:
+        os.close(number)
 
 
 async def test_a_reply_to_a_connection_that_has_closed_goes_to_nobody_else(house: House) -> None:
@@ -171,9 +176,8 @@ async def test_a_reply_to_a_connection_that_has_closed_goes_to_nobody_else(house
     connection = connection_of(house, "leaving")
     other = Peer(trio.SocketStream(trio.socket.socket(socket.AF_UNIX)))  # before: it takes a number of this process
     house._peers.append(other)
-    fill_numbers_below(connection.fd)
     at_once([leaving])
-    with house.commits_paused():
+    with no_number_free_below(connection.fd), house.commits_paused():
         await house.settled()
         connection.fail()
         await house.settled()
