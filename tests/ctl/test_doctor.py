@@ -389,3 +389,13 @@ def test_the_plugin_that_this_replaces(daemon: Daemon, opencode: Path) -> None:
     ((state, meaning, mend),) = said(daemon, "old plugin")
     assert (state, mend) == ("warning", f"rm {old}")
     assert str(old) in meaning
+
+
+def test_what_the_shim_noted_of_itself_is_pointed_to(daemon: Daemon, opencode: Path) -> None:
+    assert opencode.exists()
+    assert not any("inside the shim" in meaning for _, meaning, _ in said(daemon, "shim"))
+    log = daemon.paths.socket.with_name("shim.log")
+    log.write_text("2026-12-01T00:00:00.000Z 7 event: TypeError\n")
+
+    [(state, meaning, mend)] = [line for line in said(daemon, "shim") if "inside the shim" in line[1]]
+    assert (state, str(log) in mend) == ("warning", True), meaning

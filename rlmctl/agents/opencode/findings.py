@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+from datetime import datetime
 from typing import TYPE_CHECKING, Literal, NamedTuple
 from urllib.parse import unquote
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from rlmd.paths import Paths
 
 INSTALL = "rlmctl install opencode"
+SHIM_LOG = "shim.log"
+"""The name of the file, beside the socket, in which the shim notes its own failures (debug.ts)."""
 
 
 class Finding(NamedTuple):
@@ -48,6 +51,7 @@ def findings(paths: Paths, directory: Path, environ: Mapping[str, str] = os.envi
         yield _misfit(shim, known, directory, environ) or _shim(shim, paths, directory, environ)
     yield from _too_many(shims, directory, environ)
     yield from named
+    yield from _noted(paths)
     for trace in predecessor.traces(directory, environ):
         meaning = f"{predecessor.NAME} is still there ({trace.path}): two that switch disturb each other"
         yield Finding("old plugin", "warning", meaning, trace.mend)
@@ -125,6 +129,17 @@ def _too_many(shims: list[Found], directory: Path, environ: Mapping[str, str]) -
             continue
         mend = _command("install" if home == kept.path.parents[1] else "uninstall", home, directory, environ)
         yield Finding("shim", "warning", f"{shim.path} is one too many: OpenCode loads {kept.path} as well", mend)
+
+
+def _noted(paths: Paths) -> Iterator[Finding]:
+    """Point to what the shim has noted of itself: OpenCode hears nothing of such failures."""
+    log = paths.socket.with_name(SHIM_LOG)
+    if log.is_file():
+        at = datetime.fromtimestamp(log.stat().st_mtime).astimezone()
+        meaning = f"something went wrong inside the shim, last at {at:%Y-%m-%d %H:%M}; OpenCode went on without it"
+        yield Finding(
+            "shim", "warning", meaning, f"tell the project what is in {log}, then: rm {shlex.quote(str(log))}"
+        )
 
 
 def _named(shims: list[Found], directory: Path, environ: Mapping[str, str]) -> Iterator[Finding]:
