@@ -1,1 +1,1 @@
-"""What can be said about usage beyond what the daemon says: forecasts, suggested limits, totals."""
+"""Conclusions from the daemon's replies: forecasts, suggested limits, totals, who could stand in."""

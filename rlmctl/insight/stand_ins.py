@@ -1,4 +1,4 @@
-"""Who could stand in for whom, in a person's words: what `setup`, `config check` and `doctor` say of each model."""
+"""Sentences on who could stand in for whom: `setup`, `config check` and `doctor` say them of each model."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SHOWN = 4
 
 
 class Line(NamedTuple):
-    """What is to be said of all models that the same providers serve."""
+    """Sentences on all models that the same providers serve."""
 
     fine: bool
     text: str

@@ -1,4 +1,4 @@
-"""What rows of a history add up to."""
+"""Totals of the rows of a history."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 class Sums(NamedTuple):
-    """What some rows of a history add up to."""
+    """Totals of some rows of a history."""
 
     requests: int
     errors: dict[str, int]

@@ -1,1 +1,1 @@
-"""What a person sees: tables, lines, charts and pages, drawn from the daemon's replies."""
+"""Pictures of the daemon's replies: tables, lines, charts and pages."""

@@ -1,1 +1,1 @@
-"""What a person wrote: the configuration file, read, checked and turned into the core's policy."""
+"""The configuration file of a person: read, checked and turned into the core's policy."""

@@ -1,4 +1,4 @@
-"""What an agent asks and reports, as the ledger takes it in. On the wire each one has an id and a tag besides."""
+"""Requests of an agent to the ledger: what it asks and what it reports. On the wire each has an id and a tag too."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who may serve a model, by the configuration alone: in which order, and whether anybody could stand in."""
+"""Providers that may serve a model, by the configuration alone: their order, and whether anybody could stand in."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Place(NamedTuple):
 
 
 class Succession(NamedTuple):
-    """Who serves one model."""
+    """Providers of one model."""
 
     model: str
     """Canonical."""

@@ -1,1 +1,1 @@
-"""What survives: the SQLite database, its journal, its migrations, its recovery, and the usage history."""
+"""The state on the disk: the SQLite database, its journal, its migrations, its recovery, and the usage history."""

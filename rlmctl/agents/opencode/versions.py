@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
 Form = Literal["object", "function"]
-"""What the entry exports: `{ id, server, setup }`, or a function that has `id` and `server` on it."""
+"""Forms of the entry: it exports `{ id, server, setup }`, or a function that has `id` and `server` on it."""
 UPGRADE = "opencode upgrade"
 
 
@@ -27,7 +27,7 @@ class Version(NamedTuple):
 
     @property
     def name(self) -> str:
-        """What a person calls it."""
+        """The program's name, as a person calls it."""
         return f"{self.major}.{self.minor}.{self.patch}{'' if self.released else ' (before its release)'}"
 
 
@@ -50,7 +50,7 @@ WAYS = (
 """Oldest first. A border is the first version that was tried. 1.1.27 has no hook `chat.headers`, so the shim would
 see no request. 1.3.2 loads functions alone, and 1.1.65 does not start with anything else. 2.0.15 loads no function."""
 UNKNOWN = Version(1, 14, 34)
-"""What a version that is not known is taken for: from this one on, 1.x and 2.x load one form."""
+"""The version that an unknown one is taken for. From this version on 1.x and 2.x load one form."""
 
 _VERSION = re.compile(r"(?<![\d.])v?(\d+)\.(\d+)\.(\d+)(-[0-9A-Za-z.-]+)?")
 
