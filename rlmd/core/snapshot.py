@@ -45,8 +45,8 @@ class Snapshot(Struct):
 def merge(held: Snapshot | None, new: Snapshot, now: float) -> Snapshot:
     """Take a newer snapshot in.
 
-    Within one window the amount left never grows, whatever the order in which answers arrive; the next
-    window begins when the reset has passed or moved by at least `SAME_WINDOW`.
+    Within one window the amount left never grows and the reset never moves away, whatever the order in which answers
+    arrive. The next window begins when the reset has passed or moved by at least `SAME_WINDOW`.
     """
     if held is None or now >= held.resets_at:
         return new
@@ -55,4 +55,5 @@ def merge(held: Snapshot | None, new: Snapshot, now: float) -> Snapshot:
     if abs(new.resets_at - held.resets_at) >= SAME_WINDOW:
         return new
     left = min(held.left(), new.left())
-    return Snapshot(new.of, new.limit, left + new.since, held.resets_at, new.started, new.since, new.span)
+    resets_at = min(held.resets_at, new.resets_at)
+    return Snapshot(new.of, new.limit, left + new.since, resets_at, new.started, new.since, new.span)

@@ -625,6 +625,16 @@ def test_a_window_has_rolled_over_only_when_its_reset_moved_by_a_minute_or_has_p
         assert story.use(session=None).provider == "a"
 
 
+def test_a_nearer_end_that_the_provider_names_later_is_believed_within_one_window() -> None:
+    story = Story(*TWO)
+    first, second = story.use(session=None), story.use(session=None)
+    story.report(first, headers=left(5, "59s"))
+    story.report(second, headers=left(0, "1s"))
+    assert story.use(session=None).provider == "b"
+    story.now += 1
+    assert story.use(session=None).provider == "a"
+
+
 def test_what_the_provider_says_survives_a_restart() -> None:
     story = Story(*TWO)
     story.report(story.use(session=None), headers=left(0))
