@@ -45,11 +45,11 @@ class Behaviour(Struct, frozen=True):
     hint: bool = True
     """Whether a refusal says when to come back."""
     outages: tuple[tuple[float, float], ...] = ()
-    """From and until when no connection is possible; epoch seconds."""
+    """From and until when every request fails; epoch seconds."""
 
 
 class Rejection(Struct, frozen=True):
-    """How a provider turns a request away, and by which of its limits; None: nobody is there."""
+    """How a provider turns a request away, and by which of its limits; None: it is down."""
 
     limit: Limit | None
     status: int | None = None
@@ -122,7 +122,7 @@ class Place:
     def take(self, tokens: int, now: float) -> Rejection | None:
         """Take a request of so many input tokens in, or turn it away."""
         if self._behaviour.outages and any(start <= now < end for start, end in self._behaviour.outages):
-            return Rejection(None, message="connection refused")
+            return Rejection(None, 502, message="Bad Gateway")
         full: Meter | None = None
         for meter in self._meters:
             if not meter.has_room(tokens, now) and (full is None or meter.end > full.end):
