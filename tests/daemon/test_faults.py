@@ -478,27 +478,21 @@ def test_the_log_has_a_bound_also_where_somebody_reads_for_long(place: Place, pr
 
 def test_where_the_disk_takes_the_log_too_slowly_reports_wait_for_it(process: Process) -> None:
     slow = """
-import threading
+import time
 
-checkpoints = checkpoint.Checkpoints
-checkpointed, hold, let = checkpoint._checkpoint, checkpoints._hold_commits, checkpoints._let_commits
-held = threading.Event()
+checkpointed, made = checkpoint._checkpoint, checkpoint.Checkpoints.__init__
 
-def holding(self):
-    hold(self)
-    held.set()
-
-def letting(self):
-    held.clear()
-    let(self)
+def making(self, store, on_readers_block):
+    made(self, store, on_readers_block)
+    checkpoint.kept = store
 
 def slowly(path, mode):
-    held.wait()
+    while not checkpoint.kept.paused:
+        time.sleep(0.001)
     print(mode, "begins at", path.with_name("state.db-wal").stat().st_size, flush=True)
     return checkpointed(path, mode)
 
-checkpoint._checkpoint = slowly
-checkpoints._hold_commits, checkpoints._let_commits = holding, letting
+checkpoint._checkpoint, checkpoint.Checkpoints.__init__ = slowly, making
 main([])
 """
     process.launch(sys.executable, "-c", f"{SMALL}{slow}")

@@ -117,7 +117,7 @@ test("the end of a sub-agent does not keep its parent, or anybody else, from swi
   assert.deepEqual(host.toasts, [])
 })
 
-test("an OpenCode that hands out the old model is left alone after three times, and tried again later", async () => {
+test("an OpenCode that hands out the old model is left alone after two times, and tried again later", async () => {
   await begin({ report: ({ outcome }) => outcome === "error" && recorded(use(B)) })
   const refused = async () => {
     providers.queues.A = ["429"]
@@ -128,7 +128,7 @@ test("an OpenCode that hands out the old model is left alone after three times, 
   const waits = []
   for (let time = 0; time < 6; time++) waits.push(await refused())
 
-  assert.deepEqual(waits, ["0", "0", "0", null, null, null])
+  assert.deepEqual(waits, ["0", "0", null, null, null, null])
   clock.ms += 10 * 60_000 + 1
   assert.equal(await refused(), "0")
   assert.deepEqual(host.toasts, ["This OpenCode does not follow a switch within a turn."])

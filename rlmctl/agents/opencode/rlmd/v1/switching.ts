@@ -9,7 +9,7 @@ import { remember } from "../remember.ts"
 import { overwrite, replaceInCatalogue, type Models } from "./internals.ts"
 import type { Session } from "./session.ts"
 
-const MISSES = 3 // in a row, until OpenCode is taken for one that does not follow
+const MISSES = 2 // in a row, until OpenCode is taken for one that does not follow: each costs one of its five tries
 const AGAIN = 10 * 60_000 // ms until that is tried again
 
 /** A model of OpenCode's catalogue: as it was, and as it is handed out. */
@@ -22,8 +22,8 @@ export type Entry = {
   restores: number
 }
 
-/** A move of one session: to where, and the object that was changed for it. */
-export type Moved = { to: Target; live: Model; restores: number }
+/** A move of one session: to where, and how often the entry had been put back before it. */
+export type Moved = { to: Target; restores: number }
 
 export const placeOf = (model: Model): Target => ({ provider: model.providerID, model: model.id })
 
@@ -85,7 +85,7 @@ export class Switching {
     overwrite(live, model)
     entry.now = model
     entry.movers.add(session.id)
-    session.moved = { to: placeOf(model), live, restores: entry.restores }
+    session.moved = { to: placeOf(model), restores: entry.restores }
   }
 
   /** Puts a session's model back. What OpenCode hands out stays moved while another session is. */
@@ -93,16 +93,15 @@ export class Switching {
     overwrite(live, entry.first)
     entry.movers.delete(session.id)
     session.moved = undefined
-    if (entry.movers.size > 0) return
-    entry.now = entry.first
     entry.restores += 1
+    if (entry.movers.size === 0) entry.now = entry.first
   }
 
   /** Looks whether the request after a move went where it was to go. One miss says little: another
    *  session may have put the model back in between. */
   watch({ moved }: Session, entry: Entry, live: Model): void {
     if (!moved) return
-    if (live === moved.live || isSame(placeOf(live), moved.to)) {
+    if (isSame(placeOf(live), moved.to)) {
       this.#misses = 0
     } else if (entry.restores === moved.restores) {
       this.#misses += 1
