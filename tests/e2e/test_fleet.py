@@ -22,8 +22,8 @@ AT_ONCE = 'patience = "0s"'
 """No short wait for a provider that returns soon."""
 A_MOMENT = 0.5
 """Seconds after the daemon knows, from which on nothing more is sent to a provider that is limited. A request asks the
-daemon twice at the most. A process that five others keep from the processor acts on a word as old as it was kept waiting:
-0.08 to 0.34 s on two cores."""
+daemon twice at the most. A process that five others keep from the processor acts on a word as old as it was kept
+waiting: 0.08 to 0.34 s on two cores."""
 ON_THE_WAY = 1.0
 """Seconds that what was sent may take to the provider's log: milliseconds, but six processes start at a time."""
 
