@@ -87,8 +87,7 @@ PROBES = {
 }
 OTHERWISE = {
     "Type", "NotifyAccess", "ExecStart", "ExecReload", "Environment", "EnvironmentFile", "Restart", "RestartSec",
-    "WatchdogSec", "TimeoutStopSec",
-}  # fmt: skip
+    "WatchdogSec", "TimeoutStopSec", "SyslogIdentifier"}  # fmt: skip
 """What the unit says beside hardening; the tests of its life try these."""
 
 

@@ -19,5 +19,5 @@ def test_the_files_of_the_services_are_found() -> None:
 def test_the_wheel_takes_them_to_where_they_are_looked_for() -> None:
     project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())
     wheel = project["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"]
-    assert wheel == {"systemd": "rlmctl/services/systemd", "launchd": "rlmctl/services/launchd"}
-    assert (CHECKOUT / "rlmctl" / "services" / "__init__.py").is_file()
+    assert wheel == {"systemd": "rlmctl/daemon/services/systemd", "launchd": "rlmctl/daemon/services/launchd"}
+    assert (CHECKOUT / "rlmctl" / "daemon" / "services" / "__init__.py").is_file()
