@@ -1,4 +1,4 @@
-"""What a person orders by hand: reset, rest, enable, disable, pin."""
+"""Commands of a person: reset, rest, enable, disable, pin."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What outcomes do to the breakers of a target, and what is told about it."""
+"""Breakers of a target: how an outcome changes them, and which notices follow."""
 
 from __future__ import annotations
 

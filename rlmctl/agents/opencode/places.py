@@ -26,7 +26,7 @@ PARTS = "rlmd"
 """The folder beside the entry: OpenCode takes every file beside it for a plugin, and none within a folder."""
 SOURCE = Path(__file__).with_name(ENTRY)
 SOURCES: dict[Form, Path] = {"object": SOURCE, "function": SOURCE.with_name("rlmd-function.ts")}
-"""What the entry is made from: each is written as `ENTRY`."""
+"""Sources of the entry: each is written as `ENTRY`."""
 FOLDERS = ("plugins", "plugin")
 """OpenCode reads both, from 1.1.11 on; the shim goes into the first one."""
 _IS_OBJECT = re.compile(r"^export default \{", re.MULTILINE)

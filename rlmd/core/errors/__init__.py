@@ -1,1 +1,1 @@
-"""What a provider's error means and how long to wait: `classify` and `observe` are the way in."""
+"""Errors of providers: their meaning and how long to wait. `classify` and `read_windows` are the way in."""
